@@ -1,0 +1,9 @@
+"""Attention-based knowledge distillation for MR image reconstruction, as a study that runs.
+
+The study rebuilds Murugesan et al., "KD-MRI: A knowledge distillation framework for image reconstruction and image
+restoration in MRI workflow" (MIDL 2020). Data flow in one direction::
+
+    datasets -> prepared HDF5 -> sampling (degraded on the fly) -> models -> losses -> training -> evaluation -> tables
+"""
+
+__version__ = "0.1.0"

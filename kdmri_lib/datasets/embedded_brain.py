@@ -1,0 +1,172 @@
+"""Virtual brain subjects made from the MNI152 template that the nilearn package carries, and the template itself.
+
+The template (ICBM 2009a, T1, 1 mm; Fonov et al. 2011) is real MR, averaged over 152 people, skull-stripped and smooth. A
+virtual subject is the template's tissue maps warped by a random diffeomorphism, to which is added what averaging took
+away: cortical folds, vessels, cerebrospinal fluid, skull and scalp, texture, a receive field and Rician noise; contrast
+from the signal equations. It is not a person: its folds are level sets of random fields, without the anatomy of real
+sulci, its vessels form no tree, below the skull base nothing is modelled, and all subjects share one template.
+"""
+
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import nibabel
+import nilearn
+import numpy as np
+from scipy import ndimage
+
+from kdmri_lib.datasets.fields import (
+    band_noise,
+    bias_field,
+    diffeomorphic_displacement,
+    power_law_noise,
+    rician,
+    smooth_step,
+)
+from kdmri_lib.datasets.relaxation import TISSUES, contrast
+
+GRID = (240, 240)
+COARSE = 3  # mm between the nodes on which warps and folds are drawn
+FIRST_SLICE, LAST_SLICE = 42, 138  # template slices between skull base and vertex
+MAPS = {"t1": "t1", "grey": "gm", "white": "wm"}
+
+
+@cache
+def template_maps() -> dict[str, np.ndarray]:
+    """The packaged T1 image and tissue probabilities, each (z, y, x) float32 in [0, 1], axial slices first."""
+    folder = Path(nilearn.__file__).parent / "datasets" / "data"
+    maps = {}
+    for name, code in MAPS.items():
+        image = nibabel.as_closest_canonical(
+            nibabel.load(folder / f"mni_icbm152_{code}_tal_nlin_sym_09a_converted.nii.gz")
+        )
+        # Rows run from front to back and columns from right to left of the subject, as radiologists look at it.
+        maps[name] = np.asarray(image.dataobj, dtype=np.float32).transpose(2, 1, 0)[:, ::-1, ::-1] / 255
+    brain = ndimage.binary_fill_holes(maps["grey"] + maps["white"] > 0.3)
+    brain = ndimage.binary_opening(brain, iterations=2)
+    inside, outside = ndimage.distance_transform_edt(brain), ndimage.distance_transform_edt(~brain)
+    maps["depth"] = (np.where(brain, inside - 0.5, 0.5 - outside)).astype(np.float32)
+    return maps
+
+
+def padded(image: np.ndarray, shape: tuple[int, int] = GRID) -> np.ndarray:
+    """Zero-pad or crop the last two axes about their centre."""
+    for axis, size in ((-2, shape[0]), (-1, shape[1])):
+        have = image.shape[axis]
+        first = (have - size) // 2
+        if have > size:
+            image = image.take(range(first, first + size), axis=axis)
+        elif have < size:
+            before = (size - have) // 2
+            pad = [(0, 0)] * image.ndim
+            pad[axis] = (before, size - have - before)
+            image = np.pad(image, pad)
+    return image
+
+
+def template_slices(count: int, shape: tuple[int, int] = GRID) -> np.ndarray:
+    """`count` evenly spaced axial slices of the unwarped T1 template, (count, H, W) float32 in [0, 1]: real MR."""
+    volume = template_maps()["t1"]
+    chosen = np.linspace(FIRST_SLICE, LAST_SLICE, count).round().astype(int)
+    volume = padded(volume[chosen], shape)
+    return volume / volume.max()
+
+
+def virtual_subject(
+    rng: np.random.Generator, slices: int, shape: tuple[int, int] = GRID, protocol: str = "t1"
+) -> np.ndarray:
+    """One virtual subject, (slices, H, W) float32 in [0, 1], evenly spaced axial slices at 1 mm in the plane."""
+    maps = template_maps()
+    size = maps["t1"].shape
+    coarse_shape = tuple(n // COARSE + 1 for n in size)
+    # Millimetres in the subject, for each voxel of the slices that are kept.
+    z = np.linspace(FIRST_SLICE, LAST_SLICE, slices) + rng.uniform(-2, 2)
+    rows = np.arange(shape[0]) - (shape[0] - size[1]) // 2
+    columns = np.arange(shape[1]) - (shape[1] - size[2]) // 2
+    here = np.stack(np.meshgrid(z, rows, columns, indexing="ij")).astype(np.float32)
+
+    def at(field: np.ndarray, where: np.ndarray = here / COARSE) -> np.ndarray:
+        return ndimage.map_coordinates(field, where, order=1, mode="nearest", output=np.float32)
+
+    warp = COARSE * diffeomorphic_displacement(rng, coarse_shape, smoothness=6, amplitude=1.8)
+    scale = rng.uniform(0.95, 1.04, 3)[:, None, None, None]
+    middle = np.array(size)[:, None, None, None] / 2
+    there = (here - middle) / scale + middle + np.stack([at(w) for w in warp])
+    there = there.astype(np.float32)
+    grey, white, depth = (at(maps[name], there) for name in ("grey", "white", "depth"))
+    depth = np.where((there < 0).any(0), -50, depth)
+
+    # Folds: the zero level of a random field is a set of sheets; |field| / |gradient| is the distance to it in mm.
+    field = band_noise(rng, coarse_shape, low=11 / COARSE, high=30 / COARSE)
+    slope = np.sqrt(sum(g**2 for g in np.gradient(field, COARSE)))
+    fold = np.abs(at(field)) / np.maximum(at(slope), 0.02)
+    reach = 12 + 4 * at(band_noise(rng, coarse_shape, low=10, high=40))  # how deep a sulcus goes, mm
+    cortex = smooth_step(reach - depth, 2) * smooth_step(depth - 0, 0.7)
+    deep_grey = smooth_step(depth - 28, 4) * grey
+    sulcus = cortex * smooth_step(rng.uniform(0.5, 0.9) - fold, 0.5)
+    ribbon_width = rng.uniform(2.3, 2.9)
+    ribbon = np.maximum(
+        cortex * smooth_step(ribbon_width + 0.7 - fold, 0.6),
+        smooth_step(ribbon_width - depth, 0.6) * smooth_step(depth, 0.6),
+    )
+    brain = smooth_step(depth, 0.6)
+    # The template's own maps, sharpened, rule where they are sure: ventricles, deep nuclei, cerebellum, large sulci.
+    fluid = np.maximum(brain * smooth_step(0.35 - grey - white, 0.2), sulcus)
+    grey_share = np.maximum.reduce([ribbon, deep_grey, smooth_step(grey - 0.62, 0.25)])
+    grey_share = grey_share * (1 - fluid) * brain
+    share = {"csf": fluid, "grey": grey_share, "white": np.clip(brain - fluid - grey_share, 0, 1)}
+
+    # Outside the brain, layer by layer: fluid, bone with marrow in it, fat, muscle, skin.
+    outside, wobble = -depth, at(band_noise(rng, coarse_shape, low=6, high=30))
+    edges = np.cumsum([0, rng.uniform(1.5, 3), rng.uniform(5, 7.5), rng.uniform(3, 6), rng.uniform(1.5, 2.5)])
+    edges = [edge + min(i, 1) * (0.6 + 0.2 * i) * wobble for i, edge in enumerate(edges)]
+    layers = [
+        smooth_step(outside - a, 0.6) * smooth_step(b - outside, 0.6)
+        for a, b in zip(edges[:-1], edges[1:], strict=True)
+    ]
+    marrow = smooth_step(1.1 - np.abs(outside - (edges[1] + edges[2]) / 2), 0.7) * smooth_step(wobble + 0.8, 0.6)
+    share["csf"] = share["csf"] + layers[0]
+    share["bone"] = layers[1] * (1 - marrow)
+    strands = smooth_step(at(band_noise(rng, coarse_shape, low=2.2, high=8)) - 0.9, 0.3)
+    share["fat"] = layers[1] * marrow * 0.7 + layers[2] * (1 - strands)
+    share["muscle"] = layers[2] * strands + layers[3]
+
+    # Vessels: where two sheets cross is a curve; the distance to both makes it a tube that lies within sulci.
+    other = band_noise(rng, coarse_shape, low=11 / COARSE, high=40 / COARSE)
+    other_slope = np.sqrt(sum(g**2 for g in np.gradient(other, COARSE)))
+    crossing = np.hypot(fold, np.abs(at(other)) / np.maximum(at(other_slope), 0.02))
+    vessel = smooth_step(rng.uniform(0.8, 1.3) - crossing, 0.5) * smooth_step(depth + 2, 1)
+
+    signal = sum(
+        weight * contrast(protocol, TISSUES[name]._replace(t1=TISSUES[name].t1 * rng.normal(1, 0.04)))
+        for name, weight in share.items()
+    )
+    bright = max(contrast(protocol, TISSUES[t]) for t in ("white", "grey"))
+    # Inflow makes arteries bright on gradient echoes, flow voids make them dark on spin echoes.
+    signal = signal * (1 - vessel) + vessel * (1.3 * bright if protocol == "t1" else 0.1 * bright)
+    texture = power_law_noise(rng, (slices, *shape), 1.0, high=60)
+    signal = signal * (1 + 0.025 * texture) * bias_field(rng, (slices, *shape), 0.2)
+    # Noise relative to white matter, so that it is the same whatever the brightest voxel is.
+    image = rician(rng, signal.astype(np.float32), rng.uniform(0.006, 0.012) * bright)
+    return image / image.max()
+
+
+def cohort(spec) -> Iterator[tuple[str, str, dict]]:
+    """Yield (split, subject, how to make it) for every volume of `spec` (`DatasetSpec`), the template last."""
+    number = 0
+    for split in ("train", "validation", "test"):
+        for _ in range(getattr(spec, split)):
+            number += 1
+            yield split, f"virtual{number:03d}", {"number": number}
+    yield "template", "mni152", {"number": 0}
+
+
+def make(spec, number: int) -> tuple[np.ndarray, dict]:
+    """Make one volume of the cohort (number > 0) or the template (0): image (slices, H, W) and its attributes."""
+    if number == 0:
+        image = template_slices(spec.slices_per_volume, spec.shape)
+        return image, {"kind": "real MR", "origin": "MNI152 T1 1 mm template (ICBM 2009a), packaged with nilearn"}
+    rng = np.random.default_rng([spec.seed, number])
+    image = virtual_subject(rng, spec.slices_per_volume, spec.shape, spec.contrast)
+    return image, {"kind": "virtual subject", "origin": "tissue maps of the MNI152 template, warped; see embedded_brain"}

@@ -1,0 +1,5 @@
+"""The one error that users see without a traceback."""
+
+
+class StudyError(Exception):
+    """Bad input or a bad state of files; the message names the thing, what was found and what was expected."""

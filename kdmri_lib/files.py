@@ -1,0 +1,98 @@
+"""Writing files whole or not at all, and recognising a file that has changed since it was written."""
+
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from kdmri_lib.errors import StudyError
+
+CHECKED_MAGIC = b"kdmri-checked-1\n"
+
+
+@contextmanager
+def whole_file(path: Path):
+    """Yield a temporary path beside `path`; rename it to `path` when the block ends well, remove it otherwise.
+
+    Raises
+    ------
+    StudyError
+        When the disk is full or the folder can't be written; what stood at `path` before is untouched.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with open(temporary, "rb") as written:
+            os.fsync(written.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.EPERM):
+            raise StudyError(f"{path}: can't be written ({os.strerror(error.errno)}); nothing was replaced") from error
+        raise
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    with whole_file(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_text(path: Path, text: str) -> None:
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, value) -> None:
+    write_text(path, json.dumps(value, indent=1, sort_keys=True) + "\n")
+
+
+def read_json(path: Path):
+    """Read a JSON file; `StudyError` names the file when it is missing or isn't JSON."""
+    try:
+        return json.loads(Path(path).read_text())
+    except FileNotFoundError:
+        raise StudyError(f"{path}: no such file") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise StudyError(f"{path}: not a JSON file, or cut short ({error})") from None
+
+
+def write_checked(path: Path, write: Callable) -> None:
+    """Write what `write(buffer)` produces behind its own SHA-256, so that `read_checked` can refuse a damaged file."""
+    import io
+
+    buffer = io.BytesIO()
+    write(buffer)
+    payload = buffer.getvalue()
+    write_bytes(path, CHECKED_MAGIC + hashlib.sha256(payload).digest() + payload)
+
+
+def read_checked(path: Path) -> bytes:
+    """Return the payload of a file from `write_checked`.
+
+    Raises
+    ------
+    StudyError
+        When the file is cut short, altered or of another kind.
+    """
+    content = Path(path).read_bytes()
+    start = len(CHECKED_MAGIC) + 32
+    payload = content[start:]
+    if not content.startswith(CHECKED_MAGIC) or hashlib.sha256(payload).digest() != content[start - 32 : start]:
+        raise StudyError(f"{path}: damaged or not a KD-MRI checkpoint (its checksum doesn't match its content)")
+    return payload
+
+
+def sha256_file(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest_json(value) -> str:
+    """SHA-256 of a JSON value, independent of key order."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

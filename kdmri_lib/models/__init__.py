@@ -1,0 +1,25 @@
+"""Networks, named by declarations, and facts about them that tables need."""
+
+import numpy as np
+from torch import nn
+
+from kdmri_lib.errors import StudyError
+from kdmri_lib.models.dccnn import DCCNN
+
+MODELS = {"dccnn": DCCNN}
+
+
+def build_model(kind: str, mask: np.ndarray, **options) -> nn.Module:
+    """Make the network that a declaration names; `StudyError` when there is none of that name."""
+    if kind not in MODELS:
+        raise StudyError(f"unknown model '{kind}'; known: {', '.join(sorted(MODELS))}")
+    return MODELS[kind](mask, **options)
+
+
+def parameter_count(model: nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters())
+
+
+def multiply_accumulates(model: nn.Module) -> int:
+    """Multiply-accumulates a pixel of the convolutions at stride 1: the number of their weights, biases left out."""
+    return sum(m.weight.numel() for m in model.modules() if isinstance(m, nn.Conv2d))

@@ -1,0 +1,75 @@
+"""Deep cascade of convolutional networks (Schlemper et al. 2017), the paper's teacher and student."""
+
+import math
+from collections.abc import Collection
+
+import numpy as np
+from torch import Tensor, nn
+
+from kdmri_lib.errors import StudyError
+from kdmri_lib.models.data_consistency import DataConsistency
+
+
+class DCCNN(nn.Module):
+    """Cascades of 3x3 convolutions with ReLU between, each followed by data consistency.
+
+    Parameters
+    ----------
+    mask : boolean (H, W) undersampling mask, unshifted.
+    cascades, convolutions, features : n_c, n_d and the channels between; teacher (5, 5, 32), student (5, 3, 32).
+    residual : add the cascade's input to its convolutions' output, ahead of data consistency (the paper); the published
+        code has none. Ahead, because a sum after it would undo the consistency.
+    strength : lambda of data consistency.
+
+    A feature is asked for by name, ``cascade3.convolution2``: counted from 1, taken after the ReLU (the last convolution
+    of a cascade has none). The model knows of no loss.
+    """
+
+    def __init__(
+        self,
+        mask: np.ndarray,
+        cascades: int = 5,
+        convolutions: int = 5,
+        features: int = 32,
+        residual: bool = True,
+        strength: float = math.inf,
+    ):
+        super().__init__()
+        channels = [1] + [features] * (convolutions - 1) + [1]
+        self.residual = residual
+        self.cascades = nn.ModuleList(
+            nn.ModuleList(
+                nn.Conv2d(inputs, outputs, 3, padding=1)
+                for inputs, outputs in zip(channels[:-1], channels[1:], strict=True)
+            )
+            for _ in range(cascades)
+        )
+        self.data_consistency = DataConsistency(mask, strength)
+
+    @property
+    def feature_names(self) -> list[str]:
+        return [
+            f"cascade{c}.convolution{n}"
+            for c, cascade in enumerate(self.cascades, 1)
+            for n in range(1, len(cascade) + 1)
+        ]
+
+    def forward(self, zero_filled: Tensor, measured: Tensor, features: Collection[str] = ()):
+        """Reconstruct (B, 1, H, W); with `features`, return also a dict of the named maps (B, C, H, W)."""
+        unknown = set(features) - set(self.feature_names)
+        if unknown:
+            raise StudyError(
+                f"no feature {sorted(unknown)}; this network has {self.feature_names[0]} to {self.feature_names[-1]}"
+            )
+        asked, image = {}, zero_filled
+        for c, cascade in enumerate(self.cascades, 1):
+            hidden = image
+            for n, convolution in enumerate(cascade, 1):
+                hidden = convolution(hidden)
+                if n < len(cascade):
+                    hidden = hidden.relu()
+                if f"cascade{c}.convolution{n}" in features:
+                    asked[f"cascade{c}.convolution{n}"] = hidden
+            prediction = image + hidden if self.residual else hidden
+            image = self.data_consistency(prediction, measured)
+        return (image, asked) if features else image

@@ -1,0 +1,199 @@
+"""Which part of k-space is measured, and what an image looks like after it.
+
+Masks are boolean (H, W) arrays over unshifted k-space, seeded, one for a data set and an acceleration. The nine
+Cartesian masks of the study have the line counts of the published ones (`PUBLISHED_LINES`); elsewhere a mask keeps
+floor(N / acceleration) lines.
+
+For a real image x and a mask of whole lines, the transform along the lines cancels, so that zero-filling is a product
+with two fixed real N x N matrices along the axis that the mask varies on: Re F^-1 M F x = P x and Im F^-1 M F x = Q x,
+with P + iQ = F1^-1 diag(m) F1. That is exact, needs no complex number and no FFT, and holds for a strip of the image
+that spans this axis just as for the whole.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from kdmri_lib.errors import StudyError
+from kdmri_lib.fourier import to_image, to_kspace
+
+
+class LineCount(NamedTuple):
+    """Kept lines of one published mask: the grid's `shape`, the `axis` the mask varies on, `kept`, and the `centre`."""
+
+    shape: tuple[int, int]
+    axis: int
+    kept: int
+    centre: int
+
+
+PUBLISHED_LINES = {
+    (name, factor): LineCount(shape, axis, kept, centre)
+    for name, shape, axis, centre, counts in [
+        ("cardiac", (150, 150), 0, 10, (37, 30, 18)),
+        ("brain", (240, 240), 0, 10, (60, 48, 30)),
+        # 30 is the published setting; 29 lines can be counted contiguous in the published masks.
+        ("knee", (640, 368), 1, 29, (94, 74, 50)),
+    ]
+    for factor, kept in zip((4, 5, 8), counts, strict=True)
+}
+
+
+def gaussian_lines(size: int, kept: int, centre: int, rng: np.random.Generator, width: float = 1 / 6) -> np.ndarray:
+    """Choose `kept` of `size` frequencies: a contiguous centre block, the rest zero-mean Gaussian, each at most once.
+
+    Returns a boolean (size,) array over unshifted frequencies. `width` is the Gaussian's standard deviation as a
+    fraction of `size`.
+    """
+    if not 0 < kept <= size:
+        raise StudyError(f"undersampling mask: {kept} of {size} lines kept; expected 1 to {size}")
+    if centre > kept:
+        raise StudyError(f"undersampling mask: centre block of {centre} lines exceeds the {kept} lines kept")
+    frequency = np.rint(np.fft.fftfreq(size) * size).astype(int)
+    chosen = (frequency >= -(centre // 2)) & (frequency < centre - centre // 2)
+    if kept > centre:
+        weight = np.where(chosen, 0.0, np.exp(-0.5 * (frequency / (width * size)) ** 2))
+        chosen[rng.choice(size, kept - centre, replace=False, p=weight / weight.sum())] = True
+    return chosen
+
+
+def cartesian_mask(
+    shape: tuple[int, int], acceleration: float, axis: int = 0, centre: int = 10, seed: int = 0, lines: int | None = None
+) -> np.ndarray:
+    """Cartesian undersampling mask of whole lines.
+
+    Parameters
+    ----------
+    shape : (H, W) of the k-space grid.
+    acceleration : >= 1; floor(N / acceleration) lines are kept unless `lines` says how many.
+    axis : the axis that the mask varies on (the lines run along the other one).
+    centre : lines in the contiguous block around zero frequency.
+
+    Returns
+    -------
+    boolean (H, W) array, unshifted.
+    """
+    _check_acceleration(acceleration)
+    kept = int(shape[axis] // acceleration) if lines is None else lines
+    chosen = gaussian_lines(shape[axis], kept, min(centre, kept), np.random.default_rng(seed))
+    return np.broadcast_to(chosen[:, None] if axis == 0 else chosen[None, :], shape).copy()
+
+
+def published_mask(name: str, acceleration: int, shape: tuple[int, int] | None = None, seed: int = 0) -> np.ndarray:
+    """Mask with the paper's line count for `name` ("cardiac", "brain", "knee") at 4x, 5x or 8x.
+
+    A grid of another `shape` keeps the published axis and the centre's share, and floor(N / acceleration) lines.
+    """
+    _check_acceleration(acceleration)
+    known = PUBLISHED_LINES.get((name, acceleration)) or PUBLISHED_LINES.get((name, 4))
+    if known is None:
+        raise StudyError(f"no published mask for '{name}'; known: brain, cardiac, knee")
+    shape = tuple(shape or known.shape)
+    if shape == known.shape and (name, acceleration) in PUBLISHED_LINES:
+        return cartesian_mask(shape, acceleration, known.axis, known.centre, seed, known.kept)
+    centre = max(2, known.centre * shape[known.axis] // known.shape[known.axis])
+    return cartesian_mask(shape, acceleration, known.axis, centre, seed)
+
+
+def gaussian_mask_2d(shape: tuple[int, int], acceleration: float, centre: int = 10, seed: int = 0) -> np.ndarray:
+    """Random 2-D mask: a full centre x centre block, further points zero-mean Gaussian over both frequencies.
+
+    Returns a boolean (H, W) array, unshifted, with floor(H * W / acceleration) points.
+    """
+    _check_acceleration(acceleration)
+    rows, columns = (np.rint(np.fft.fftfreq(n) * n) for n in shape)
+    half = centre // 2
+    chosen = np.logical_and.outer(
+        (rows >= -half) & (rows < centre - half), (columns >= -half) & (columns < centre - half)
+    )
+    kept = int(shape[0] * shape[1] // acceleration)
+    if kept <= chosen.sum():
+        raise StudyError(f"2-D mask: {kept} points at {acceleration}x leave nothing outside the {centre}x{centre} centre")
+    spread = 0.5 * ((rows[:, None] / (shape[0] / 6)) ** 2 + (columns[None, :] / (shape[1] / 6)) ** 2)
+    weight = np.where(chosen, 0.0, np.exp(-spread)).ravel()
+    further = np.random.default_rng(seed).choice(
+        weight.size, kept - int(chosen.sum()), replace=False, p=weight / weight.sum()
+    )
+    chosen.ravel()[further] = True
+    return chosen
+
+
+def check_mask(mask: np.ndarray, shape: tuple[int, int], name: str = "undersampling mask") -> np.ndarray:
+    """Return `mask` as boolean; `StudyError` when its shape differs from `shape`, isn't 0/1, or keeps no line."""
+    mask = np.asarray(mask)
+    if mask.shape != tuple(shape):
+        raise StudyError(f"{name}: shape {mask.shape}, expected {tuple(shape)}")
+    if mask.dtype != bool:
+        if not np.isin(mask, (0, 1)).all():
+            raise StudyError(f"{name}: values other than 0 and 1")
+        mask = mask.astype(bool)
+    if not mask.any():
+        raise StudyError(f"{name}: keeps no line of k-space")
+    return mask
+
+
+def line_axis(mask: np.ndarray) -> int | None:
+    """The axis (0 or 1) that a mask of whole lines varies on; None when it isn't made of whole lines."""
+    if (mask == mask[:, :1]).all():
+        return 0
+    if (mask == mask[:1, :]).all():
+        return 1
+    return None
+
+
+def projection_matrices(lines: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Real and imaginary part of F1^-1 diag(lines) F1 for boolean `lines` (N,): two (N, N) float64 arrays, P and Q."""
+    matrix = np.fft.ifft(lines[:, None] * np.fft.fft(np.eye(lines.size), axis=0), axis=0)
+    return matrix.real.copy(), matrix.imag.copy()
+
+
+def along(matrix: Tensor, image: Tensor, axis: int) -> Tensor:
+    """Apply an (N, N) matrix along image axis 0 (rows, H) or 1 (columns, W) of (..., H, W)."""
+    return matrix @ image if axis == 0 else image @ matrix.T
+
+
+class Measurement(NamedTuple):
+    """What the scanner leaves of an image: both (B, 1, H, W), real.
+
+    zero_filled : |F^-1 y|, the network's input.    measured : Re F^-1 y, what data consistency compares with.
+    """
+
+    zero_filled: Tensor
+    measured: Tensor
+
+
+class Undersampling(nn.Module):
+    """y = M F x for real images x, as `Measurement`; (B, 1, H, W) real in and out.
+
+    A line mask uses P and Q (see the module's text) and takes strips; any other mask takes the FFT.
+    """
+
+    def __init__(self, mask: np.ndarray):
+        super().__init__()
+        self.axis = line_axis(mask)
+        if self.axis is None:
+            self.register_buffer("mask", torch.from_numpy(mask), persistent=False)
+        else:
+            real, imaginary = projection_matrices(mask[:, 0] if self.axis == 0 else mask[0])
+            self.register_buffer("real", torch.from_numpy(real).float(), persistent=False)
+            self.register_buffer("imaginary", torch.from_numpy(imaginary).float(), persistent=False)
+
+    def forward(self, image: Tensor) -> Measurement:
+        if self.axis is None:
+            zero_filled = to_image(to_kspace(image) * self.mask)
+            return Measurement(zero_filled.abs(), zero_filled.real)
+        measured = along(self.real, image, self.axis)
+        return Measurement(torch.hypot(measured, along(self.imaginary, image, self.axis)), measured)
+
+
+def unmirrored_share(mask: np.ndarray) -> float:
+    """Share of the kept k-space points whose mirror point -k isn't kept (facts: half-strength data consistency)."""
+    mirrored = np.roll(np.flip(mask), 1, axis=(0, 1))
+    return float((mask & ~mirrored).sum() / mask.sum())
+
+
+def _check_acceleration(acceleration: float) -> None:
+    if not acceleration >= 1:
+        raise StudyError(f"acceleration {acceleration}: expected a number of at least 1")
