@@ -89,7 +89,7 @@ def virtual_subject(
     def at(field: np.ndarray, where: np.ndarray = here / COARSE) -> np.ndarray:
         return ndimage.map_coordinates(field, where, order=1, mode="nearest", output=np.float32)
 
-    warp = COARSE * diffeomorphic_displacement(rng, coarse_shape, smoothness=6, amplitude=1.8)
+    warp = COARSE * diffeomorphic_displacement(rng, coarse_shape, smoothness=7, amplitude=1.2)
     scale = rng.uniform(0.95, 1.04, 3)[:, None, None, None]
     middle = np.array(size)[:, None, None, None] / 2
     there = (here - middle) / scale + middle + np.stack([at(w) for w in warp])
@@ -102,7 +102,7 @@ def virtual_subject(
     slope = np.sqrt(sum(g**2 for g in np.gradient(field, COARSE)))
     fold = np.abs(at(field)) / np.maximum(at(slope), 0.02)
     reach = 12 + 4 * at(band_noise(rng, coarse_shape, low=10, high=40))  # how deep a sulcus goes, mm
-    cortex = smooth_step(reach - depth, 2) * smooth_step(depth - 0, 0.7)
+    cortex = smooth_step(reach - depth, 2) * smooth_step(depth, 0.7)
     deep_grey = smooth_step(depth - 28, 4) * grey
     sulcus = cortex * smooth_step(rng.uniform(0.5, 0.9) - fold, 0.5)
     ribbon_width = rng.uniform(2.3, 2.9)
@@ -120,7 +120,7 @@ def virtual_subject(
     # Outside the brain, layer by layer: fluid, bone with marrow in it, fat, muscle, skin.
     outside, wobble = -depth, at(band_noise(rng, coarse_shape, low=6, high=30))
     edges = np.cumsum([0, rng.uniform(1.5, 3), rng.uniform(5, 7.5), rng.uniform(3, 6), rng.uniform(1.5, 2.5)])
-    edges = [edge + min(i, 1) * (0.6 + 0.2 * i) * wobble for i, edge in enumerate(edges)]
+    edges = [edge + min(i, 1) * (0.4 + 0.1 * i) * wobble for i, edge in enumerate(edges)]
     layers = [
         smooth_step(outside - a, 0.6) * smooth_step(b - outside, 0.6)
         for a, b in zip(edges[:-1], edges[1:], strict=True)
@@ -136,8 +136,11 @@ def virtual_subject(
     other = band_noise(rng, coarse_shape, low=11 / COARSE, high=40 / COARSE)
     other_slope = np.sqrt(sum(g**2 for g in np.gradient(other, COARSE)))
     crossing = np.hypot(fold, np.abs(at(other)) / np.maximum(at(other_slope), 0.02))
-    vessel = smooth_step(rng.uniform(0.8, 1.3) - crossing, 0.5) * smooth_step(depth + 2, 1)
+    vessel = smooth_step(rng.uniform(0.6, 1.0) - crossing, 0.5) * smooth_step(depth + 2, 1)
+    vessel = vessel * smooth_step(at(band_noise(rng, coarse_shape, low=5, high=30)) - 0.3, 0.3)
 
+    # Most brain protocols saturate or miss part of the fat signal; how much differs from scan to scan.
+    share["fat"] = share["fat"] * rng.uniform(0.35, 0.7)
     signal = sum(
         weight * contrast(protocol, TISSUES[name]._replace(t1=TISSUES[name].t1 * rng.normal(1, 0.04)))
         for name, weight in share.items()

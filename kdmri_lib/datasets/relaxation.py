@@ -46,7 +46,7 @@ def contrast(name: str, tissue: Tissue) -> float:
     FLAIR is inversion recovery with a long echo at the inversion time that nulls CSF.
     """
     if name == "t1":
-        return spoiled_gradient_echo(tissue, tr=9.0, te=2.5, flip=14)
+        return spoiled_gradient_echo(tissue, tr=11.0, te=2.5, flip=25)
     if name == "ir":
         return inversion_recovery(tissue, tr=4400, te=12, ti=1100)
     if name == "flair":
