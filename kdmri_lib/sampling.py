@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from kdmri_lib.declarations import Dataset, Degradation
 from kdmri_lib.errors import StudyError
 from kdmri_lib.fourier import to_image, to_kspace
 
@@ -192,6 +193,27 @@ def unmirrored_share(mask: np.ndarray) -> float:
     """Share of the kept k-space points whose mirror point -k isn't kept (facts: half-strength data consistency)."""
     mirrored = np.roll(np.flip(mask), 1, axis=(0, 1))
     return float((mask & ~mirrored).sum() / mask.sum())
+
+
+def declared_mask(dataset: Dataset, degradation: Degradation) -> np.ndarray:
+    """The one mask of a data set and a degradation: (H, W) boolean, unshifted.
+
+    Data sets named as the paper's have its line counts; any other is sampled like the paper's brain. A mask of the
+    user's own is read from `degradation.mask`, a .npy file.
+    """
+    shape, acceleration, seed = dataset.shape, degradation.acceleration, degradation.seed
+    if degradation.mask is not None:
+        try:
+            mask = np.load(degradation.mask, allow_pickle=False)
+        except FileNotFoundError:
+            raise StudyError(f"{degradation.mask}: no such file") from None
+        except (ValueError, EOFError, OSError) as error:
+            raise StudyError(f"{degradation.mask}: not a .npy mask, or cut short ({error})") from None
+        return check_mask(mask, shape, degradation.mask)
+    if degradation.kind == "gaussian_2d":
+        return gaussian_mask_2d(shape, acceleration, seed=seed)
+    known = {name for name, _ in PUBLISHED_LINES}
+    return published_mask(dataset.name if dataset.name in known else "brain", acceleration, shape, seed)
 
 
 def _check_acceleration(acceleration: float) -> None:

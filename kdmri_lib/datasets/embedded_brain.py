@@ -11,22 +11,26 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-import nibabel
 import nilearn
 import numpy as np
 from scipy import ndimage
+from skimage.transform import resize
 
+from kdmri_lib.datasets.cohort import numbered_subjects
 from kdmri_lib.datasets.fields import (
     band_noise,
     bias_field,
     diffeomorphic_displacement,
     power_law_noise,
     rician,
+    sheet_distance,
     smooth_step,
 )
+from kdmri_lib.datasets.nifti import axial_volume, padded
 from kdmri_lib.datasets.relaxation import TISSUES, contrast
+from kdmri_lib.declarations import Dataset
 
-GRID = (240, 240)
+GRID = (240, 240)  # at 1 mm; another shape covers the same field of view with larger or smaller pixels
 COARSE = 3  # mm between the nodes on which warps and folds are drawn
 FIRST_SLICE, LAST_SLICE = 42, 138  # template slices between skull base and vertex
 MAPS = {"t1": "t1", "grey": "gm", "white": "wm"}
@@ -38,11 +42,7 @@ def template_maps() -> dict[str, np.ndarray]:
     folder = Path(nilearn.__file__).parent / "datasets" / "data"
     maps = {}
     for name, code in MAPS.items():
-        image = nibabel.as_closest_canonical(
-            nibabel.load(folder / f"mni_icbm152_{code}_tal_nlin_sym_09a_converted.nii.gz")
-        )
-        # Rows run from front to back and columns from right to left of the subject, as radiologists look at it.
-        maps[name] = np.asarray(image.dataobj, dtype=np.float32).transpose(2, 1, 0)[:, ::-1, ::-1] / 255
+        maps[name] = axial_volume(folder / f"mni_icbm152_{code}_tal_nlin_sym_09a_converted.nii.gz") / 255
     brain = ndimage.binary_fill_holes(maps["grey"] + maps["white"] > 0.3)
     brain = ndimage.binary_opening(brain, iterations=2)
     inside, outside = ndimage.distance_transform_edt(brain), ndimage.distance_transform_edt(~brain)
@@ -50,40 +50,28 @@ def template_maps() -> dict[str, np.ndarray]:
     return maps
 
 
-def padded(image: np.ndarray, shape: tuple[int, int] = GRID) -> np.ndarray:
-    """Zero-pad or crop the last two axes about their centre."""
-    for axis, size in ((-2, shape[0]), (-1, shape[1])):
-        have = image.shape[axis]
-        first = (have - size) // 2
-        if have > size:
-            image = image.take(range(first, first + size), axis=axis)
-        elif have < size:
-            before = (size - have) // 2
-            pad = [(0, 0)] * image.ndim
-            pad[axis] = (before, size - have - before)
-            image = np.pad(image, pad)
-    return image
-
-
 def template_slices(count: int, shape: tuple[int, int] = GRID) -> np.ndarray:
     """`count` evenly spaced axial slices of the unwarped T1 template, (count, H, W) float32 in [0, 1]: real MR."""
     volume = template_maps()["t1"]
     chosen = np.linspace(FIRST_SLICE, LAST_SLICE, count).round().astype(int)
-    volume = padded(volume[chosen], shape)
+    volume = padded(volume[chosen], GRID)
+    if shape != GRID:
+        volume = resize(volume, (count, *shape), anti_aliasing=True)
     return volume / volume.max()
 
 
 def virtual_subject(
     rng: np.random.Generator, slices: int, shape: tuple[int, int] = GRID, protocol: str = "t1"
 ) -> np.ndarray:
-    """One virtual subject, (slices, H, W) float32 in [0, 1], evenly spaced axial slices at 1 mm in the plane."""
+    """One virtual subject, (slices, H, W) float32 in [0, 1], evenly spaced axial slices."""
     maps = template_maps()
     size = maps["t1"].shape
     coarse_shape = tuple(n // COARSE + 1 for n in size)
     # Millimetres in the subject, for each voxel of the slices that are kept.
     z = np.linspace(FIRST_SLICE, LAST_SLICE, slices) + rng.uniform(-2, 2)
-    rows = np.arange(shape[0]) - (shape[0] - size[1]) // 2
-    columns = np.arange(shape[1]) - (shape[1] - size[2]) // 2
+    rows, columns = (
+        (np.arange(n) - n // 2) * (full / n) + extent // 2 for n, full, extent in zip(shape, GRID, size[1:], strict=True)
+    )
     here = np.stack(np.meshgrid(z, rows, columns, indexing="ij")).astype(np.float32)
 
     def at(field: np.ndarray, where: np.ndarray = here / COARSE) -> np.ndarray:
@@ -97,10 +85,8 @@ def virtual_subject(
     grey, white, depth = (at(maps[name], there) for name in ("grey", "white", "depth"))
     depth = np.where((there < 0).any(0), -50, depth)
 
-    # Folds: the zero level of a random field is a set of sheets; |field| / |gradient| is the distance to it in mm.
-    field = band_noise(rng, coarse_shape, low=11 / COARSE, high=30 / COARSE)
-    slope = np.sqrt(sum(g**2 for g in np.gradient(field, COARSE)))
-    fold = np.abs(at(field)) / np.maximum(at(slope), 0.02)
+    # Folds: the zero level of a random field is a set of sheets.
+    fold = sheet_distance(band_noise(rng, coarse_shape, low=11 / COARSE, high=30 / COARSE), COARSE, at)
     reach = 12 + 4 * at(band_noise(rng, coarse_shape, low=10, high=40))  # how deep a sulcus goes, mm
     cortex = smooth_step(reach - depth, 2) * smooth_step(depth, 0.7)
     deep_grey = smooth_step(depth - 28, 4) * grey
@@ -133,9 +119,8 @@ def virtual_subject(
     share["muscle"] = layers[2] * strands + layers[3]
 
     # Vessels: where two sheets cross is a curve; the distance to both makes it a tube that lies within sulci.
-    other = band_noise(rng, coarse_shape, low=11 / COARSE, high=40 / COARSE)
-    other_slope = np.sqrt(sum(g**2 for g in np.gradient(other, COARSE)))
-    crossing = np.hypot(fold, np.abs(at(other)) / np.maximum(at(other_slope), 0.02))
+    other = sheet_distance(band_noise(rng, coarse_shape, low=11 / COARSE, high=40 / COARSE), COARSE, at)
+    crossing = np.hypot(fold, other)
     vessel = smooth_step(rng.uniform(0.6, 1.0) - crossing, 0.5) * smooth_step(depth + 2, 1)
     vessel = vessel * smooth_step(at(band_noise(rng, coarse_shape, low=5, high=30)) - 0.3, 0.3)
 
@@ -155,21 +140,17 @@ def virtual_subject(
     return image / image.max()
 
 
-def cohort(spec) -> Iterator[tuple[str, str, dict]]:
-    """Yield (split, subject, how to make it) for every volume of `spec` (`DatasetSpec`), the template last."""
-    number = 0
-    for split in ("train", "validation", "test"):
-        for _ in range(getattr(spec, split)):
-            number += 1
-            yield split, f"virtual{number:03d}", {"number": number}
+def cohort(dataset: Dataset) -> Iterator[tuple[str, str, dict]]:
+    """The virtual subjects, and the unwarped template as a further test set of its own."""
+    yield from numbered_subjects(dataset, "virtual")
     yield "template", "mni152", {"number": 0}
 
 
-def make(spec, number: int) -> tuple[np.ndarray, dict]:
+def make(dataset: Dataset, number: int) -> tuple[np.ndarray, dict]:
     """Make one volume of the cohort (number > 0) or the template (0): image (slices, H, W) and its attributes."""
     if number == 0:
-        image = template_slices(spec.slices_per_volume, spec.shape)
+        image = template_slices(dataset.slices_per_volume, dataset.shape)
         return image, {"kind": "real MR", "origin": "MNI152 T1 1 mm template (ICBM 2009a), packaged with nilearn"}
-    rng = np.random.default_rng([spec.seed, number])
-    image = virtual_subject(rng, spec.slices_per_volume, spec.shape, spec.contrast)
+    rng = np.random.default_rng([dataset.seed, number])
+    image = virtual_subject(rng, dataset.slices_per_volume, dataset.shape, dataset.contrast)
     return image, {"kind": "virtual subject", "origin": "tissue maps of the MNI152 template, warped; see embedded_brain"}

@@ -1,5 +1,7 @@
 """Smooth random fields, the raw material of virtual subjects: bias, texture, folds, warps."""
 
+from collections.abc import Callable
+
 import numpy as np
 from scipy import fft, ndimage
 
@@ -18,6 +20,16 @@ def power_law_noise(rng: np.random.Generator, shape: tuple[int, ...], exponent: 
     gain = np.where(frequency * high > 1, np.maximum(frequency, 1e-6) ** -exponent, 0)
     noise = fft.ifftn(fft.fftn(rng.standard_normal(shape, dtype=np.float32), workers=1) * gain, workers=1).real
     return (noise / noise.std()).astype(np.float32)
+
+
+def sheet_distance(field: np.ndarray, spacing: float, at: Callable = lambda values: values) -> np.ndarray:
+    """Distance to the zero level of a smooth random field, near it: |field| / |gradient|, in the units of `spacing`.
+
+    The zero level is a set of sheets (curves in 2-D); where two fields' sheets cross is a curve (a point). `at` samples
+    a field where the distance is wanted.
+    """
+    slope = np.sqrt(sum(g**2 for g in np.gradient(field, spacing)))
+    return np.abs(at(field)) / np.maximum(at(slope), 0.02)
 
 
 def diffeomorphic_displacement(

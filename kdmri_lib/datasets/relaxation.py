@@ -1,4 +1,4 @@
-"""MR contrast from tissue: the signal equations of three sequences, and published relaxation times at 3 T.
+"""MR contrast from tissue: the signal equations of five sequences, and published relaxation times at 3 T.
 
 Times in milliseconds, proton density relative to water. White and grey matter T1 and T2: Wansapura et al. 1999 (JMRI 9);
 T1 of grey matter agrees with Wright et al. 2008; CSF: Lin et al. 2001 (T1), Condon et al. 1987 (T2); fat and muscle:
@@ -8,6 +8,8 @@ Gold et al. 2004 (AJR 183); bone marrow as fat; cortical bone gives next to no s
 from typing import NamedTuple
 
 import numpy as np
+
+from kdmri_lib.errors import StudyError
 
 
 class Tissue(NamedTuple):
@@ -40,8 +42,22 @@ def inversion_recovery(tissue: Tissue, tr: float, te: float, ti: float) -> float
     return tissue.density * recovered * np.exp(-te / tissue.t2)
 
 
+def balanced_steady_state(tissue: Tissue, tr: float, flip: float) -> float:
+    """bSSFP signal on resonance at TE = TR / 2 (Scheffler and Lehnhardt 2003), `flip` in degrees."""
+    e1, e2, angle = np.exp(-tr / tissue.t1), np.exp(-tr / tissue.t2), np.deg2rad(flip)
+    steady = (1 - e1) / (1 - (e1 - e2) * np.cos(angle) - e1 * e2)
+    return tissue.density * np.sin(angle) * steady * np.exp(-tr / 2 / tissue.t2)
+
+
+def spin_echo(tissue: Tissue, tr: float, te: float) -> float:
+    """Spin-echo signal: PD (1 - exp(-TR / T1)) exp(-TE / T2)."""
+    return tissue.density * (1 - np.exp(-tr / tissue.t1)) * np.exp(-te / tissue.t2)
+
+
 def contrast(name: str, tissue: Tissue) -> float:
-    """Signal of `tissue` under the study's protocol `name`: "t1" (SPGR), "ir" (inversion recovery) or "flair".
+    """Signal of `tissue` under the study's protocol `name`: "t1", "ir", "flair", "bssfp" or "pd".
+
+    t1 is a spoiled gradient echo, ir an inversion recovery, bssfp the cine sequence, pd a proton-density spin echo.
 
     FLAIR is inversion recovery with a long echo at the inversion time that nulls CSF.
     """
@@ -52,4 +68,8 @@ def contrast(name: str, tissue: Tissue) -> float:
     if name == "flair":
         null = -TISSUES["csf"].t1 * np.log((1 + np.exp(-9000 / TISSUES["csf"].t1)) / 2)
         return inversion_recovery(tissue, tr=9000, te=120, ti=null)
-    raise ValueError(f"unknown contrast '{name}'; known: t1, ir, flair")
+    if name == "bssfp":
+        return balanced_steady_state(tissue, tr=3.2, flip=50)
+    if name == "pd":
+        return spin_echo(tissue, tr=2750, te=27)
+    raise StudyError(f"unknown contrast '{name}'; known: t1, ir, flair, bssfp, pd")

@@ -3,6 +3,7 @@
 import numpy as np
 from torch import nn
 
+from kdmri_lib.declarations import Network
 from kdmri_lib.errors import StudyError
 from kdmri_lib.models.dccnn import DCCNN
 
@@ -13,7 +14,10 @@ def build_model(kind: str, mask: np.ndarray, **options) -> nn.Module:
     """Make the network that a declaration names; `StudyError` when there is none of that name."""
     if kind not in MODELS:
         raise StudyError(f"unknown model '{kind}'; known: {', '.join(sorted(MODELS))}")
-    return MODELS[kind](mask, **options)
+    try:
+        return MODELS[kind](mask, **options)
+    except TypeError as error:
+        raise StudyError(f"model '{kind}': {error}") from None
 
 
 def parameter_count(model: nn.Module) -> int:
@@ -23,3 +27,8 @@ def parameter_count(model: nn.Module) -> int:
 def multiply_accumulates(model: nn.Module) -> int:
     """Multiply-accumulates a pixel of the convolutions at stride 1: the number of their weights, biases left out."""
     return sum(m.weight.numel() for m in model.modules() if isinstance(m, nn.Conv2d))
+
+
+def network_of(declaration: Network) -> nn.Module:
+    """The declared network with a mask that doesn't matter, for counting and for its feature names."""
+    return build_model(declaration.kind, np.ones((8, 8), dtype=bool), **declaration.options)

@@ -54,6 +54,11 @@ class DCCNN(nn.Module):
             for n in range(1, len(cascade) + 1)
         ]
 
+    @property
+    def centre_features(self) -> list[str]:
+        """The middle convolution of each cascade, where the paper transfers attention: 3 of 5, 2 of 3."""
+        return [f"cascade{c}.convolution{(len(cascade) + 1) // 2}" for c, cascade in enumerate(self.cascades, 1)]
+
     def forward(self, zero_filled: Tensor, measured: Tensor, features: Collection[str] = ()):
         """Reconstruct (B, 1, H, W); with `features`, return also a dict of the named maps (B, C, H, W)."""
         unknown = set(features) - set(self.feature_names)

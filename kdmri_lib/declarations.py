@@ -1,0 +1,139 @@
+"""What is done, as data: a data set, a degradation, a network, an objective, a schedule, and the run that joins them.
+
+A run is one stage of training. Algorithm 1 is three of them: the teacher; attention transfer, which names the teacher's
+run; fine-tuning, which names the teacher's run and starts from the second's weights. A run's folder is named by the
+content of its declaration, so that whoever needs the same run finds it, and a changed parameter never finds an old one.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+
+from kdmri_lib.files import digest_json
+
+
+def _plain_name(name: str) -> str:
+    """Names become parts of file names: nothing in them may leave a folder."""
+    if not name or not all(letter.isalnum() or letter in "_-" for letter in name) or not name.isascii():
+        raise ValueError(f"'{name}' isn't a plain name (ASCII letters, digits, _ and -)")
+    return name
+
+
+Name = Annotated[str, AfterValidator(_plain_name)]
+
+
+class Declaration(BaseModel):
+    """Frozen, and strict about keys: a misspelt one is an error that names it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @property
+    def digest(self) -> str:
+        """12 hex digits of the SHA-256 of the content."""
+        return digest_json(self.model_dump(mode="json"))[:12]
+
+
+class Dataset(Declaration):
+    """Which volumes, from which source, split by subject."""
+
+    name: Name
+    source: Name
+    shape: tuple[PositiveInt, PositiveInt] = Field(description="(H, W) of a slice")
+    train: PositiveInt = Field(description="volumes that train")
+    validation: PositiveInt = Field(description="volumes that pick checkpoints")
+    test: PositiveInt = Field(description="volumes that tables are computed on")
+    slices_per_volume: PositiveInt
+    contrast: str = "t1"
+    seed: NonNegativeInt = 0
+    folder: str | None = Field(None, description="where a download lies, for the sources that read one")
+    pattern: str | None = Field(None, description="glob of the volumes below `folder`")
+
+    @property
+    def file_name(self) -> str:
+        return f"{self.name}-{self.digest}.h5"
+
+
+class Degradation(Declaration):
+    """How an image is undersampled: one mask for a data set and a factor."""
+
+    kind: Literal["cartesian", "gaussian_2d"] = "cartesian"
+    acceleration: float = Field(ge=1)
+    seed: NonNegativeInt = 0
+    mask: str | None = Field(None, description="path of a .npy mask to use in place of a generated one")
+
+    @property
+    def tag(self) -> str:
+        return f"{self.acceleration:g}x"
+
+
+class Network(Declaration):
+    """A network by its name in `kdmri_lib.models.MODELS`, with that network's options."""
+
+    kind: Name = "dccnn"
+    options: dict[str, bool | int | float | str] = {}
+
+
+class LossTerm(Declaration):
+    """A loss by its name in `kdmri_lib.losses.LOSSES`, with that loss's options and its weight in the objective."""
+
+    loss: Name
+    weight: PositiveFloat = 1.0
+    options: dict[str, Any] = {}
+
+
+class Schedule(Declaration):
+    """How long and how: `steps` or `epochs`, one of the two."""
+
+    steps: PositiveInt | None = None
+    epochs: PositiveFloat | None = None
+    batch: PositiveInt = 4
+    strip: PositiveInt | None = Field(
+        None, description="train on random strips this wide along the fully sampled axis; whole slices otherwise"
+    )
+    learning_rate: PositiveFloat = 1e-4
+    decay: Literal["constant", "cosine", "step"] = Field(
+        "constant", description="step: times 0.1 at 4/15 and 8/15, as the published code's every 40 of 150 epochs"
+    )
+    validations: PositiveInt = Field(10, description="how often in a run the validation set is reconstructed")
+
+    @model_validator(mode="after")
+    def _one_length(self):
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError("a schedule has either steps or epochs")
+        return self
+
+    def total_steps(self, slices: int) -> int:
+        return self.steps or max(1, round(self.epochs * slices / self.batch))
+
+    def stretched(self, factor: float) -> "Schedule":
+        """The same schedule, `factor` times as long, with as many more validations."""
+        change = {"validations": max(1, round(self.validations * factor))}
+        if self.steps:
+            change["steps"] = round(self.steps * factor)
+        else:
+            change["epochs"] = self.epochs * factor
+        return self.model_copy(update=change)
+
+
+class Run(Declaration):
+    """One stage of training."""
+
+    dataset: Dataset
+    degradation: Degradation
+    network: Network
+    objective: tuple[LossTerm, ...] = (LossTerm(loss="reconstruction"),)
+    schedule: Schedule
+    seed: NonNegativeInt = 0
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    teacher: "Run | None" = Field(None, description="whose features and images the objective compares with")
+    start: "Run | None" = Field(None, description="whose weights this run starts from; random ones otherwise")
+
+    @property
+    def id(self) -> str:
+        """Name of the run's folder: readable in front, decided by the digest at the end."""
+        losses = "+".join(term.loss for term in self.objective)
+        return f"{self.dataset.name}-{self.degradation.tag}-{losses}-seed{self.seed}-{self.digest}"
+
+    @property
+    def needs(self) -> list["Run"]:
+        return [run for run in (self.teacher, self.start) if run is not None]

@@ -1,0 +1,105 @@
+"""Metrics, a volume and a slice, stated once.
+
+A volume's PSNR and SSIM are computed as the published code does, so that Table 1 can be compared: the whole volume at
+once, data_range the target's maximum, SSIM with slices as channels. A slice's use the volume's maximum too, so that a dark
+slice isn't judged on a scale of its own. Aggregation matters: the same images give other numbers a slice.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy import ndimage
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+from torch import nn
+
+from kdmri_lib.datasets.prepared import Volume
+from kdmri_lib.errors import StudyError
+
+METRICS = {"psnr": "PSNR / dB", "ssim": "SSIM", "nmse": "NMSE", "hfn": "HFN"}
+LOWER_IS_BETTER = {"nmse", "hfn"}
+
+
+def psnr(target: np.ndarray, image: np.ndarray, data_range: float) -> float:
+    """Peak signal-to-noise ratio in dB."""
+    return float(peak_signal_noise_ratio(target, image, data_range=data_range))
+
+
+def ssim(target: np.ndarray, image: np.ndarray, data_range: float) -> float:
+    """Structural similarity of (H, W), or of (slices, H, W) with slices as channels (7 x 7 window)."""
+    return float(structural_similarity(target, image, data_range=data_range, channel_axis=0 if target.ndim == 3 else None))
+
+
+def nmse(target: np.ndarray, image: np.ndarray) -> float:
+    """Normalised mean squared error: ||x - y||^2 / ||x||^2."""
+    return float(np.sum((target - image) ** 2, dtype=np.float64) / np.sum(target**2, dtype=np.float64))
+
+
+def hfn(target: np.ndarray, image: np.ndarray) -> float:
+    """High-frequency error: ||L(x - y)||^2 / ||L x||^2, L the Laplacian in the plane of each slice.
+
+    Lower is better; it weighs what sits in edges, which PSNR hardly does.
+    """
+    laplacian = [
+        np.stack([ndimage.laplace(s) for s in volume.reshape(-1, *volume.shape[-2:])])
+        for volume in (target - image, target)
+    ]
+    return float(np.sum(laplacian[0] ** 2, dtype=np.float64) / np.sum(laplacian[1] ** 2, dtype=np.float64))
+
+
+def measure(target: np.ndarray, image: np.ndarray, data_range: float | None = None) -> dict[str, float]:
+    """All metrics of a volume (slices, H, W) or a slice (H, W); `data_range` is the target's maximum by default."""
+    data_range = float(target.max()) if data_range is None else data_range
+    return {
+        "psnr": psnr(target, image, data_range),
+        "ssim": ssim(target, image, data_range),
+        "nmse": nmse(target, image),
+        "hfn": hfn(target, image),
+    }
+
+
+@torch.inference_mode()
+def reconstruct(model: nn.Module | None, degradation: nn.Module, image: np.ndarray, batch: int = 4, fabric=None):
+    """Undersample (slices, H, W) and reconstruct it: float32 array of the same shape; zero-filled when `model` is None."""
+    device = next(degradation.buffers()).device
+    parts = []
+    for first in range(0, len(image), batch):
+        target = torch.from_numpy(image[first : first + batch]).unsqueeze(1).to(device)
+        measurement = degradation(target)
+        if model is None:
+            result = measurement.zero_filled
+        elif fabric is None:
+            result = model(*measurement)
+        else:
+            with fabric.autocast():
+                result = model(*measurement)
+        parts.append(result.squeeze(1).float().cpu().numpy())
+    return np.concatenate(parts)
+
+
+def evaluate(model: nn.Module | None, degradation: nn.Module, volumes: Iterable[Volume], fabric=None):
+    """Reconstruct volumes and measure them.
+
+    Returns
+    -------
+    Two data frames: a row a volume (set, kind, subject, slices and the metrics) and a row a slice.
+
+    Raises
+    ------
+    StudyError
+        When a reconstruction holds NaN or infinite values.
+    """
+    by_volume, by_slice = [], []
+    for volume in volumes:
+        image = reconstruct(model, degradation, volume.image, fabric=fabric)
+        if not np.isfinite(image).all():
+            raise StudyError(f"volume {volume.subject}: the reconstruction holds NaN or infinite values")
+        about = {"set": volume.split, "kind": volume.attributes["kind"], "subject": volume.subject}
+        by_volume.append({**about, "slices": len(image), **measure(volume.image, image)})
+        peak = float(volume.image.max())
+        for number, (target, result) in enumerate(zip(volume.image, image, strict=True)):
+            # A slice without signal has no NMSE; it counts in its volume.
+            if target.any():
+                by_slice.append({**about, "slice": number, **measure(target, result, peak)})
+    return pd.DataFrame(by_volume), pd.DataFrame(by_slice)

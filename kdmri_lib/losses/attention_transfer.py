@@ -1,0 +1,58 @@
+"""Attention transfer (Zagoruyko and Komodakis 2017; paper, eq. 3)."""
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kdmri_lib.errors import StudyError
+from kdmri_lib.losses import Prediction, check_variant, register
+
+TINY = 1e-12  # a map of zeros stays zero in place of becoming NaN
+
+
+def attention_map(feature: Tensor) -> Tensor:
+    """F_sum: the sum over channels of the squared activations, (B, C, H, W) to (B, H, W), in float32 or better."""
+    if feature.itemsize < 4:
+        feature = feature.float()
+    return feature.square().sum(dim=1)
+
+
+@register("attention_transfer")
+class AttentionTransfer(nn.Module):
+    """L_AT = sum over pairs of the batch's mean of || Q_S / ||Q_S||_2 - Q_T / ||Q_T||_2 ||_2, Q = vec(F_sum(A)) (eq. 3).
+
+    Features A are (B, C, H, W) after activation; teacher and student may differ in C. Each sample's map is divided by its
+    own norm, so the loss doesn't change when a map is scaled by a positive number. No gradient passes to the teacher.
+
+    `variant` "released" is what the published code computes: the norm runs along the batch axis (each pixel is divided by
+    its norm over the batch's samples), and the distance is the mean absolute difference, averaged over the pairs.
+
+    Parameters
+    ----------
+    pairs : (teacher feature, student feature) names.
+    """
+
+    uses_teacher = True
+    judges_image = False
+
+    def __init__(self, pairs: Sequence[Sequence[str]], variant: str = "paper"):
+        super().__init__()
+        if not pairs:
+            raise StudyError("loss 'attention_transfer': no pair of features")
+        self.pairs = tuple(tuple(pair) for pair in pairs)
+        self.variant = check_variant("attention_transfer", variant)
+
+    def forward(self, target: Tensor, student: Prediction, teacher: Prediction) -> Tensor:
+        distances = [
+            self._distance(attention_map(student.features[s]), attention_map(teacher.features[t].detach()))
+            for t, s in self.pairs
+        ]
+        return sum(distances) / (len(distances) if self.variant == "released" else 1)
+
+    def _distance(self, student: Tensor, teacher: Tensor) -> Tensor:
+        student, teacher = student.flatten(1), teacher.flatten(1)
+        if self.variant == "released":
+            return F.l1_loss(F.normalize(student, dim=0, eps=TINY), F.normalize(teacher, dim=0, eps=TINY))
+        difference = F.normalize(student, dim=1, eps=TINY) - F.normalize(teacher, dim=1, eps=TINY)
+        return difference.norm(dim=1).mean()

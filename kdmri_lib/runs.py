@@ -1,0 +1,154 @@
+"""Run folders: trained once by whoever needs them first, under a lock, and loaded by everyone else."""
+
+import os
+import time
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+import safetensors.torch
+from filelock import FileLock
+from torch import nn
+
+from kdmri_lib import training
+from kdmri_lib.datasets.prepared import content_checksum, read_prepared, splits
+from kdmri_lib.declarations import Run
+from kdmri_lib.errors import StudyError
+from kdmri_lib.evaluation import evaluate
+from kdmri_lib.files import read_json, sha256_file, whole_file, write_bytes, write_json
+from kdmri_lib.progress import training_progress
+from kdmri_lib.provenance import code_fingerprint, environment, training_code
+from kdmri_lib.sampling import Undersampling, declared_mask
+from kdmri_lib.study import Study
+
+WEIGHTS, CURVE, VOLUMES, SLICES = "weights.safetensors", "curve.csv", "metrics_volume.csv", "metrics_slice.csv"
+
+
+def load_weights(path: Path) -> dict:
+    """Read a safetensors file; nothing in it is executed. `StudyError` when it is missing, damaged or a pickle."""
+    try:
+        return safetensors.torch.load_file(path)
+    except FileNotFoundError:
+        raise StudyError(f"{path}: no such file") from None
+    except (safetensors.SafetensorError, OSError) as error:
+        raise StudyError(f"{path}: not a safetensors file, or cut short ({error})") from None
+
+
+class RunFolder:
+    """What a finished run left: `record` (run.json), `curve`, `volumes` and `slices` (metrics), `network()`."""
+
+    def __init__(self, study: Study, run: Run):
+        self.study, self.run = study, run
+        self.path = study.results / "runs" / run.id
+
+    @property
+    def inputs(self) -> dict:
+        """What the result depends on beside the declaration: code, data, and the weights it was trained with."""
+        return {
+            "code": code_fingerprint(training_code(self.run)),
+            "data": content_checksum(self.study.prepared(self.run.dataset.name)),
+            "needs": {r.id: sha256_file(RunFolder(self.study, r).path / WEIGHTS) for r in self.run.needs},
+        }
+
+    def state(self) -> str:
+        """"finished", or why it is not: "missing", "out of date", or which file is damaged."""
+        record = self.path / "run.json"
+        if not record.exists():
+            return "missing"
+        try:
+            found = read_json(record)
+            if found["inputs"] != self.inputs:
+                return "out of date"
+            for name, checksum in found["files"].items():
+                if not (self.path / name).exists() or sha256_file(self.path / name) != checksum:
+                    return f"{name} is damaged"
+        except (StudyError, KeyError, OSError) as error:
+            return f"run.json is damaged ({error})"
+        return "finished"
+
+    @cached_property
+    def record(self) -> dict:
+        return read_json(self.path / "run.json")
+
+    @cached_property
+    def curve(self) -> pd.DataFrame:
+        return pd.read_csv(self.path / CURVE)
+
+    @cached_property
+    def volumes(self) -> pd.DataFrame:
+        return pd.read_csv(self.path / VOLUMES)
+
+    @cached_property
+    def slices(self) -> pd.DataFrame:
+        return pd.read_csv(self.path / SLICES)
+
+    def network(self) -> nn.Module:
+        """The trained network, on the CPU, in evaluation mode."""
+        network = training.build_network(self.run)
+        network.load_state_dict(load_weights(self.path / WEIGHTS))
+        return network.eval()
+
+
+def trained(study: Study, run: Run, label: str = "", stop=lambda: False) -> RunFolder:
+    """The finished folder of `run`: loaded where it is whole and up to date, trained (after what it needs) otherwise."""
+    folder = RunFolder(study, run)
+    needed = {id(r): trained(study, r, stop=stop) for r in run.needs}
+    folder.path.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.path / ".lock"):
+        if folder.state() != "finished":
+            _train(folder, needed, label, stop)
+    return folder
+
+
+def _train(folder: RunFolder, needed: dict[int, RunFolder], label: str, stop) -> None:
+    study, run = folder.study, folder.run
+    data = study.prepared(run.dataset.name)
+    inputs = folder.inputs
+    checkpoint, begun = folder.path / "checkpoint.pt", folder.path / "begun.json"
+    (folder.path / "run.json").unlink(missing_ok=True)
+    # A checkpoint goes on only with what it began with.
+    if checkpoint.exists() and (not begun.exists() or read_json(begun) != inputs):
+        checkpoint.unlink()
+    write_json(begun, inputs)
+    write_json(folder.path / "declaration.json", run.model_dump(mode="json"))
+    started = time.monotonic()
+    with training_progress(label or run.id) as progress:
+        result = training.train(
+            run,
+            read_prepared(data, "train"),
+            read_prepared(data, "validation"),
+            checkpoint,
+            teacher=needed[id(run.teacher)].network() if run.teacher else None,
+            start=load_weights(needed[id(run.start)].path / WEIGHTS) if run.start else None,
+            progress=progress,
+            stop=stop,
+        )
+    held_out = [v for split in splits(data) if split not in ("train", "validation") for v in read_prepared(data, split)]
+    degradation = Undersampling(declared_mask(run.dataset, run.degradation))
+    volumes, slices = evaluate(result.network, degradation, held_out)
+    contiguous = {name: tensor.contiguous() for name, tensor in result.network.state_dict().items()}
+    write_bytes(folder.path / WEIGHTS, safetensors.torch.save(contiguous, {"run": run.id}))
+    for name, table in ((CURVE, result.curve), (VOLUMES, volumes), (SLICES, slices)):
+        with whole_file(folder.path / name) as temporary:
+            table.to_csv(temporary, index=False)
+    files = (WEIGHTS, CURVE, VOLUMES, SLICES)
+    record = {
+        "inputs": inputs,
+        "files": {name: sha256_file(folder.path / name) for name in files},
+        "device": result.device,
+        "precision": result.precision,
+        "seconds": round(time.monotonic() - started, 1),
+        **environment(),
+    }
+    # Last, since it is what says that the run is finished.
+    write_json(folder.path / "run.json", record)
+    for file in (checkpoint, begun):
+        file.unlink(missing_ok=True)
+
+
+def use_threads(threads: int) -> None:
+    """Fix the number of threads that training computes with; it decides the order of sums, hence the last bits."""
+    import torch
+
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    torch.set_num_threads(threads)

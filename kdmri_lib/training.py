@@ -1,0 +1,269 @@
+"""Training one run: one loop for every stage of Algorithm 1.
+
+Everything random is a function of the run's seed and the step, nothing else: batches, strips and initial weights. So a
+run that was killed and goes on from its checkpoint ends with the same bits as one that was not.
+"""
+
+import io
+import math
+import os
+import time
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from kdmri_lib.datasets.prepared import Volume
+from kdmri_lib.declarations import Run, Schedule
+from kdmri_lib.errors import StudyError
+from kdmri_lib.evaluation import psnr
+from kdmri_lib.files import read_checked, write_checked
+from kdmri_lib.losses import Objective, Prediction
+from kdmri_lib.models import build_model
+from kdmri_lib.sampling import Undersampling, declared_mask
+
+CHECKPOINT_SECONDS = 60
+
+
+class Stopped(Exception):
+    """Training was asked to stop; the checkpoint holds all that was done."""
+
+
+class Trained(NamedTuple):
+    network: nn.Module
+    curve: pd.DataFrame
+    device: str
+    precision: str
+
+
+def accelerated(precision: str) -> Fabric:
+    """Fabric on the GPU where there is one, else the CPU; bfloat16 autocast where the device computes in it.
+
+    `precision`: "float32", "bfloat16", or "auto" for bfloat16 where the hardware has it.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    gpu = torch.cuda.is_available()
+    if precision == "auto":
+        native = torch.cuda.is_bf16_supported(including_emulation=False) if gpu else cpu_has_bfloat16()
+        precision = "bfloat16" if native else "float32"
+    fabric = Fabric(
+        accelerator="cuda" if gpu else "cpu",
+        devices=1,
+        precision="bf16-mixed" if precision == "bfloat16" else "32-true",
+    )
+    return fabric
+
+
+def cpu_has_bfloat16() -> bool:
+    """Whether this CPU multiplies in bfloat16 (AVX-512 BF16 or AMX); elsewhere autocast would only emulate it."""
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def build_network(run: Run) -> nn.Module:
+    """The run's network with its mask, initial weights by its seed: layer by layer uniform, PyTorch's default."""
+    torch.manual_seed(run.seed)
+    mask = declared_mask(run.dataset, run.degradation)
+    return build_model(run.network.kind, mask, **run.network.options).to(memory_format=torch.channels_last)
+
+
+def learning_rate(schedule: Schedule, step: int, steps: int) -> float:
+    """Learning rate of a step, by the schedule's decay."""
+    done = step / steps
+    if schedule.decay == "cosine":
+        return schedule.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+    if schedule.decay == "step":
+        return schedule.learning_rate * 0.1 ** (math.floor(done * 15 / 4))
+    return schedule.learning_rate
+
+
+class Batches:
+    """Batch number `step` of an endless shuffled stream of slices: a function of seed and step alone.
+
+    With `strip`, each sample is a random strip of that extent along `axis` (2 rows, 3 columns of (B, 1, H, W)), which the
+    mask must sample fully.
+    """
+
+    def __init__(self, images: Tensor, batch: int, seed: int, strip: int | None = None, axis: int = 3):
+        self.images, self.batch, self.seed, self.axis = images, batch, seed, axis
+        self.strip = None if strip is None or strip >= images.shape[axis] else strip
+        self.order = lru_cache(maxsize=2)(lambda epoch: np.random.default_rng([seed, epoch]).permutation(len(images)))
+
+    def chosen(self, step: int) -> list[int]:
+        """Which slices the batch holds."""
+        positions = range(step * self.batch, (step + 1) * self.batch)
+        return [int(self.order(p // len(self.images))[p % len(self.images)]) for p in positions]
+
+    def __call__(self, step: int) -> Tensor:
+        chosen = self.chosen(step)
+        if self.strip is None:
+            return self.images[chosen]
+        offsets = np.random.default_rng([self.seed, step, 1]).integers(
+            0, self.images.shape[self.axis] - self.strip + 1, self.batch
+        )
+        strips = [
+            self.images[n].narrow(self.axis - 1, int(o), self.strip) for n, o in zip(chosen, offsets, strict=True)
+        ]
+        return torch.stack(strips)
+
+
+def validate(forward: Callable, objective: Objective, volumes: list[Tensor], batch: int = 4) -> dict[str, float]:
+    """Mean over validation volumes of volume PSNR and mean absolute error; the objective too, if it judges no image."""
+    rows = []
+    for volume in volumes:
+        values, images = [], []
+        for target in volume.split(batch):
+            student, teacher = forward(target)
+            if not objective.judges_image:
+                values.append(float(objective(target, student, teacher)))
+            images.append(student.image)
+        image, target = (v.float().cpu().numpy()[:, 0] for v in (torch.cat(images), volume))
+        rows.append(
+            {
+                "validation_psnr": psnr(target, image, float(target.max())),
+                "validation_l1": float(np.abs(target - image).mean()),
+                "validation_objective": float(np.mean(values)) if values else math.nan,
+            }
+        )
+    return {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
+
+
+def train(
+    run: Run,
+    training: list[Volume],
+    validation: list[Volume],
+    checkpoint: Path,
+    teacher: nn.Module | None = None,
+    start: dict[str, Tensor] | None = None,
+    progress: Callable[[int, int, dict], None] = lambda step, steps, latest: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Trained:
+    """Train the network of `run`, going on from `checkpoint` where there is one.
+
+    Parameters
+    ----------
+    teacher : the trained teacher, for objectives that use one; it gets no gradient.
+    start : weights to start from, in place of random ones.
+    progress : called after each step with the steps done, their number, and the last validation's values.
+    stop : asked after each step; when true, the checkpoint is written and `Stopped` raised.
+
+    Raises
+    ------
+    StudyError
+        When the loss is NaN or infinite (naming step, volumes and slices; the last good checkpoint is kept), or when
+        strips are asked for with a mask that isn't made of lines.
+    """
+    schedule = run.schedule
+    fabric = accelerated(run.precision)
+    network = build_network(run)
+    if start is not None:
+        network.load_state_dict(start)
+    objective = Objective(run.objective).to(fabric.device)
+    parameters = [*network.parameters(), *objective.parameters()]
+    optimizer = torch.optim.Adam(parameters, lr=schedule.learning_rate, fused=True)
+    network, optimizer = fabric.setup(network, optimizer)
+    degradation = fabric.to_device(Undersampling(declared_mask(run.dataset, run.degradation)))
+    if objective.uses_teacher:
+        if teacher is None:
+            raise StudyError(f"run {run.id}: its objective needs a teacher and the run names none")
+        teacher = fabric.setup(teacher.to(memory_format=torch.channels_last).eval().requires_grad_(False))
+
+    if schedule.strip and degradation.axis is None:
+        raise StudyError(f"run {run.id}: strips need a mask of whole lines; this one isn't")
+    images = torch.from_numpy(np.concatenate([v.image for v in training])).unsqueeze(1).to(fabric.device)
+    batches = Batches(images, schedule.batch, run.seed, schedule.strip, axis=2 if degradation.axis == 1 else 3)
+    held_out = [torch.from_numpy(v.image).unsqueeze(1).to(fabric.device) for v in validation]
+    steps = schedule.total_steps(len(images))
+    checks = {round((i + 1) * steps / schedule.validations) for i in range(schedule.validations)}
+
+    def predict(model: nn.Module, target: Tensor, features: list[str]) -> Prediction:
+        result = model(*degradation(target), features=features)
+        return Prediction(*result) if features else Prediction(result, {})
+
+    def forward(target: Tensor) -> tuple[Prediction, Prediction | None]:
+        student = predict(network, target, objective.student_features)
+        if not objective.uses_teacher:
+            return student, None
+        with torch.no_grad():
+            return student, predict(teacher, target, objective.teacher_features)
+
+    first, rows, best, best_value, loss_sum, loss_count = 0, [], None, -math.inf, 0.0, 0
+    if checkpoint.exists():
+        state = torch.load(io.BytesIO(read_checked(checkpoint)), map_location=fabric.device, weights_only=True)
+        network.load_state_dict(state["network"])
+        objective.load_state_dict(state["objective"])
+        optimizer.load_state_dict(state["optimizer"])
+        first, rows, best, best_value = state["step"], state["rows"], state["best"], state["best_value"]
+        loss_sum, loss_count = state["loss_sum"], state["loss_count"]
+
+    def save(step: int) -> None:
+        state = {
+            "step": step,
+            "network": network.state_dict(),
+            "objective": objective.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "rows": rows,
+            "best": best,
+            "best_value": best_value,
+            "loss_sum": loss_sum,
+            "loss_count": loss_count,
+        }
+        write_checked(checkpoint, lambda file: torch.save(state, file))
+
+    saved = time.monotonic()
+    for step in range(first, steps):
+        rate = learning_rate(schedule, step, steps)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        target = batches(step)
+        student, shown = forward(target)
+        loss = objective(target, student, shown)
+        value = loss.item()
+        if not math.isfinite(value):
+            owners = [f"{v.subject} slice {n}" for v in training for n in range(len(v.image))]
+            held = ", ".join(owners[n] for n in batches.chosen(step))
+            raise StudyError(f"run {run.id}: the loss is {value} at step {step}; its batch: {held}")
+        optimizer.zero_grad()
+        fabric.backward(loss)
+        optimizer.step()
+        loss_sum, loss_count = loss_sum + value, loss_count + 1
+
+        done = step + 1
+        if done in checks:
+            network.eval()
+            with torch.inference_mode():
+                latest = validate(forward, objective, held_out)
+            network.train()
+            rows.append({"step": done, "learning_rate": rate, "training_loss": loss_sum / loss_count, **latest})
+            loss_sum, loss_count = 0.0, 0
+            value = latest["validation_psnr"] if objective.judges_image else -latest["validation_objective"]
+            if value > best_value:
+                best_value, best = value, {k: v.detach().clone() for k, v in network.state_dict().items()}
+        progress(done, steps, rows[-1] if rows else {})
+        asked_to_stop = stop()
+        if done in checks or asked_to_stop or time.monotonic() - saved > CHECKPOINT_SECONDS:
+            save(done)
+            saved = time.monotonic()
+        if asked_to_stop and done < steps:
+            raise Stopped(f"run {run.id}: stopped after step {done} of {steps}; start again to go on from there")
+
+    trained = build_network(run)
+    trained.load_state_dict(best)
+    return Trained(trained, pd.DataFrame(rows), _device_name(fabric), _precision_name(fabric))
+
+
+def _device_name(fabric: Fabric) -> str:
+    if fabric.device.type == "cuda":
+        return torch.cuda.get_device_name(fabric.device)
+    return f"CPU, {torch.get_num_threads()} thread{'s' if torch.get_num_threads() > 1 else ''}"
+
+
+def _precision_name(fabric: Fabric) -> str:
+    return "bfloat16" if "bf16" in str(fabric._precision.precision) else "float32"
