@@ -17,8 +17,12 @@ from torch import nn
 from kdmri_lib.datasets.prepared import Volume
 from kdmri_lib.errors import StudyError
 
-METRICS = {"psnr": "PSNR / dB", "ssim": "SSIM", "nmse": "NMSE", "hfn": "HFN"}
-LOWER_IS_BETTER = {"nmse", "hfn"}
+METRICS = {  # the first two better when higher, the last two when lower
+    "psnr": "PSNR / dB",
+    "ssim": "SSIM",
+    "nmse": "NMSE",
+    "hfn": "HFN",
+}
 
 
 def psnr(target: np.ndarray, image: np.ndarray, data_range: float) -> float:
@@ -28,7 +32,9 @@ def psnr(target: np.ndarray, image: np.ndarray, data_range: float) -> float:
 
 def ssim(target: np.ndarray, image: np.ndarray, data_range: float) -> float:
     """Structural similarity of (H, W), or of (slices, H, W) with slices as channels (7 x 7 window)."""
-    return float(structural_similarity(target, image, data_range=data_range, channel_axis=0 if target.ndim == 3 else None))
+    return float(
+        structural_similarity(target, image, data_range=data_range, channel_axis=0 if target.ndim == 3 else None)
+    )
 
 
 def nmse(target: np.ndarray, image: np.ndarray) -> float:
@@ -60,25 +66,21 @@ def measure(target: np.ndarray, image: np.ndarray, data_range: float | None = No
 
 
 @torch.inference_mode()
-def reconstruct(model: nn.Module | None, degradation: nn.Module, image: np.ndarray, batch: int = 4, fabric=None):
+def reconstruct(model: nn.Module | None, degradation: nn.Module, image: np.ndarray, batch: int = 4) -> np.ndarray:
     """Undersample (slices, H, W) and reconstruct it: float32 array of the same shape; zero-filled when `model` is None."""
     device = next(degradation.buffers()).device
     parts = []
     for first in range(0, len(image), batch):
         target = torch.from_numpy(image[first : first + batch]).unsqueeze(1).to(device)
         measurement = degradation(target)
-        if model is None:
-            result = measurement.zero_filled
-        elif fabric is None:
-            result = model(*measurement)
-        else:
-            with fabric.autocast():
-                result = model(*measurement)
+        result = measurement.zero_filled if model is None else model(*measurement)
         parts.append(result.squeeze(1).float().cpu().numpy())
     return np.concatenate(parts)
 
 
-def evaluate(model: nn.Module | None, degradation: nn.Module, volumes: Iterable[Volume], fabric=None):
+def evaluate(
+    model: nn.Module | None, degradation: nn.Module, volumes: Iterable[Volume]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Reconstruct volumes and measure them.
 
     Returns
@@ -92,7 +94,7 @@ def evaluate(model: nn.Module | None, degradation: nn.Module, volumes: Iterable[
     """
     by_volume, by_slice = [], []
     for volume in volumes:
-        image = reconstruct(model, degradation, volume.image, fabric=fabric)
+        image = reconstruct(model, degradation, volume.image)
         if not np.isfinite(image).all():
             raise StudyError(f"volume {volume.subject}: the reconstruction holds NaN or infinite values")
         about = {"set": volume.split, "kind": volume.attributes["kind"], "subject": volume.subject}

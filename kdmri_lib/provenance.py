@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parent
 LIBRARIES = ("torch", "numpy", "scipy", "scikit-image", "h5py", "lightning-fabric")
 
 # What a prepared file's numbers depend on, beside its declaration.
-PREPARING_CODE = ("datasets", "fourier.py")
+PREPARING_CODE = ("datasets", "fourier.py")  # the sources share fields, relaxation times and framing
 
 
 def training_code(run: Run) -> tuple[str, ...]:

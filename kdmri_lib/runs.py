@@ -51,7 +51,7 @@ class RunFolder:
         }
 
     def state(self) -> str:
-        """"finished", or why it is not: "missing", "out of date", or which file is damaged."""
+        """ "finished", or why it is not: "missing", "out of date", or which file is damaged."""
         record = self.path / "run.json"
         if not record.exists():
             return "missing"

@@ -61,7 +61,12 @@ def gaussian_lines(size: int, kept: int, centre: int, rng: np.random.Generator, 
 
 
 def cartesian_mask(
-    shape: tuple[int, int], acceleration: float, axis: int = 0, centre: int = 10, seed: int = 0, lines: int | None = None
+    shape: tuple[int, int],
+    acceleration: float,
+    axis: int = 0,
+    centre: int = 10,
+    seed: int = 0,
+    lines: int | None = None,
 ) -> np.ndarray:
     """Cartesian undersampling mask of whole lines.
 
@@ -111,7 +116,9 @@ def gaussian_mask_2d(shape: tuple[int, int], acceleration: float, centre: int = 
     )
     kept = int(shape[0] * shape[1] // acceleration)
     if kept <= chosen.sum():
-        raise StudyError(f"2-D mask: {kept} points at {acceleration}x leave nothing outside the {centre}x{centre} centre")
+        raise StudyError(
+            f"2-D mask: {kept} points at {acceleration}x leave nothing outside the {centre}x{centre} centre"
+        )
     spread = 0.5 * ((rows[:, None] / (shape[0] / 6)) ** 2 + (columns[None, :] / (shape[1] / 6)) ** 2)
     weight = np.where(chosen, 0.0, np.exp(-spread)).ravel()
     further = np.random.default_rng(seed).choice(
@@ -189,10 +196,14 @@ class Undersampling(nn.Module):
         return Measurement(torch.hypot(measured, along(self.imaginary, image, self.axis)), measured)
 
 
+def mirrored(mask: np.ndarray) -> np.ndarray:
+    """The mask of the points -k for the points k of an unshifted mask (H, W)."""
+    return np.roll(np.flip(mask), 1, axis=(0, 1))
+
+
 def unmirrored_share(mask: np.ndarray) -> float:
-    """Share of the kept k-space points whose mirror point -k isn't kept (facts: half-strength data consistency)."""
-    mirrored = np.roll(np.flip(mask), 1, axis=(0, 1))
-    return float((mask & ~mirrored).sum() / mask.sum())
+    """Share of the kept k-space points whose mirror point isn't kept: there data consistency works at half strength."""
+    return float((mask & ~mirrored(mask)).sum() / mask.sum())
 
 
 def declared_mask(dataset: Dataset, degradation: Degradation) -> np.ndarray:

@@ -51,7 +51,9 @@ class Profile(Declaration):
     schedules: dict[Name, Schedule] = Field({}, description="schedules of single data sets, in place of `schedule`")
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     precision_check: bool = Field(False, description="also train the student in float32, to show what bfloat16 changes")
-    threads: PositiveInt = Field(1, description="threads a training; a number of threads is part of what fixes the bits")
+    threads: PositiveInt = Field(
+        1, description="threads a training; a number of threads is part of what fixes the bits"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -78,7 +80,9 @@ def load_profile(name: str) -> tuple[str, Profile]:
     path = Path(name) if str(name).endswith((".yaml", ".yml")) else PROJECT / "profiles" / f"{name}.yaml"
     if not path.exists():
         known = sorted(p.stem for p in (PROJECT / "profiles").glob("*.yaml"))
-        raise StudyError(f"unknown profile '{name}' (no file {path}); known: {', '.join(known)}, or the path of a .yaml")
+        raise StudyError(
+            f"unknown profile '{name}' (no file {path}); known: {', '.join(known)}, or the path of a .yaml"
+        )
     try:
         return path.stem, Profile.model_validate(yaml.safe_load(path.read_text()))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -126,7 +130,9 @@ class Study:
 
     def dataset(self, name: str) -> Dataset:
         if name not in self.profile.datasets:
-            raise StudyError(f"profile '{self.name}' has no data set '{name}'; it has {', '.join(self.profile.datasets)}")
+            raise StudyError(
+                f"profile '{self.name}' has no data set '{name}'; it has {', '.join(self.profile.datasets)}"
+            )
         return self.profile.datasets[name]
 
     def prepared(self, name: str) -> Path:

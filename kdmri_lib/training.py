@@ -21,18 +21,14 @@ from torch import Tensor, nn
 
 from kdmri_lib.datasets.prepared import Volume
 from kdmri_lib.declarations import Run, Schedule
-from kdmri_lib.errors import StudyError
-from kdmri_lib.evaluation import psnr
+from kdmri_lib.errors import Stopped, StudyError
+from kdmri_lib.evaluation import psnr, reconstruct
 from kdmri_lib.files import read_checked, write_checked
 from kdmri_lib.losses import Objective, Prediction
 from kdmri_lib.models import build_model
 from kdmri_lib.sampling import Undersampling, declared_mask
 
 CHECKPOINT_SECONDS = 60
-
-
-class Stopped(Exception):
-    """Training was asked to stop; the checkpoint holds all that was done."""
 
 
 class Trained(NamedTuple):
@@ -133,6 +129,15 @@ def validate(forward: Callable, objective: Objective, volumes: list[Tensor], bat
             }
         )
     return {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
+
+
+def validate_network(network: nn.Module, run: Run, volumes: list[Volume], precision: str) -> float:
+    """Mean volume PSNR (dB) of `run`'s network over prepared volumes, computed in "float32" or "bfloat16"."""
+    fabric = accelerated(precision)
+    network = fabric.setup(network.eval())
+    degradation = fabric.to_device(Undersampling(declared_mask(run.dataset, run.degradation)))
+    images = [reconstruct(network, degradation, v.image) for v in volumes]
+    return float(np.mean([psnr(v.image, i, float(v.image.max())) for v, i in zip(volumes, images, strict=True)]))
 
 
 def train(

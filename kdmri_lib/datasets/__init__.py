@@ -10,9 +10,10 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from kdmri_lib.datasets.prepared import checked_volume, write_prepared
+from kdmri_lib.datasets.prepared import checked_volume, preparing_code, write_prepared
 from kdmri_lib.declarations import Dataset
 from kdmri_lib.errors import StudyError
+from kdmri_lib.provenance import PREPARING_CODE, code_fingerprint
 
 SOURCES = {
     "embedded_brain": "kdmri_lib.datasets.embedded_brain",
@@ -29,8 +30,11 @@ def source(name: str):
     return import_module(SOURCES[name])
 
 
-def prepare(dataset: Dataset, path: Path) -> None:
-    """Make every volume of `dataset` and write the prepared file at `path`."""
+def prepare(dataset: Dataset, path: Path) -> bool:
+    """Make every volume of `dataset` and write the prepared file at `path`; False if it is there already, up to date."""
+    code = code_fingerprint(PREPARING_CODE)
+    if path.exists() and preparing_code(path) == code:
+        return False
     module = source(dataset.source)
     cohort = list(module.cohort(dataset))
 
@@ -39,4 +43,5 @@ def prepare(dataset: Dataset, path: Path) -> None:
             image, attributes = module.make(dataset, **how)
             yield checked_volume(subject, split, image, attributes, dataset.shape)
 
-    write_prepared(path, dataset.model_dump_json(), volumes())
+    write_prepared(path, dataset.model_dump_json(), code, volumes())
+    return True

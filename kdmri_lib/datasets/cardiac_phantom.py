@@ -42,7 +42,11 @@ def subject_volume(rng: np.random.Generator, slices: int, shape: tuple[int, int]
     vessels = np.hypot(sheet_distance(noise(12, 30)[0], pixel), sheet_distance(noise(12, 30)[-1], pixel))
     tissue = {name: contrast("bssfp", t) * rng.normal(1, 0.04) for name, t in TISSUES.items()}
     blood, muscle = tissue["blood"] * rng.uniform(1.0, 1.25), 0.9 * tissue["muscle"]
-    tissue |= {"lung": 0.06 * blood, "liver": muscle * rng.uniform(0.9, 1.2), "fat": tissue["fat"] * rng.uniform(0.6, 1)}
+    tissue |= {
+        "lung": 0.06 * blood,
+        "liver": muscle * rng.uniform(0.9, 1.2),
+        "fat": tissue["fat"] * rng.uniform(0.6, 1),
+    }
     heart_y, heart_x = rng.normal(0, 6, 2)
     radius = rng.uniform(25, 31)  # epicardial radius at the base, end-diastole
     wall, turn = rng.uniform(7, 10), rng.uniform(-0.5, 0.1)
@@ -96,8 +100,10 @@ def subject_volume(rng: np.random.Generator, slices: int, shape: tuple[int, int]
         paint(endocardium, blood * (1 + 0.02 * fine))
         for angle in (0.6, 2.4):
             place = 0.62 * cavity
-            papillary = 0.17 * cavity + 1.6 - np.hypot(
-                y - heart_y - place * np.sin(angle + turn), x - heart_x - place * np.cos(angle + turn)
+            papillary = (
+                0.17 * cavity
+                + 1.6
+                - np.hypot(y - heart_y - place * np.sin(angle + turn), x - heart_x - place * np.cos(angle + turn))
             )
             paint(np.minimum(papillary + 0.5 * fine, endocardium - 1), muscle)
         stack.append(signal)

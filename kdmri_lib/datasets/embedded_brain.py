@@ -1,4 +1,4 @@
-"""Virtual brain subjects made from the MNI152 template that the nilearn package carries, and the template itself.
+"""Virtual brain subjects made from the MNI152 template that the nilearn package carries, and two real images.
 
 The template (ICBM 2009a, T1, 1 mm; Fonov et al. 2011) is real MR, averaged over 152 people, skull-stripped and smooth. A
 virtual subject is the template's tissue maps warped by a random diffeomorphism, to which is added what averaging took
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import nilearn
 import numpy as np
+from matplotlib import cbook
 from scipy import ndimage
 from skimage.transform import resize
 
@@ -50,14 +51,25 @@ def template_maps() -> dict[str, np.ndarray]:
     return maps
 
 
+def on_grid(slices: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Frame (slices, H, W) at 1 mm on the 240 x 240 grid, then resample where `shape` is another one."""
+    slices = padded(slices, GRID)
+    if tuple(shape) != GRID:
+        slices = resize(slices, (len(slices), *shape), anti_aliasing=True)
+    return slices
+
+
 def template_slices(count: int, shape: tuple[int, int] = GRID) -> np.ndarray:
-    """`count` evenly spaced axial slices of the unwarped T1 template, (count, H, W) float32 in [0, 1]: real MR."""
-    volume = template_maps()["t1"]
+    """`count` evenly spaced axial slices of the unwarped T1 template, (count, H, W) float32: real MR, many people's mean."""
     chosen = np.linspace(FIRST_SLICE, LAST_SLICE, count).round().astype(int)
-    volume = padded(volume[chosen], GRID)
-    if shape != GRID:
-        volume = resize(volume, (count, *shape), anti_aliasing=True)
-    return volume / volume.max()
+    return on_grid(template_maps()["t1"][chosen], shape)
+
+
+def individual_slice(shape: tuple[int, int] = GRID) -> np.ndarray:
+    """One sagittal head slice of one person, (1, H, W) float32: real MR, the sample image that matplotlib carries."""
+    with cbook.get_sample_data("s1045.ima.gz") as file:
+        image = np.frombuffer(file.read(), np.uint16).reshape(1, 256, 256)
+    return on_grid(image.astype(np.float32), shape)
 
 
 def virtual_subject(
@@ -70,7 +82,8 @@ def virtual_subject(
     # Millimetres in the subject, for each voxel of the slices that are kept.
     z = np.linspace(FIRST_SLICE, LAST_SLICE, slices) + rng.uniform(-2, 2)
     rows, columns = (
-        (np.arange(n) - n // 2) * (full / n) + extent // 2 for n, full, extent in zip(shape, GRID, size[1:], strict=True)
+        (np.arange(n) - n // 2) * (full / n) + extent // 2
+        for n, full, extent in zip(shape, GRID, size[1:], strict=True)
     )
     here = np.stack(np.meshgrid(z, rows, columns, indexing="ij")).astype(np.float32)
 
@@ -141,16 +154,23 @@ def virtual_subject(
 
 
 def cohort(dataset: Dataset) -> Iterator[tuple[str, str, dict]]:
-    """The virtual subjects, and the unwarped template as a further test set of its own."""
+    """The virtual subjects; and, each a test set of its own, the unwarped template and one person's slice."""
     yield from numbered_subjects(dataset, "virtual")
-    yield "template", "mni152", {"number": 0}
+    yield "template", "mni152", {"real": "mni152"}
+    yield "individual", "s1045", {"real": "s1045"}
 
 
-def make(dataset: Dataset, number: int) -> tuple[np.ndarray, dict]:
-    """Make one volume of the cohort (number > 0) or the template (0): image (slices, H, W) and its attributes."""
-    if number == 0:
+def make(dataset: Dataset, number: int = 0, real: str = "") -> tuple[np.ndarray, dict]:
+    """Make a virtual subject by number, or read one of the real images."""
+    if real == "mni152":
         image = template_slices(dataset.slices_per_volume, dataset.shape)
         return image, {"kind": "real MR", "origin": "MNI152 T1 1 mm template (ICBM 2009a), packaged with nilearn"}
+    if real == "s1045":
+        image = individual_slice(dataset.shape)
+        return image, {"kind": "real MR", "origin": "one person's sagittal slice s1045, packaged with matplotlib"}
     rng = np.random.default_rng([dataset.seed, number])
     image = virtual_subject(rng, dataset.slices_per_volume, dataset.shape, dataset.contrast)
-    return image, {"kind": "virtual subject", "origin": "tissue maps of the MNI152 template, warped; see embedded_brain"}
+    return image, {
+        "kind": "virtual subject",
+        "origin": "tissue maps of the MNI152 template, warped; see embedded_brain",
+    }

@@ -39,7 +39,9 @@ def coil_sensitivities(rng: np.random.Generator, depth: float, shape: tuple[int,
     return np.stack(maps).astype(np.complex64)
 
 
-def subject_slice(rng: np.random.Generator, body: dict, depth: float, shape: tuple[int, int], pixel: float) -> np.ndarray:
+def subject_slice(
+    rng: np.random.Generator, body: dict, depth: float, shape: tuple[int, int], pixel: float
+) -> np.ndarray:
     """One coronal slice of the phantom `body` at `depth` mm from the middle: signal (H, W) float32 before the coils."""
     y, x = np.meshgrid(*[(np.arange(n) - n / 2) * pixel for n in shape], indexing="ij", sparse=True)
     tilt = body["tilt"]
@@ -134,7 +136,9 @@ def subject_volume(rng: np.random.Generator, slices: int, shape: tuple[int, int]
     for depth in np.linspace(-32, 32, slices):
         signal = subject_slice(rng, body, depth, shape, pixel)
         coils = signal * coil_sensitivities(rng, depth, shape, pixel)
-        coils += noise * (rng.standard_normal(coils.shape, np.float32) + 1j * rng.standard_normal(coils.shape, np.float32))
+        coils += noise * (
+            rng.standard_normal(coils.shape, np.float32) + 1j * rng.standard_normal(coils.shape, np.float32)
+        )
         images.append(root_sum_of_squares(torch.from_numpy(coils)).numpy())
     return np.stack(images)
 

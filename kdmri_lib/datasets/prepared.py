@@ -3,7 +3,7 @@
 ``/volumes/<subject>`` holds (slices, H, W) float32 in [0, 1], normalised by the volume's maximum, chunked a slice. Its
 attributes say split ("train", "validation", "test", or the name of a further test set), kind (real MR, virtual subject,
 phantom), origin, scale (the maximum it was divided by) and sha256 of its bytes. The root's attributes say format,
-declaration (JSON) and content, the SHA-256 over all volumes.
+declaration (JSON), code (its fingerprint) and content, the SHA-256 over all volumes.
 """
 
 import hashlib
@@ -59,8 +59,8 @@ def _content(checksums: Iterable[tuple[str, str]]) -> str:
     return hashlib.sha256("".join(f"{subject} {sha}\n" for subject, sha in sorted(checksums)).encode()).hexdigest()
 
 
-def write_prepared(path: Path, declaration: str, volumes: Iterable[Volume]) -> None:
-    """Write all volumes, or nothing: the file appears at `path` when it is whole."""
+def write_prepared(path: Path, declaration: str, code: str, volumes: Iterable[Volume]) -> None:
+    """Write all volumes, or nothing: the file appears at `path` when it is whole. `code`: fingerprint of what made it."""
     with whole_file(path) as temporary:
         checksums = []
         with h5py.File(temporary, "w") as file:
@@ -69,7 +69,9 @@ def write_prepared(path: Path, declaration: str, volumes: Iterable[Volume]) -> N
                 data = file.create_dataset(name, data=volume.image, chunks=(1, *volume.image.shape[1:]))
                 checksums.append((volume.subject, _sha256(volume.image)))
                 data.attrs.update({**volume.attributes, "split": volume.split, "sha256": checksums[-1][1]})
-            file.attrs.update({"format": FORMAT, "declaration": declaration, "content": _content(checksums)})
+            file.attrs.update(
+                {"format": FORMAT, "declaration": declaration, "code": code, "content": _content(checksums)}
+            )
 
 
 def _open(path: Path) -> h5py.File:
@@ -84,6 +86,12 @@ def _open(path: Path) -> h5py.File:
         file.close()
         raise StudyError(f"{path}: format {found!r}, expected {FORMAT!r}")
     return file
+
+
+def preparing_code(path: Path) -> str:
+    """Fingerprint of the code that wrote the file."""
+    with _open(path) as file:
+        return str(file.attrs["code"])
 
 
 def content_checksum(path: Path) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from kdmri_lib.sampling import along, line_axis, projection_matrices
+from kdmri_lib.sampling import along, line_axis, mirrored, projection_matrices
 
 
 class DataConsistency(nn.Module):
@@ -30,7 +30,7 @@ class DataConsistency(nn.Module):
         self.axis = line_axis(mask)
         self.shape = mask.shape
         if self.axis is None:
-            symmetric = (mask + np.roll(np.flip(mask), 1, axis=(0, 1))) / 2
+            symmetric = (mask.astype(float) + mirrored(mask)) / 2
             half = torch.from_numpy(symmetric[:, : mask.shape[1] // 2 + 1]).float()
             self.register_buffer("symmetric_mask", half, persistent=False)
         else:

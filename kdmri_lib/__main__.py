@@ -1,0 +1,97 @@
+"""Commands of the study: ``python -m kdmri_lib --help``."""
+
+import argparse
+import contextlib
+import signal
+import sys
+
+from kdmri_lib.errors import Stopped, StudyError
+
+
+def check(arguments) -> None:
+    """Say what a profile holds, or what is wrong with it."""
+    from kdmri_lib.study import Study
+
+    study = Study(arguments.profile)
+    print(f"profile {study.name}: {study.profile.description}")
+    print(f"  costs {study.profile.cost}")
+    print(f"  cells: {', '.join(cell.tag for cell in study.cells)}; trainings: {len(study.runs)}")
+
+
+def profiles(arguments) -> None:
+    """List the profiles with what they do and cost."""
+    from kdmri_lib.study import PROJECT, load_profile
+
+    for path in sorted((PROJECT / "profiles").glob("*.yaml")):
+        name, profile = load_profile(str(path))
+        print(f"  {name:6} {profile.description}\n         {profile.cost}")
+
+
+def train(arguments) -> None:
+    """Train one run of a profile, or go on with it; nothing is done for one that is finished and up to date."""
+    from kdmri_lib.runs import trained, use_threads
+    from kdmri_lib.study import Study
+
+    study = Study(arguments.profile)
+    if arguments.run not in study.runs:
+        raise StudyError(f"profile '{study.name}' has no run '{arguments.run}'")
+    use_threads(study.profile.threads)
+    asked = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: asked.append(True))
+    trained(study, study.runs[arguments.run], stop=lambda: bool(asked))
+
+
+def notebook(arguments) -> None:
+    """Execute a notebook by papermill with parameters; the executed copy appears whole, or is kept aside when it fails."""
+    from kdmri_lib.execution import execute
+
+    execute(arguments.notebook, arguments.output, dict(pair.split("=", 1) for pair in arguments.parameter))
+
+
+def benchmark(arguments) -> None:
+    """Training throughput beside the same network written plainly, and what bfloat16 brings."""
+    from kdmri_lib.benchmark import training_throughput
+
+    print(training_throughput(threads=arguments.threads, seconds=arguments.seconds))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m kdmri_lib", description=__doc__)
+    commands = parser.add_subparsers(required=True)
+
+    def command(function, *options):
+        sub = commands.add_parser(function.__name__, help=function.__doc__.splitlines()[0])
+        for name, settings in options:
+            sub.add_argument(name, **settings)
+        sub.set_defaults(function=function)
+
+    profile = ("--profile", {"default": "quick"})
+    command(check, profile)
+    command(profiles)
+    command(train, profile, ("run", {"help": "name of the run's folder"}))
+    command(
+        notebook,
+        ("notebook", {}),
+        ("output", {}),
+        ("--parameter", {"action": "append", "default": [], "metavar": "NAME=VALUE"}),
+    )
+    command(benchmark, ("--threads", {"type": int, "default": 2}), ("--seconds", {"type": float, "default": 8.0}))
+    arguments = parser.parse_args()
+    try:
+        arguments.function(arguments)
+    except StudyError as error:
+        print(f"kdmri: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("kdmri: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        return 130
+    except Stopped as error:
+        print(f"kdmri: {error}", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(BrokenPipeError):
+        sys.exit(main())

@@ -1,0 +1,185 @@
+"""Every plot of the study. Functions return figures; `save` writes PNG and PDF and says what they were made from."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+
+from kdmri_lib.files import whole_file
+from kdmri_lib.fourier import centred, to_kspace
+
+DISPLAY_PERCENTILE = 99.7  # of a slice's values, shown as white: single bright vessels would darken the rest
+
+
+def save(figure: Figure, path: Path, stamp: str, runs: Sequence[str] = ()) -> None:
+    """Write `path` (PNG) and the same as PDF, stamped at the foot; the names of the run folders go into the metadata."""
+    figure.text(0.995, 0.003, stamp, ha="right", va="bottom", fontsize=7, color="0.45")
+    made_from = "made from runs: " + (", ".join(sorted(set(runs))) or "none")
+    with whole_file(path) as temporary:
+        figure.savefig(temporary, dpi=130, metadata={"Description": f"{stamp}; {made_from}"})
+    with whole_file(path.with_suffix(".pdf")) as temporary:
+        figure.savefig(temporary, metadata={"Subject": stamp, "Keywords": made_from, "CreationDate": None})
+
+
+def grid(rows: int, columns: int, size: float = 2.1, aspect: float = 1.0, **more):
+    """Figure and (rows, columns) axes without ticks, for images `aspect` times as high as wide."""
+    figure, axes = plt.subplots(
+        rows,
+        columns,
+        figsize=(size * columns + 0.6, size * aspect * rows + 0.5),
+        layout="constrained",
+        squeeze=False,
+        **more,
+    )
+    for axis in axes.flat:
+        axis.set(xticks=[], yticks=[])
+        axis.set_frame_on(False)
+    return figure, axes
+
+
+def slices(volumes: Mapping[str, np.ndarray], columns: int = 5, title: str = "") -> Figure:
+    """A row a volume (label: (slices, H, W)), `columns` evenly spaced slices of each; grey is magnitude, 0 to 1."""
+    first = next(iter(volumes.values()))
+    figure, axes = grid(len(volumes), columns, aspect=first.shape[1] / first.shape[2])
+    for row, (label, volume) in zip(axes, volumes.items(), strict=True):
+        chosen = np.linspace(0, len(volume) - 1, columns).round().astype(int)
+        # A volume of fewer slices than columns leaves the rest of its row empty.
+        for axis, number in zip(row, dict.fromkeys(chosen.tolist()), strict=False):
+            white = np.percentile(volume, DISPLAY_PERCENTILE)
+            picture = axis.imshow(volume[number], cmap="gray", vmin=0, vmax=white)
+            axis.set_title(f"slice {number}", fontsize=8)
+        row[0].set_ylabel(label, fontsize=9)
+        figure.colorbar(picture, ax=row.tolist(), shrink=0.8, label="magnitude (of the maximum)", pad=0.01)
+    figure.suptitle(title)
+    return figure
+
+
+def masks(named: Mapping[str, np.ndarray], title: str = "Undersampling masks") -> Figure:
+    """Masks (H, W), unshifted, drawn centred: white is measured (appendix C)."""
+    columns = min(3, len(named))
+    figure, axes = grid(-(-len(named) // columns), columns, size=2.4)
+    for axis, (label, mask) in zip(axes.flat, named.items(), strict=False):
+        axis.imshow(np.fft.fftshift(mask), cmap="gray", interpolation="nearest", aspect="auto")
+        axis.set_title(f"{label}: {mask.mean():.1%} measured", fontsize=9)
+    figure.suptitle(f"{title} (centred; white is measured)")
+    return figure
+
+
+def undersampling(image: np.ndarray, mask: np.ndarray, zero_filled: np.ndarray, title: str = "") -> Figure:
+    """From image to zero-filled image by way of k-space: image, its k-space, what is measured of it, zero-filled."""
+    kspace = centred(to_kspace(torch.from_numpy(image))).abs().numpy()
+    logarithm = np.log10(kspace / kspace.max() + 1e-6)
+    figure, axes = grid(1, 5, size=2.6, aspect=image.shape[0] / image.shape[1])
+    white = np.percentile(image, DISPLAY_PERCENTILE)
+    measured = np.where(np.fft.fftshift(mask), logarithm, np.nan)
+    for axis, picture, name in ((axes[0, 1], logarithm, "k-space"), (axes[0, 2], measured, "measured k-space")):
+        shown = axis.imshow(picture, cmap="magma", vmin=-5, vmax=0)
+        axis.set_title(name)
+    figure.colorbar(shown, ax=axes[0, 1:3].tolist(), shrink=0.7, label="log₁₀ of magnitude (of the maximum)")
+    for axis, picture, name in ((axes[0, 0], image, "image"), (axes[0, 3], zero_filled, "zero-filled")):
+        axis.imshow(picture, cmap="gray", vmin=0, vmax=white)
+        axis.set_title(name)
+    error = axes[0, 4].imshow(np.abs(zero_filled - image), cmap="inferno", vmin=0)
+    axes[0, 4].set_title("|error|")
+    figure.colorbar(error, ax=axes[0, 4], shrink=0.7, label="magnitude")
+    figure.suptitle(title)
+    return figure
+
+
+def radial_power(image: np.ndarray, bins: int = 60) -> tuple[np.ndarray, np.ndarray]:
+    """Mean power of (slices, H, W) on rings of spatial frequency, over that at zero: (frequency a pixel, power)."""
+    power = (np.abs(np.fft.fft2(image, norm="ortho")) ** 2).mean(axis=0)
+    radius = np.hypot(*np.meshgrid(*[np.fft.fftfreq(n) for n in image.shape[1:]], indexing="ij"))
+    edges = np.linspace(0, 0.5, bins + 1)
+    which = np.digitize(radius, edges) - 1
+    rings = [power[which == b].mean() if (which == b).any() else np.nan for b in range(bins)]
+    return (edges[:-1] + edges[1:]) / 2, np.array(rings) / power[0, 0]
+
+
+def power_spectra(volumes: Mapping[str, np.ndarray]) -> Figure:
+    """Radial power spectra of volumes (label: (slices, H, W)), each over its power at zero frequency."""
+    figure, axis = plt.subplots(figsize=(7, 4), layout="constrained")
+    for label, volume in volumes.items():
+        frequency, power = radial_power(volume)
+        axis.semilogy(frequency, power, label=label)
+    axis.set(xlabel="spatial frequency (cycles a pixel)", ylabel="mean power (of zero frequency's)")
+    axis.set_title("Radial power spectrum")
+    axis.legend()
+    axis.grid(alpha=0.3)
+    return figure
+
+
+def learning_curves(curves: Mapping[str, Sequence[pd.DataFrame]], title: str, value: str = "validation_psnr") -> Figure:
+    """Validation value against steps: a line a method (the mean over its seeds) and a band (their range).
+
+    The legend stands in the order of the final values, the best first.
+    """
+    figure, axis = plt.subplots(figsize=(8, 4.5), layout="constrained")
+    joined = {label: pd.concat(list(seeds)).groupby("step")[value] for label, seeds in curves.items()}
+    order = sorted(joined, key=lambda label: joined[label].mean().iloc[-1], reverse=True)
+    colours = dict(zip(curves, plt.get_cmap("tab10").colors, strict=False))
+    for label in order:
+        mean, low, high = joined[label].mean(), joined[label].min(), joined[label].max()
+        axis.plot(mean.index, mean, marker=".", color=colours[label], label=f"{label}: {mean.iloc[-1]:.2f}")
+        axis.fill_between(mean.index, low, high, color=colours[label], alpha=0.2, linewidth=0)
+    lowest = min(joined[label].mean().iloc[min(1, len(joined[label].mean()) - 1)] for label in order)
+    highest = max(joined[label].max().max() for label in order)
+    margin = 0.05 * max(highest - lowest, 0.1)
+    # The first validation is far below the rest and would flatten all differences.
+    axis.set_ylim(lowest - margin, highest + margin)
+    axis.set(xlabel="step of this training", ylabel="validation PSNR (dB)", title=title)
+    axis.legend(title="final value")
+    axis.grid(alpha=0.3)
+    return figure
+
+
+def comparison(cases: Mapping[str, tuple[np.ndarray, Mapping[str, np.ndarray]]], title: str = "") -> Figure:
+    """Figure 2: a row a case (label: target (H, W), reconstructions by method), residues on one scale a row.
+
+    The first reconstruction is the zero-filled one and gets no residue, as in the paper.
+    """
+    names = list(next(iter(cases.values()))[1])
+    residues = names[1:]
+    height = max(target.shape[0] / target.shape[1] for target, _ in cases.values())
+    figure, axes = grid(len(cases), len(names) + 1 + len(residues), size=1.9, aspect=height)
+    for row, (label, (target, images)) in zip(axes, cases.items(), strict=True):
+        white = np.percentile(target, DISPLAY_PERCENTILE)
+        errors = {name: np.abs(images[name] - target) for name in residues}
+        scale = np.percentile(np.stack(list(errors.values())), 99.8)
+        shown = [(names[0], images[names[0]]), ("Target", target), *((n, images[n]) for n in names[1:])]
+        for axis, (name, image) in zip(row, shown, strict=False):
+            picture = axis.imshow(image, cmap="gray", vmin=0, vmax=white)
+            axis.set_title(name, fontsize=8)
+        for axis, name in zip(row[len(shown) :], residues, strict=True):
+            error = axis.imshow(errors[name], cmap="inferno", vmin=0, vmax=scale)
+            axis.set_title(f"{name}:\n|residue|", fontsize=8)
+        row[0].set_ylabel(label, fontsize=9)
+        figure.colorbar(picture, ax=row[: len(shown)].tolist(), shrink=0.75, pad=0.005, label="magnitude")
+        figure.colorbar(error, ax=row[len(shown) :].tolist(), shrink=0.75, pad=0.01, label="|residue|")
+    figure.suptitle(title)
+    return figure
+
+
+def attention_maps(maps: Mapping[str, Sequence[np.ndarray]], reference: str, title: str = "") -> Figure:
+    """Attention maps (H, W) a cascade, divided by their L2 norm: a row a network, and its residue to `reference` below."""
+    columns = len(maps[reference])
+    rows = [(label, values, None) for label, values in maps.items()]
+    rows += [(f"|{label} − {reference}|", v, maps[reference]) for label, v in maps.items() if label != reference]
+    figure, axes = grid(len(rows), columns, size=1.8)
+    residues = [np.abs(a - b) for _, v, r in rows if r is not None for a, b in zip(v, r, strict=True)]
+    limits = {False: np.percentile(np.stack(maps[reference]), 99.7), True: np.percentile(np.stack(residues), 99.7)}
+    for row, (label, values, other) in zip(axes, rows, strict=True):
+        for number, axis in enumerate(row):
+            picture = values[number] if other is None else np.abs(values[number] - other[number])
+            residue = other is not None
+            shown = axis.imshow(picture, cmap="inferno" if residue else "viridis", vmin=0, vmax=limits[residue])
+            if row is axes[0]:
+                axis.set_title(f"cascade {number + 1}", fontsize=9)
+        row[0].set_ylabel(label, fontsize=8)
+        figure.colorbar(shown, ax=row.tolist(), shrink=0.8, pad=0.01)
+    figure.suptitle(title)
+    return figure

@@ -1,0 +1,180 @@
+"""From metrics a volume to tables: means and standard deviations, comparisons, and Markdown that people read."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from kdmri_lib.errors import StudyError
+from kdmri_lib.evaluation import METRICS, evaluate
+from kdmri_lib.files import whole_file, write_text
+from kdmri_lib.runs import RunFolder
+from kdmri_lib.statistics import compare, holm
+from kdmri_lib.study import METHODS, PROJECT, Cell, Study
+
+# What Table 1's significance is about: who is compared with whom.
+QUESTIONS = [
+    ("distilled", "student"),
+    ("distilled", "student_steps"),
+    ("distilled", "student_compute"),
+    ("teacher", "student"),
+    ("teacher", "distilled"),
+]
+CELL = ["dataset", "acceleration", "set", "kind"]
+
+
+def cell_metrics(study: Study, cell: Cell, folders: dict[int, dict[str, RunFolder]], zero_filled) -> dict:
+    """Join the metrics of one cell's runs and of zero-filling, "volumes" and "slices": a row a method, seed and subject.
+
+    `folders` : finished runs by seed and method. `zero_filled` : (volumes, degradation) to measure zero-filling on.
+    """
+    volumes, degradation = zero_filled
+    parts: dict[str, list[pd.DataFrame]] = {"volumes": [], "slices": []}
+    for kind, table in zip(parts, evaluate(None, degradation, volumes), strict=True):
+        parts[kind].append(table.assign(method="zero_filled", seed=-1, run=""))
+    for seed, methods in folders.items():
+        for method, folder in methods.items():
+            for kind, table in (("volumes", folder.volumes), ("slices", folder.slices)):
+                parts[kind].append(table.assign(method=method, seed=seed, run=folder.run.id))
+    return {
+        kind: pd.concat(tables, ignore_index=True).assign(dataset=cell.dataset, acceleration=cell.acceleration)
+        for kind, tables in parts.items()
+    }
+
+
+def over_seeds(metrics: pd.DataFrame, unit: list[str]) -> pd.DataFrame:
+    """Mean over seeds of each method and subject (and slice): the unit that is averaged and tested is not the seed."""
+    return metrics.groupby([*CELL, "method", *unit], as_index=False)[list(METRICS)].mean()
+
+
+def summary(metrics: pd.DataFrame, aggregation: str) -> pd.DataFrame:
+    """Mean and standard deviation (n - 1) over volumes or slices of each method, in the order of `METHODS`.
+
+    The standard deviation is NaN for a set of one.
+    """
+    unit = ["subject"] if aggregation == "volume" else ["subject", "slice"]
+    groups = over_seeds(metrics, unit).groupby([*CELL, "method"])[list(METRICS)]
+    table = groups.mean().join(groups.std().add_suffix("_sd")).join(groups.size().rename("n")).reset_index()
+    seeds = metrics[metrics.seed >= 0].seed.nunique()
+    table = table.assign(aggregation=aggregation, seeds=seeds)
+    order = {method: place for place, method in enumerate(METHODS)}
+    table = table[table.method.isin(order)]
+    return table.sort_values([*CELL, "method"], key=lambda c: c.map(order) if c.name == "method" else c)
+
+
+def significance(volumes: pd.DataFrame) -> pd.DataFrame:
+    """Every question of `QUESTIONS` on each set of at least five volumes: PSNR and SSIM, Holm-corrected over all rows."""
+    rows = []
+    for key, group in over_seeds(volumes, ["subject"]).groupby(CELL):
+        wide = group.pivot(index="subject", columns="method")
+        if len(wide) < 5:
+            continue
+        for metric in ("psnr", "ssim"):
+            for a, b in QUESTIONS:
+                result = compare(wide[metric][a].to_numpy(), wide[metric][b].to_numpy())
+                rows.append({**dict(zip(CELL, key, strict=True)), "metric": metric, "a": a, "b": b, **result._asdict()})
+    table = pd.DataFrame(rows)
+    if len(table):
+        table["p_holm"] = holm(table.p.tolist())
+    return table
+
+
+def published_table1() -> pd.DataFrame:
+    """The paper's Table 1: dataset, acceleration, method, psnr, psnr_sd, ssim, ssim_sd (as printed: twice the deviation)."""
+    return pd.read_csv(PROJECT / "data" / "published_table1.csv")
+
+
+def _value(mean: float, sd: float, digits: int) -> str:
+    if np.isnan(mean):
+        return "–"
+    return f"{mean:.{digits}f}" + ("" if np.isnan(sd) else f" ± {sd:.{digits}f}")
+
+
+def table1_markdown(table: pd.DataFrame, stamp: str) -> str:
+    """Table 1 for reading: one block a data set and test set, a row a method, PSNR and SSIM a volume at each factor.
+
+    The paper's published numbers stand beside ours; they are from other images.
+    """
+    published = published_table1().set_index(["dataset", "acceleration", "method"])
+    lines = [f"*{stamp}. PSNR in dB and SSIM a volume, mean ± standard deviation over volumes.*", ""]
+    volumes = table[table.aggregation == "volume"]
+    for (dataset, kind, name), block in volumes.groupby(["dataset", "kind", "set"], sort=False):
+        factors = sorted(block.acceleration.unique())
+        some = block.iloc[0]
+        plural = "s" if some.n > 1 else ""
+        lines.append(f"**{dataset}, set “{name}”: {kind}, {some.n} volume{plural}, {some.seeds} seed(s)**\n")
+        heads = [f"{f:g}x {column}" for f in factors for column in ("PSNR", "SSIM", "paper PSNR", "paper SSIM")]
+        lines += ["| | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
+        for method in [m for m in METHODS if m in set(block.method)]:
+            cells = []
+            for factor in factors:
+                row = block[(block.method == method) & (block.acceleration == factor)]
+                ours = (
+                    [_value(row.psnr.item(), row.psnr_sd.item(), 2), _value(row.ssim.item(), row.ssim_sd.item(), 4)]
+                    if len(row)
+                    else ["–", "–"]
+                )
+                key = (dataset, factor, method)
+                theirs = published.loc[key] if key in published.index else None
+                cells += ours + (["–", "–"] if theirs is None else [f"{theirs.psnr:.2f}", f"{theirs.ssim:.4f}"])
+            lines.append(f"| {METHODS[method]} | " + " | ".join(cells) + " |")
+        lines.append("")
+    lines.append(
+        "The paper's numbers are published ones, from ACDC, MRBrainS and knee volumes: other images than ours."
+    )
+    return "\n".join(lines) + "\n"
+
+
+def significance_markdown(table: pd.DataFrame) -> str:
+    """The comparisons for reading: difference, 95% bootstrap interval, p after Holm, effect size."""
+    lines = [
+        "| cell | metric | comparison | difference [95% interval] | p (Wilcoxon, Holm) | rank-biserial | volumes |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in table.itertuples():
+        digits = 3 if row.metric == "psnr" else 5
+        interval = f"{row.difference:+.{digits}f} [{row.low:+.{digits}f}, {row.high:+.{digits}f}]"
+        lines.append(
+            f"| {row.dataset} {row.acceleration:g}x, {row.set} | {METRICS[row.metric]} | {METHODS[row.a]} − {METHODS[row.b]} "
+            f"| {interval} | {row.p_holm:.3g} | {row.effect:+.2f} | {row.pairs} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def verdict(volumes: pd.DataFrame) -> str:
+    """In words, for each cell and set: does ZF < student < distilled < teacher hold, and where do the controls stand."""
+    lines = []
+    for (dataset, factor, name, kind), group in over_seeds(volumes, ["subject"]).groupby(CELL):
+        mean = group.groupby("method").psnr.mean()
+        chain = ["zero_filled", "student", "distilled", "teacher"]
+        holds = all(mean[a] < mean[b] for a, b in zip(chain[:-1], chain[1:], strict=True))
+        gap = mean["teacher"] - mean["student"]
+        gain = mean["distilled"] - mean["student"]
+        share = f", {gain / gap:.0%} of the teacher's lead of {gap:.2f} dB" if gap > 0 else ""
+        lines.append(
+            f"- **{dataset} {factor:g}x, {name} ({kind}).** The paper's order ZF < student < distilled < teacher "
+            f"{'holds' if holds else 'does not hold'} in PSNR: "
+            + " / ".join(f"{mean[m]:.2f}" for m in chain)
+            + f" dB. Distillation brings {gain:+.2f} dB{share}. Against the student trained alone for as many steps it stands "
+            f"{mean['distilled'] - mean['student_steps']:+.2f} dB, for as much compute "
+            f"{mean['distilled'] - mean['student_compute']:+.2f} dB."
+        )
+    return "\n".join(lines) + "\n"
+
+
+def write_table(table: pd.DataFrame, path: Path, runs: list[str], markdown: str = "") -> None:
+    """Write a CSV, beside it the names of the run folders it was made from, and a Markdown rendering if given."""
+    with whole_file(path) as temporary:
+        table.to_csv(temporary, index=False)
+    write_text(path.with_suffix(".runs.txt"), "\n".join(sorted({r for r in runs if r})) + "\n")
+    if markdown:
+        write_text(path.with_suffix(".md"), markdown)
+
+
+def read_metrics(study: Study, kind: str) -> pd.DataFrame:
+    """The "volumes" or "slices" of every cell that notebook 03 has left; `StudyError` names the first that is missing."""
+    paths = [study.table(f"{kind}_{cell.tag}") for cell in study.cells]
+    for path in paths:
+        if not path.exists():
+            raise StudyError(f"{path}: no such file; notebook 03 writes it")
+    return pd.concat([pd.read_csv(path) for path in paths], ignore_index=True)
