@@ -40,7 +40,7 @@ def execute(source: str | Path, output: str | Path, parameters: dict[str, str]) 
                 cwd=str(source.parent),
             )
         except PapermillExecutionError as error:
-            os.replace(temporary, failed)
+            temporary.replace(failed)
             raise StudyError(
                 f"{source.name}, cell {error.exec_count}: {error.ename}: {error.evalue} (as far as it came: {failed})"
             ) from None

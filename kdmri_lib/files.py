@@ -27,9 +27,9 @@ def whole_file(path: Path):
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        with open(temporary, "rb") as written:
+        with temporary.open("rb") as written:
             os.fsync(written.fileno())
-        os.replace(temporary, path)
+        temporary.replace(path)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.EPERM):
             raise StudyError(f"{path}: can't be written ({os.strerror(error.errno)}); nothing was replaced") from error
@@ -89,7 +89,7 @@ def read_checked(path: Path) -> bytes:
 
 
 def sha256_file(path: Path) -> str:
-    with open(path, "rb") as file:
+    with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

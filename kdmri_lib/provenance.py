@@ -17,6 +17,9 @@ LIBRARIES = ("torch", "numpy", "scipy", "scikit-image", "h5py", "lightning-fabri
 # What a prepared file's numbers depend on, beside its declaration.
 PREPARING_CODE = ("datasets", "fourier.py")  # the sources share fields, relaxation times and framing
 
+# What tables and figures depend on, beside the runs they are made from.
+PRESENTING_CODE = ("evaluation.py", "statistics.py", "tables.py", "figures.py", "report.py", "study.py")
+
 
 def training_code(run: Run) -> tuple[str, ...]:
     """The files that a run's numbers depend on: the shared ones, its network's and its losses', and no other loss's."""

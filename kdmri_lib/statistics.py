@@ -34,7 +34,7 @@ def compare(a: np.ndarray, b: np.ndarray, confidence: float = 0.95, seed: int = 
     """
     difference = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
     mean = float(difference.mean())
-    if difference.size < 2 or np.ptp(difference) == 0 and mean == 0:
+    if difference.size < 2 or (np.ptp(difference) == 0 and mean == 0):
         return Comparison(mean, mean, mean, 1.0, rank_biserial(difference), difference.size)
     interval = stats.bootstrap(
         (difference,), np.mean, confidence_level=confidence, n_resamples=5000, method="percentile", rng=seed

@@ -12,6 +12,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError, model_
 
 from kdmri_lib.declarations import Dataset, Declaration, Degradation, LossTerm, Name, Network, Run, Schedule
 from kdmri_lib.errors import StudyError
+from kdmri_lib.files import digest_json, read_json
 
 PROJECT = Path(__file__).resolve().parents[1]
 
@@ -143,6 +144,12 @@ class Study:
 
     def table(self, name: str) -> Path:
         return self.results / "tables" / f"{name}.csv"
+
+    @staticmethod
+    def notebook_digest(name: str) -> str:
+        """12 hex digits over the code cells of a notebook of the project."""
+        cells = read_json(PROJECT / "notebooks" / f"{name}.ipynb")["cells"]
+        return digest_json([cell["source"] for cell in cells if cell["cell_type"] == "code"])[:12]
 
     @cached_property
     def compute_ratio(self) -> float:

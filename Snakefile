@@ -1,0 +1,130 @@
+# Which notebook and which training makes what from what. ./run_all.sh runs it; every path comes from kdmri_lib.study.
+from kdmri_lib.provenance import PREPARING_CODE, PRESENTING_CODE, code_fingerprint, training_code
+from kdmri_lib.runs import RunFolder
+from kdmri_lib.study import Study
+
+profile = config.get("profile", "quick")
+study = Study(profile)
+cells = {cell.tag: cell for cell in study.cells}
+notebooks = study.results / "notebooks"
+
+
+def executed(name, part=""):
+    return notebooks / f"{name}{'_' if part else ''}{part}.ipynb"
+
+
+def records(runs):
+    return [RunFolder(study, run).path / "run.json" for run in runs]
+
+
+def cell_records(wildcards):
+    cell = cells[wildcards.cell]
+    return records(run for seed in study.profile.seeds for run in study.methods(cell, seed).values())
+
+
+def fingerprint(code, notebook=""):
+    """Code that a rule's outputs depend on: when it changes, the rule runs again; prose in code doesn't count."""
+    return code_fingerprint(code) + (f"-{study.notebook_digest(notebook)}" if notebook else "")
+
+
+wildcard_constraints:
+    cell="|".join(cells),
+    run="|".join(study.runs),
+
+
+rule all:
+    input:
+        study.results / "report/index.html",
+
+
+for dataset in study.profile.cells:
+
+    rule:
+        name:
+            f"prepare_{dataset}"
+        output:
+            data=study.prepared(dataset),
+            notebook=executed("01_data_preparation", dataset),
+            index=study.table(f"index_{dataset}"),
+        params:
+            dataset=dataset,
+            profile=profile,
+            code=fingerprint((*PREPARING_CODE, *PRESENTING_CODE), "01_data_preparation"),
+        message:
+            f"notebook 01: prepare {dataset}"
+        shell:
+            "python -m kdmri_lib notebook notebooks/01_data_preparation.ipynb {output.notebook}"
+            " --parameter profile={params.profile} --parameter dataset={params.dataset}"
+
+
+rule train:
+    input:
+        data=lambda w: study.prepared(study.runs[w.run].dataset.name),
+        needs=lambda w: records(study.runs[w.run].needs),
+    output:
+        study.results / "runs/{run}/run.json",
+    params:
+        profile=profile,
+        code=lambda w: fingerprint(training_code(study.runs[w.run])),
+    message:
+        "training {wildcards.run}"
+    shell:
+        "python -m kdmri_lib train --profile {params.profile} {wildcards.run}"
+
+
+for number, name, outputs in [
+    ("02", "02_teacher_training", {"figure": study.figure("teacher_{cell}"), "table": study.table("precision_{cell}")}),
+    (
+        "03",
+        "03_distillation",
+        {
+            "volumes": study.table("volumes_{cell}"),
+            "slices": study.table("slices_{cell}"),
+            "figure": study.figure("figure2_{cell}"),
+            "attention": study.figure("attention_{cell}"),
+        },
+    ),
+]:
+
+    rule:
+        name:
+            f"notebook_{number}"
+        input:
+            cell_records,
+        output:
+            **outputs,
+            notebook=executed(name, "{cell}"),
+        params:
+            profile=profile,
+            source=name,
+            dataset=lambda w: cells[w.cell].dataset,
+            acceleration=lambda w: cells[w.cell].acceleration,
+            code=fingerprint(PRESENTING_CODE, name),
+        message:
+            f"notebook {number}: {{wildcards.cell}}"
+        shell:
+            "python -m kdmri_lib notebook notebooks/{params.source}.ipynb {output.notebook}"
+            " --parameter profile={params.profile} --parameter dataset={params.dataset}"
+            " --parameter acceleration={params.acceleration}"
+
+
+rule report:
+    input:
+        [study.table(f"{kind}_{cell}") for cell in cells for kind in ("volumes", "slices")],
+        [executed("02_teacher_training", cell) for cell in cells],
+        [executed("01_data_preparation", dataset) for dataset in study.profile.cells],
+    output:
+        page=study.results / "report/index.html",
+        table=study.table("table1"),
+        reading=study.table("table1").with_suffix(".md"),
+        tests=study.table("significance"),
+        figure=study.figure("figure2"),
+        masks=study.figure("masks"),
+        notebook=executed("08_report"),
+    params:
+        profile=profile,
+        code=fingerprint(PRESENTING_CODE, "08_report"),
+    message:
+        "notebook 08: the report"
+    shell:
+        "python -m kdmri_lib notebook notebooks/08_report.ipynb {output.notebook} --parameter profile={params.profile}"

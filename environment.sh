@@ -1,0 +1,20 @@
+# Sourced by run_all.sh and run_tests.sh: makes .venv with the exact pins of constraints.txt on first use, activates it.
+# Made anew when pins or Python changed; a half-made one is never used, since the stamp is written last.
+python=${PYTHON:-python3}
+if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+    echo "kdmri: '$python' isn't Python 3.11 or newer; set PYTHON to one that is" >&2
+    exit 1
+fi
+wanted=$("$python" - <<'END'
+import hashlib, pathlib, sys
+pins = pathlib.Path("constraints.txt").read_bytes() + pathlib.Path("pyproject.toml").read_bytes()
+print(hashlib.sha256(pins + sys.version.encode() + str(pathlib.Path.cwd()).encode()).hexdigest())
+END
+)
+if [ "$(cat .venv/.made-from 2>/dev/null)" != "$wanted" ]; then
+    echo "kdmri: making the environment in .venv (first use; about a minute, and 2 GB of disk)" >&2
+    "$python" -m venv --clear .venv
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+    echo "$wanted" > .venv/.made-from
+fi
+. .venv/bin/activate

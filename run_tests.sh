@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# The whole test command: linting, formatting, tests. `--long` adds the slow ones; the rest goes to pytest.
+set -euo pipefail
+cd "$(dirname "$0")"
+. ./environment.sh
+long=(-m "not slow")
+if [ "${1:-}" = "--long" ]; then
+    long=()
+    shift
+fi
+ruff check --quiet .
+ruff format --quiet --check .
+# Worker processes share the cores; a thread each keeps them out of one another's way.
+OMP_NUM_THREADS=1 python -m pytest -n auto --dist worksteal "${long[@]}" "$@"
