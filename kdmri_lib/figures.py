@@ -17,7 +17,9 @@ DISPLAY_PERCENTILE = 99.7  # of a slice's values, shown as white: single bright 
 
 def save(figure: Figure, path: Path, stamp: str, runs: Sequence[str] = ()) -> None:
     """Write `path` (PNG) and the same as PDF, stamped at the foot; the names of the run folders go into the metadata."""
-    figure.text(0.995, 0.003, stamp, ha="right", va="bottom", fontsize=7, color="0.45")
+    foot = 0.22 / figure.get_figheight()
+    figure.get_layout_engine().set(rect=(0, foot, 1, 1 - foot))
+    figure.text(0.995, 0.2 * foot, stamp, ha="right", va="bottom", fontsize=7, color="0.45")
     made_from = "made from runs: " + (", ".join(sorted(set(runs))) or "none")
     with whole_file(path) as temporary:
         figure.savefig(temporary, dpi=130, metadata={"Description": f"{stamp}; {made_from}"})
@@ -65,6 +67,7 @@ def masks(named: Mapping[str, np.ndarray], title: str = "Undersampling masks") -
     for axis, (label, mask) in zip(axes.flat, named.items(), strict=False):
         axis.imshow(np.fft.fftshift(mask), cmap="gray", interpolation="nearest", aspect="auto")
         axis.set_title(f"{label}: {mask.mean():.1%} measured", fontsize=9)
+        axis.set_frame_on(True)
     figure.suptitle(f"{title} (centred; white is measured)")
     return figure
 

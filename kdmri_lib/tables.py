@@ -1,5 +1,6 @@
 """From metrics a volume to tables: means and standard deviations, comparisons, and Markdown that people read."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -147,7 +148,7 @@ def verdict(volumes: pd.DataFrame) -> str:
     for (dataset, factor, name, kind), group in over_seeds(volumes, ["subject"]).groupby(CELL):
         mean = group.groupby("method").psnr.mean()
         chain = ["zero_filled", "student", "distilled", "teacher"]
-        holds = all(mean[a] < mean[b] for a, b in zip(chain[:-1], chain[1:], strict=True))
+        holds = all(mean[a] < mean[b] for a, b in itertools.pairwise(chain))
         gap = mean["teacher"] - mean["student"]
         gain = mean["distilled"] - mean["student"]
         share = f", {gain / gap:.0%} of the teacher's lead of {gap:.2f} dB" if gap > 0 else ""

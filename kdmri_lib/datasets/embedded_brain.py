@@ -7,6 +7,7 @@ from the signal equations. It is not a person: its folds are level sets of rando
 sulci, its vessels form no tree, below the skull base nothing is modelled, and all subjects share one template.
 """
 
+import itertools
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -120,10 +121,7 @@ def virtual_subject(
     outside, wobble = -depth, at(band_noise(rng, coarse_shape, low=6, high=30))
     edges = np.cumsum([0, rng.uniform(1.5, 3), rng.uniform(5, 7.5), rng.uniform(3, 6), rng.uniform(1.5, 2.5)])
     edges = [edge + min(i, 1) * (0.4 + 0.1 * i) * wobble for i, edge in enumerate(edges)]
-    layers = [
-        smooth_step(outside - a, 0.6) * smooth_step(b - outside, 0.6)
-        for a, b in zip(edges[:-1], edges[1:], strict=True)
-    ]
+    layers = [smooth_step(outside - a, 0.6) * smooth_step(b - outside, 0.6) for a, b in itertools.pairwise(edges)]
     marrow = smooth_step(1.1 - np.abs(outside - (edges[1] + edges[2]) / 2), 0.7) * smooth_step(wobble + 0.8, 0.6)
     share["csf"] = share["csf"] + layers[0]
     share["bone"] = layers[1] * (1 - marrow)

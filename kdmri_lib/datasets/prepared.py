@@ -91,7 +91,7 @@ def _open(path: Path) -> h5py.File:
 def preparing_code(path: Path) -> str:
     """Fingerprint of the code that wrote the file."""
     with _open(path) as file:
-        return str(file.attrs["code"])
+        return str(file.attrs.get("code"))
 
 
 def content_checksum(path: Path) -> str:

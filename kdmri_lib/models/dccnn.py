@@ -1,5 +1,6 @@
 """Deep cascade of convolutional networks (Schlemper et al. 2017), the paper's teacher and student."""
 
+import itertools
 import math
 from collections.abc import Collection
 
@@ -38,10 +39,7 @@ class DCCNN(nn.Module):
         channels = [1] + [features] * (convolutions - 1) + [1]
         self.residual = residual
         self.cascades = nn.ModuleList(
-            nn.ModuleList(
-                nn.Conv2d(inputs, outputs, 3, padding=1)
-                for inputs, outputs in zip(channels[:-1], channels[1:], strict=True)
-            )
+            nn.ModuleList(nn.Conv2d(inputs, outputs, 3, padding=1) for inputs, outputs in itertools.pairwise(channels))
             for _ in range(cascades)
         )
         self.data_consistency = DataConsistency(mask, strength)
