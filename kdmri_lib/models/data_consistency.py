@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from kdmri_lib.errors import StudyError
 from kdmri_lib.sampling import along, line_axis, mirrored, projection_matrices
 
 
@@ -25,7 +26,7 @@ class DataConsistency(nn.Module):
     def __init__(self, mask: np.ndarray, strength: float = math.inf):
         super().__init__()
         if not strength >= 0:
-            raise ValueError(f"data consistency: lambda is {strength}, expected >= 0 or infinity")
+            raise StudyError(f"data consistency: lambda is {strength}, expected >= 0 or infinity")
         self.weight = 1.0 if math.isinf(strength) else strength / (1 + strength)
         self.axis = line_axis(mask)
         self.shape = mask.shape

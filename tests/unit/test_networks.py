@@ -1,0 +1,83 @@
+"""DC-CNN: the paper's parameter counts, the residual, features by name, and an independent forward pass."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from kdmri_lib.errors import StudyError
+from kdmri_lib.models import build_model, multiply_accumulates, network_of, parameter_count
+from kdmri_lib.sampling import Undersampling, cartesian_mask
+from kdmri_lib.study import Study
+
+MASK = cartesian_mask((16, 12), 4, centre=2)
+
+
+def inputs(seed=0):
+    image = torch.rand(2, 1, 16, 12, generator=torch.Generator().manual_seed(seed))
+    return Undersampling(MASK)(image)
+
+
+def test_parameter_counts_are_the_papers():
+    profile = Study("quick").profile
+    assert parameter_count(network_of(profile.teacher)) == 141_765
+    assert parameter_count(network_of(profile.student)) == 49_285
+    assert multiply_accumulates(network_of(profile.student)) == 5 * 9 * (32 + 32 * 32 + 32)
+
+
+@pytest.mark.parametrize("residual", [True, False])
+def test_forward_pass_written_out_again(residual):
+    """Convolutions by F.conv2d and data consistency by complex FFT, in float64."""
+    model = build_model("dccnn", MASK, cascades=2, convolutions=3, features=4, residual=residual).double()
+    zero_filled, measured = (value.double() for value in inputs())
+    kspace_mask, image = torch.from_numpy(MASK), zero_filled
+    # The complex measurement, of which `measured` is the real part of the inverse transform.
+    original = torch.rand(2, 1, 16, 12, generator=torch.Generator().manual_seed(0)).double()
+    kspace = torch.fft.fft2(original) * kspace_mask
+    for cascade in model.cascades:
+        hidden = image
+        for number, layer in enumerate(cascade):
+            hidden = F.conv2d(hidden, layer.weight, layer.bias, padding=1)
+            if number < 2:
+                hidden = hidden.clamp(min=0)
+        predicted = torch.fft.fft2(image + hidden if residual else hidden)
+        image = torch.fft.ifft2(torch.where(kspace_mask, kspace, predicted)).real
+    torch.testing.assert_close(model(zero_filled, measured), image, atol=1e-5, rtol=1e-5)
+
+
+def test_features_by_name_are_after_the_relu_and_change_nothing():
+    model = build_model("dccnn", MASK, cascades=2, convolutions=3, features=4)
+    image, features = model(*inputs(), features=["cascade1.convolution2", "cascade2.convolution3"])
+    assert torch.equal(image, model(*inputs()))
+    assert features["cascade1.convolution2"].shape == (2, 4, 16, 12)
+    assert features["cascade1.convolution2"].min() == 0
+    assert features["cascade2.convolution3"].shape == (2, 1, 16, 12)
+
+
+def test_attention_is_taken_at_the_middle_convolution():
+    profile = Study("quick").profile
+    assert network_of(profile.teacher).centre_features == [f"cascade{c}.convolution3" for c in range(1, 6)]
+    assert network_of(profile.student).centre_features == [f"cascade{c}.convolution2" for c in range(1, 6)]
+
+
+def test_unknown_names_are_errors_that_name_them():
+    model = build_model("dccnn", MASK, cascades=1)
+    with pytest.raises(StudyError, match="cascade2.convolution1"):
+        model(*inputs(), features=["cascade2.convolution1"])
+    with pytest.raises(StudyError, match="unknown model 'unet'"):
+        build_model("unet", MASK)
+    with pytest.raises(StudyError, match="casacdes"):
+        build_model("dccnn", MASK, casacdes=3)
+
+
+@pytest.mark.parametrize("width", [5, 12, 31])
+def test_any_width_where_a_line_mask_allows(width):
+    model = build_model("dccnn", MASK, cascades=1, features=4)
+    image = torch.rand(1, 1, 16, width)
+    assert model(*Undersampling(MASK)(image)).shape == image.shape
+
+
+def test_masks_of_points_work_too():
+    mask = np.random.default_rng(0).random((16, 12)) < 0.4
+    model = build_model("dccnn", mask, cascades=1, features=4)
+    assert model(*Undersampling(mask)(torch.rand(1, 1, 16, 12))).shape == (1, 1, 16, 12)
