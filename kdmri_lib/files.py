@@ -84,7 +84,9 @@ def read_checked(path: Path) -> bytes:
     start = len(CHECKED_MAGIC) + 32
     payload = content[start:]
     if not content.startswith(CHECKED_MAGIC) or hashlib.sha256(payload).digest() != content[start - 32 : start]:
-        raise StudyError(f"{path}: damaged or not a KD-MRI checkpoint (its checksum doesn't match its content)")
+        raise StudyError(
+            f"{path}: damaged or not a KD-MRI checkpoint (its checksum is wrong); delete it and the run begins anew"
+        )
     return payload
 
 

@@ -7,6 +7,7 @@ run that was killed and goes on from its checkpoint ends with the same bits as o
 import io
 import math
 import os
+import pickle
 import time
 from collections.abc import Callable
 from functools import lru_cache
@@ -201,7 +202,7 @@ def train(
 
     first, rows, best, best_value, loss_sum, loss_count = 0, [], None, -math.inf, 0.0, 0
     if checkpoint.exists():
-        state = torch.load(io.BytesIO(read_checked(checkpoint)), map_location=fabric.device, weights_only=True)
+        state = _load_checkpoint(checkpoint, fabric.device)
         network.load_state_dict(state["network"])
         objective.load_state_dict(state["objective"])
         optimizer.load_state_dict(state["optimizer"])
@@ -262,6 +263,14 @@ def train(
     trained = build_network(run)
     trained.load_state_dict(best)
     return Trained(trained, pd.DataFrame(rows), _device_name(fabric), _precision_name(fabric))
+
+
+def _load_checkpoint(path: Path, device: torch.device) -> dict:
+    """Read a checkpoint as data: `StudyError` when its checksum is wrong, or when it holds anything but plain values."""
+    try:
+        return torch.load(io.BytesIO(read_checked(path)), map_location=device, weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise StudyError(f"{path}: not a KD-MRI checkpoint; delete it and the run begins anew ({error})") from None
 
 
 def _device_name(fabric: Fabric) -> str:

@@ -1,0 +1,89 @@
+"""Every notebook executed by papermill at profile smoke, in the order of their numbers, for each data set."""
+
+import nibabel
+import numpy as np
+import pandas as pd
+import pytest
+
+from kdmri_lib.evaluation import METRICS
+from kdmri_lib.execution import execute
+from kdmri_lib.study import METHODS, PROJECT, Study
+
+NOTEBOOKS = PROJECT / "notebooks"
+
+
+@pytest.fixture(scope="module")
+def executed(tmp_path_factory):
+    """The smoke study, executed from an empty folder by its notebooks alone; and a scan of one's own."""
+    folder = tmp_path_factory.mktemp("executed")
+    study = Study("smoke", folder)
+    scan = folder / "own_scan.nii.gz"
+    image = np.random.default_rng(0).random((90, 100, 12)).astype(np.float32)
+    nibabel.save(nibabel.Nifti1Image(image, np.diag([2.0, 2.0, 4.0, 1.0])), scan)
+
+    def run(name, part="", **parameters):
+        output = study.results / "notebooks" / f"{name}{'_' if part else ''}{part}.ipynb"
+        execute(NOTEBOOKS / f"{name}.ipynb", output, {"profile": "smoke", "folder": str(folder), **parameters})
+
+    for dataset in study.profile.datasets:
+        run("01_data_preparation", dataset, dataset=dataset)
+    for cell in study.cells:
+        where = {"dataset": cell.dataset, "acceleration": f"{cell.acceleration:g}"}
+        run("02_teacher_training", cell.tag, **where)
+        run("03_distillation", cell.tag, **where, **({"scan": str(scan)} if cell.dataset == "brain" else {}))
+    run("08_report")
+    return study
+
+
+def test_table_1_has_every_method_of_every_cell(executed):
+    table = pd.read_csv(executed.table("table1"))
+    for cell in executed.cells:
+        rows = table[(table.dataset == cell.dataset) & (table.set == "test") & (table.aggregation == "volume")]
+        assert set(rows.method) == set(METHODS)
+        assert rows[list(METRICS)].notna().all().all()
+    assert {"template", "individual"} <= set(table[table.dataset == "brain"].set)
+    assert set(table[table.dataset != "brain"].kind) == {"phantom"}, "a phantom is called a phantom"
+
+
+def test_table_1_comes_from_the_run_folders_that_it_names(executed):
+    named = set(executed.table("table1").with_suffix(".runs.txt").read_text().split())
+    assert named == set(executed.runs) - {r.id for r in executed.runs.values() if "attention" in r.id} - {
+        executed.methods(cell, 0)["student_float32"].id for cell in executed.cells
+    }
+    table = pd.read_csv(executed.table("table1")).set_index(["dataset", "set", "aggregation", "method"])
+    for cell in executed.cells:
+        run = executed.methods(cell, 0)["distilled"]
+        volumes = pd.read_csv(executed.results / "runs" / run.id / "metrics_volume.csv")
+        mean = volumes[volumes.set == "test"].psnr.mean()
+        assert table.psnr[cell.dataset, "test", "volume", "distilled"] == pytest.approx(mean)
+
+
+def test_every_figure_is_a_png_and_a_pdf_with_its_stamp(executed):
+    from PIL import Image
+
+    pictures = sorted((executed.results / "figures").glob("*.png"))
+    names = {p.stem for p in pictures}
+    assert {
+        "figure2",
+        "masks",
+        "volumes_knee",
+        "attention_brain_4x",
+        "learning_curves_cardiac_8x",
+        "scan_brain_4x",
+    } <= names
+    for picture in pictures:
+        assert "not a result" in Image.open(picture).text["Description"]
+        assert picture.with_suffix(".pdf").stat().st_size > 1000
+
+
+def test_a_scan_of_ones_own_is_reconstructed(executed):
+    table = pd.read_csv(executed.table("scan_brain_4x"))
+    assert set(table.method) == set(METHODS.values()) and table.psnr.between(5, 80).all()
+
+
+def test_the_report_begins_with_table_1_and_links_every_notebook(executed):
+    page = (executed.results / "report" / "index.html").read_text()
+    assert page.index("Table 1") < page.index("<img") and "<table>" in page and "not a result" in page
+    for notebook in (executed.results / "notebooks").glob("0[123]*.ipynb"):
+        assert f'href="{notebook.stem}.html"' in page
+        assert (executed.results / "report" / f"{notebook.stem}.html").exists()

@@ -1,0 +1,206 @@
+"""Training: the same bits for the same seed, also when it was stopped and resumed; weights and checkpoints as data."""
+
+import hashlib
+import math
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+from kdmri_lib import training
+from kdmri_lib.datasets.prepared import Volume, read_prepared
+from kdmri_lib.declarations import Degradation, LossTerm, Schedule
+from kdmri_lib.errors import Stopped, StudyError
+from kdmri_lib.files import CHECKED_MAGIC, read_checked, write_bytes
+from kdmri_lib.runs import WEIGHTS, RunFolder, load_weights, trained
+from kdmri_lib.study import Cell
+
+CELL = Cell("cardiac", 8)
+
+
+@pytest.fixture
+def runs(study):
+    return study.methods(CELL, seed=0)
+
+
+@pytest.fixture
+def data(study):
+    path = study.prepared("cardiac")
+    return read_prepared(path, "train"), read_prepared(path, "validation")
+
+
+def weights(result):
+    return result.network.state_dict()
+
+
+def assert_same_bits(a, b):
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_two_runs_of_one_seed_are_equal_and_of_two_seeds_are_not(runs, data, tmp_path):
+    run = runs["student"]
+    first, second = (training.train(run, *data, tmp_path / f"{n}.pt") for n in "ab")
+    other = training.train(run.model_copy(update={"seed": 1}), *data, tmp_path / "c.pt")
+    assert_same_bits(weights(first), weights(second))
+    assert any(not torch.equal(weights(first)[n], weights(other)[n]) for n in weights(first))
+    assert first.curve.equals(second.curve)
+
+
+@pytest.mark.parametrize("method", ["student", "attention_transfer", "distilled"])
+@pytest.mark.parametrize("last", [1, 3, 5])
+def test_stopped_and_resumed_equals_uninterrupted(runs, data, tmp_path, method, last):
+    run = runs[method]
+    teacher = training.build_network(runs["teacher"]) if run.teacher else None
+    start = training.build_network(runs["student"]).state_dict() if run.start else None
+    whole = training.train(run, *data, tmp_path / "whole.pt", teacher, start)
+    done = []
+    with pytest.raises(Stopped, match="stopped after step"):
+        training.train(
+            run,
+            *data,
+            tmp_path / "cut.pt",
+            teacher,
+            start,
+            lambda step, *_: done.append(step),
+            lambda: done[-1] == last,
+        )
+    resumed = training.train(run, *data, tmp_path / "cut.pt", teacher, start, lambda step, *_: done.append(step))
+    assert done == list(range(1, 7)), "no step is done twice, none is left out"
+    assert_same_bits(weights(whole), weights(resumed))
+    assert whole.curve.equals(resumed.curve)
+
+
+def test_the_teacher_stays_as_it_was(runs, data, tmp_path):
+    teacher = training.build_network(runs["teacher"])
+    before = {name: value.clone() for name, value in teacher.state_dict().items()}
+    training.train(runs["attention_transfer"], *data, tmp_path / "x.pt", teacher)
+    assert_same_bits(before, teacher.state_dict())
+
+
+def test_training_lowers_the_loss(runs, data, tmp_path):
+    longer = runs["student"].model_copy(update={"schedule": Schedule(steps=60, strip=24, learning_rate=2e-3)})
+    curve = training.train(longer, *data, tmp_path / "x.pt").curve
+    assert curve.validation_psnr.iloc[-1] > curve.validation_psnr.iloc[0] + 0.3
+    assert curve.training_loss.iloc[-1] < curve.training_loss.iloc[0]
+
+
+def test_a_loss_that_is_not_finite_stops_and_names_step_and_slices(runs, data, tmp_path):
+    images, validation = data
+    broken = [Volume(v.subject, v.split, np.full_like(v.image, np.inf), v.attributes) for v in images]
+    with pytest.raises(
+        StudyError, match=r"the loss is (nan|inf) at step 0; its batch: phantom00\d slice \d, phantom00\d"
+    ):
+        training.train(runs["student"], broken, validation, tmp_path / "x.pt")
+
+
+def test_strips_need_lines(runs, data, tmp_path):
+    points = runs["student"].model_copy(update={"degradation": Degradation(kind="gaussian_2d", acceleration=4)})
+    with pytest.raises(StudyError, match="strips need a mask of whole lines"):
+        training.train(points, *data, tmp_path / "x.pt")
+    whole = points.model_copy(update={"schedule": Schedule(steps=2, batch=2, validations=1)})
+    assert math.isfinite(training.train(whole, *data, tmp_path / "y.pt").curve.validation_psnr[0])
+
+
+def test_batches_visit_every_slice_once_an_epoch():
+    batches = training.Batches(torch.arange(12.0).reshape(12, 1, 1, 1), batch=3, seed=5)
+    epochs = [[int(v) for step in range(4 * e, 4 * e + 4) for v in batches(step).flatten()] for e in range(2)]
+    assert [sorted(e) for e in epochs] == [list(range(12))] * 2
+    assert epochs[0] != epochs[1]
+
+
+def test_strips_are_parts_of_their_slices():
+    images = torch.arange(2 * 6 * 10.0).reshape(2, 1, 6, 10)
+    strip = training.Batches(images, batch=1, seed=0, strip=4, axis=3)(7)
+    assert strip.shape == (1, 1, 6, 4)
+    assert any(torch.equal(strip[0], image[..., o : o + 4]) for image in images for o in range(7))
+
+
+def test_schedules():
+    step = Schedule(epochs=150, learning_rate=1e-3, decay="step")
+    assert step.total_steps(slices=40) == 1500
+    rates = [training.learning_rate(step, s, 150) for s in (0, 39, 40, 80, 120)]
+    assert rates == pytest.approx([1e-3, 1e-3, 1e-4, 1e-5, 1e-6])
+    cosine = Schedule(steps=10, learning_rate=1.0, decay="cosine")
+    assert training.learning_rate(cosine, 5, 10) == pytest.approx(0.5)
+    assert cosine.stretched(2.5).steps == 25
+
+
+def test_an_objective_with_a_teacher_needs_one(runs, data, tmp_path):
+    orphan = runs["student"].model_copy(update={"objective": (LossTerm(loss="imitation"),)})
+    with pytest.raises(StudyError, match="needs a teacher"):
+        training.train(orphan, *data, tmp_path / "x.pt")
+
+
+def test_run_folders_are_made_once_and_made_again_when_damaged(study, runs):
+    run = runs["distilled"]
+    folder = trained(study, run)
+    assert folder.state() == "finished"
+    assert {*folder.volumes["set"]} == {"test"} and len(folder.volumes) == 2
+    assert not list(folder.path.glob("checkpoint.pt"))
+    record = (folder.path / "run.json").stat().st_mtime_ns
+    trained(study, run)
+    assert (folder.path / "run.json").stat().st_mtime_ns == record, "a finished run isn't trained again"
+    original = (folder.path / WEIGHTS).read_bytes()
+    (folder.path / WEIGHTS).write_bytes(original[:-100] + bytes(100))
+    assert RunFolder(study, run).state() == f"{WEIGHTS} is damaged"
+    assert (trained(study, run).path / WEIGHTS).read_bytes() == original, "made again, with the same bits"
+
+
+def test_a_run_is_out_of_date_when_what_it_started_from_changed(study, runs):
+    trained(study, runs["attention_transfer"])
+    teacher = RunFolder(study, runs["teacher"]).path / WEIGHTS
+    teacher.write_bytes(teacher.read_bytes() + b" ")
+    assert RunFolder(study, runs["attention_transfer"]).state() == "out of date"
+
+
+def test_run_ids_follow_the_content(runs):
+    student = runs["student"]
+    assert student.id == student.model_copy().id
+    changed = [{"seed": 1}, {"degradation": Degradation(acceleration=4)}, {"precision": "float32"}]
+    assert len({student.id, *(student.model_copy(update=c).id for c in changed)}) == 4
+
+
+class Trap:
+    """Unpickled, it would leave a file behind."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (str(self.path), "w"))
+
+
+@pytest.mark.parametrize("content", [b"", b"\x80\x04K\x01.", b"{}" * 30])
+def test_weights_that_are_no_safetensors_are_refused(tmp_path, content):
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(StudyError, match=r"weights.safetensors: not a safetensors file"):
+        load_weights(path)
+
+
+def test_nothing_stored_in_weights_or_checkpoints_is_executed(runs, data, tmp_path):
+    sprung = tmp_path / "sprung"
+    payload = pickle.dumps(Trap(sprung), protocol=2)
+    (tmp_path / "weights.safetensors").write_bytes(payload)
+    with pytest.raises(StudyError):
+        load_weights(tmp_path / "weights.safetensors")
+    # A checkpoint whose checksum is right and whose content is hostile.
+    write_bytes(tmp_path / "x.pt", CHECKED_MAGIC + hashlib.sha256(payload).digest() + payload)
+    with pytest.raises(StudyError, match=r"x.pt: not a KD-MRI checkpoint"):
+        training.train(runs["student"], *data, tmp_path / "x.pt")
+    assert not sprung.exists()
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda b: b[:-1], lambda b: b[:20], lambda b: b"", lambda b: b[:-9] + b"x" + b[-8:]]
+)
+def test_a_damaged_checkpoint_is_refused(runs, data, tmp_path, damage):
+    path = tmp_path / "x.pt"
+    with pytest.raises(Stopped):
+        training.train(runs["student"], *data, path, stop=lambda: True)
+    assert len(read_checked(path)) > 1000
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(StudyError, match="damaged or not a KD-MRI checkpoint"):
+        training.train(runs["student"], *data, path)
