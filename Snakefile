@@ -66,8 +66,9 @@ rule train:
     params:
         profile=profile,
         code=lambda w: fingerprint(training_code(study.runs[w.run])),
+        label=lambda w: study.labels[w.run],
     message:
-        "training {wildcards.run}"
+        "training: {params.label}"
     shell:
         "python -m kdmri_lib train --profile {params.profile} {wildcards.run}"
 

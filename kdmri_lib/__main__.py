@@ -39,7 +39,7 @@ def train(arguments) -> None:
     asked = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: asked.append(True))
-    trained(study, study.runs[arguments.run], stop=lambda: bool(asked))
+    trained(study, study.runs[arguments.run], study.labels[arguments.run], stop=lambda: bool(asked))
 
 
 def notebook(arguments) -> None:

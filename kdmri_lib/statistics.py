@@ -8,7 +8,7 @@ from statsmodels.stats.multitest import multipletests
 
 
 class Comparison(NamedTuple):
-    """Of paired values a and b: mean of a - b, its bootstrap interval, Wilcoxon p, rank-biserial effect, number of pairs."""
+    """Of paired values a and b: mean of a - b, its bootstrap interval, Wilcoxon p, rank-biserial effect, pairs."""
 
     difference: float
     low: float

@@ -206,6 +206,16 @@ class Study:
         return runs
 
     @cached_property
+    def labels(self) -> dict[str, str]:
+        """What people call each run, by its id: "brain 4x, distilled, seed 0"."""
+        return {
+            run.id: f"{cell.tag.replace('_', ' ')}, {method.replace('_', ' ')}, seed {seed}"
+            for cell in self.cells
+            for seed in self.profile.seeds
+            for method, run in self.methods(cell, seed).items()
+        }
+
+    @cached_property
     def runs(self) -> dict[str, Run]:
         """Every run of the study by its id, each after those that it needs."""
         found: dict[str, Run] = {}

@@ -81,7 +81,7 @@ def significance(volumes: pd.DataFrame) -> pd.DataFrame:
 
 
 def published_table1() -> pd.DataFrame:
-    """The paper's Table 1: dataset, acceleration, method, psnr, psnr_sd, ssim, ssim_sd (as printed: twice the deviation)."""
+    """The paper's Table 1: dataset, acceleration, method, psnr, psnr_sd, ssim, ssim_sd as printed."""
     return pd.read_csv(PROJECT / "data" / "published_table1.csv")
 
 
@@ -135,8 +135,9 @@ def significance_markdown(table: pd.DataFrame) -> str:
     for row in table.itertuples():
         digits = 3 if row.metric == "psnr" else 5
         interval = f"{row.difference:+.{digits}f} [{row.low:+.{digits}f}, {row.high:+.{digits}f}]"
+        cell = f"{row.dataset} {row.acceleration:g}x, {row.set}"
         lines.append(
-            f"| {row.dataset} {row.acceleration:g}x, {row.set} | {METRICS[row.metric]} | {METHODS[row.a]} − {METHODS[row.b]} "
+            f"| {cell} | {METRICS[row.metric]} | {METHODS[row.a]} − {METHODS[row.b]} "
             f"| {interval} | {row.p_holm:.3g} | {row.effect:+.2f} | {row.pairs} |"
         )
     return "\n".join(lines) + "\n"
@@ -156,8 +157,8 @@ def verdict(volumes: pd.DataFrame) -> str:
             f"- **{dataset} {factor:g}x, {name} ({kind}).** The paper's order ZF < student < distilled < teacher "
             f"{'holds' if holds else 'does not hold'} in PSNR: "
             + " / ".join(f"{mean[m]:.2f}" for m in chain)
-            + f" dB. Distillation brings {gain:+.2f} dB{share}. Against the student trained alone for as many steps it stands "
-            f"{mean['distilled'] - mean['student_steps']:+.2f} dB, for as much compute "
+            + f" dB. Distillation brings {gain:+.2f} dB{share}. "
+            f"Against the student trained alone for as many steps it stands {mean['distilled'] - mean['student_steps']:+.2f} dB, for as much compute "
             f"{mean['distilled'] - mean['student_compute']:+.2f} dB."
         )
     return "\n".join(lines) + "\n"

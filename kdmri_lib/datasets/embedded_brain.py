@@ -61,7 +61,7 @@ def on_grid(slices: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
 
 def template_slices(count: int, shape: tuple[int, int] = GRID) -> np.ndarray:
-    """`count` evenly spaced axial slices of the unwarped T1 template, (count, H, W) float32: real MR, many people's mean."""
+    """`count` evenly spaced axial slices of the unwarped T1 template, (count, H, W) float32: real, an average."""
     chosen = np.linspace(FIRST_SLICE, LAST_SLICE, count).round().astype(int)
     return on_grid(template_maps()["t1"][chosen], shape)
 
