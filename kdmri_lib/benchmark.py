@@ -3,6 +3,7 @@
 import tempfile
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import h5py
@@ -33,7 +34,7 @@ class PlainDCCNN(nn.Module):
         def cascade() -> nn.Sequential:
             channels = [1] + [features] * (convolutions - 1) + [1]
             layers: list[nn.Module] = []
-            for inputs, outputs in zip(channels, channels[1:], strict=False):
+            for inputs, outputs in pairwise(channels):
                 layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU()]
             return nn.Sequential(*layers[:-1])
 

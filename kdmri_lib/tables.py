@@ -152,14 +152,15 @@ def verdict(volumes: pd.DataFrame) -> str:
         holds = all(mean[a] < mean[b] for a, b in itertools.pairwise(chain))
         gap = mean["teacher"] - mean["student"]
         gain = mean["distilled"] - mean["student"]
+        steps, compute = (mean["distilled"] - mean[m] for m in ("student_steps", "student_compute"))
         share = f", {gain / gap:.0%} of the teacher's lead of {gap:.2f} dB" if gap > 0 else ""
         lines.append(
             f"- **{dataset} {factor:g}x, {name} ({kind}).** The paper's order ZF < student < distilled < teacher "
             f"{'holds' if holds else 'does not hold'} in PSNR: "
             + " / ".join(f"{mean[m]:.2f}" for m in chain)
             + f" dB. Distillation brings {gain:+.2f} dB{share}. "
-            f"Against the student trained alone for as many steps it stands {mean['distilled'] - mean['student_steps']:+.2f} dB, for as much compute "
-            f"{mean['distilled'] - mean['student_compute']:+.2f} dB."
+            f"Against the student trained alone for as many steps it stands {steps:+.2f} dB, "
+            f"for as much compute {compute:+.2f} dB."
         )
     return "\n".join(lines) + "\n"
 

@@ -227,7 +227,7 @@ def test_a_folder_is_split_by_subject(tmp_path):
     found = splits(tmp_path / "out.h5")
     assert [len(found[s]) for s in ("train", "validation", "test")] == [4, 2, 2]
     assert all("patient004" in name for name in found["test"])
-    with pytest.raises(StudyError, match="4 subjects match .* expected at least 7"):
+    with pytest.raises(StudyError, match=r"4 subjects match .* expected at least 7"):
         list(source("nifti_folder").cohort(dataset.model_copy(update={"train": 5})))
     with pytest.raises(StudyError, match="no folder"):
         list(source("nifti_folder").cohort(dataset.model_copy(update={"folder": str(tmp_path / "none")})))

@@ -62,7 +62,7 @@ def test_attention_is_taken_at_the_middle_convolution():
 
 def test_unknown_names_are_errors_that_name_them():
     model = build_model("dccnn", MASK, cascades=1)
-    with pytest.raises(StudyError, match="cascade2.convolution1"):
+    with pytest.raises(StudyError, match=r"cascade2\.convolution1"):
         model(*inputs(), features=["cascade2.convolution1"])
     with pytest.raises(StudyError, match="unknown model 'unet'"):
         build_model("unet", MASK)

@@ -145,10 +145,10 @@ def test_files_appear_whole_or_not_at_all(tmp_path):
 def test_a_full_disk_is_one_clear_message_and_keeps_what_was_there(tmp_path):
     path = tmp_path / "x.txt"
     write_text(path, "before")
-    with pytest.raises(StudyError, match=r"x.txt: can't be written \(No space left on device\)"), whole_file(path):
-        with open("/dev/full", "w") as full:  # a real device that is always full
-            full.write("x")
-            full.flush()
+    message = r"x.txt: can't be written \(No space left on device\)"
+    with pytest.raises(StudyError, match=message), whole_file(path), Path("/dev/full").open("w") as full:
+        full.write("x")  # to a real device that is always full
+        full.flush()
     assert path.read_text() == "before"
 
 
