@@ -32,7 +32,7 @@ def train(arguments) -> None:
     from kdmri_lib.runs import trained, use_threads
     from kdmri_lib.study import Study
 
-    study = Study(arguments.profile)
+    study = Study(arguments.profile, arguments.folder)
     if arguments.run not in study.runs:
         raise StudyError(f"profile '{study.name}' has no run '{arguments.run}'")
     use_threads(study.profile.threads)
@@ -69,7 +69,8 @@ def main() -> int:
     profile = ("--profile", {"default": "quick"})
     command(check, profile)
     command(profiles)
-    command(train, profile, ("run", {"help": "name of the run's folder"}))
+    folder = ("--folder", {"default": "", "help": "where data/prepared and results are; the project's by default"})
+    command(train, profile, folder, ("run", {"help": "name of the run's folder"}))
     command(
         notebook,
         ("notebook", {}),

@@ -55,7 +55,7 @@ def slices(volumes: Mapping[str, np.ndarray], columns: int = 5, title: str = "")
             picture = axis.imshow(volume[number], cmap="gray", vmin=0, vmax=white)
             axis.set_title(f"slice {number}", fontsize=8)
         row[0].set_ylabel(label, fontsize=9)
-        figure.colorbar(picture, ax=row.tolist(), shrink=0.8, label="magnitude (of the maximum)", pad=0.01)
+        figure.colorbar(picture, ax=row.tolist(), shrink=0.8, label="magnitude", pad=0.01)
     figure.suptitle(title)
     return figure
 
@@ -82,7 +82,7 @@ def undersampling(image: np.ndarray, mask: np.ndarray, zero_filled: np.ndarray, 
     for axis, picture, name in ((axes[0, 1], logarithm, "k-space"), (axes[0, 2], measured, "measured k-space")):
         shown = axis.imshow(picture, cmap="magma", vmin=-5, vmax=0)
         axis.set_title(name)
-    figure.colorbar(shown, ax=axes[0, 1:3].tolist(), shrink=0.7, label="log₁₀ of magnitude (of the maximum)")
+    figure.colorbar(shown, ax=axes[0, 1:3].tolist(), shrink=0.7, label="log₁₀ of magnitude")
     for axis, picture, name in ((axes[0, 0], image, "image"), (axes[0, 3], zero_filled, "zero-filled")):
         axis.imshow(picture, cmap="gray", vmin=0, vmax=white)
         axis.set_title(name)

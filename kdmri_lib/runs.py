@@ -106,6 +106,8 @@ def _train(folder: RunFolder, needed: dict[int, RunFolder], label: str, stop) ->
     inputs = folder.inputs
     checkpoint, begun = folder.path / "checkpoint.pt", folder.path / "begun.json"
     (folder.path / "run.json").unlink(missing_ok=True)
+    for partial in folder.path.glob(".*.partial*"):  # of a process that was killed while it wrote
+        partial.unlink()
     # A checkpoint goes on only with what it began with.
     if checkpoint.exists() and (not begun.exists() or read_json(begun) != inputs):
         checkpoint.unlink()
