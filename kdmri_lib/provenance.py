@@ -24,6 +24,8 @@ PRESENTING_CODE = ("evaluation.py", "statistics.py", "tables.py", "figures.py", 
 def training_code(run: Run) -> tuple[str, ...]:
     """The files that a run's numbers depend on: the shared ones, its network's and its losses', and no other loss's."""
     losses = {"reconstruction", *(term.loss for term in run.objective)}
+    if "attentive_imitation" in losses:
+        losses.add("attentive_hint")  # which holds the weighting of both
     return (
         *("fourier.py", "sampling.py", "training.py", "evaluation.py", "datasets/prepared.py", "losses/__init__.py"),
         *("models/__init__.py", "models/data_consistency.py", f"models/{run.network.kind}.py"),

@@ -200,6 +200,11 @@ def train(
         with torch.no_grad():
             return student, predict(teacher, target, objective.teacher_features)
 
+    if objective.needs_teacher_errors:
+        extent = images.shape[batches.axis] if batches.strip is None else batches.strip
+        with torch.no_grad():
+            objective.prepare(_sample_errors(lambda x: predict(teacher, x, []).image, images, extent, batches.axis))
+
     first, rows, best, best_value, loss_sum, loss_count = 0, [], None, -math.inf, 0.0, 0
     if checkpoint.exists():
         state = _load_checkpoint(checkpoint, fabric.device)
@@ -263,6 +268,16 @@ def train(
     trained = build_network(run)
     trained.load_state_dict(best)
     return Trained(trained, pd.DataFrame(rows), _device_name(fabric), _precision_name(fabric))
+
+
+def _sample_errors(reconstruct: Callable, images: Tensor, extent: int, axis: int) -> Tensor:
+    """Mean squared error of every training sample, (samples,): slices, or their strips side by side when strips train."""
+    errors = []
+    for target in images.split(4):
+        squared = (reconstruct(target) - target).square()
+        strips = squared.narrow(axis, 0, squared.shape[axis] // extent * extent).unfold(axis, extent, extent)
+        errors.append(strips.movedim(axis, 1).flatten(2).mean(dim=2).flatten())
+    return torch.cat(errors)
 
 
 def _load_checkpoint(path: Path, device: torch.device) -> dict:

@@ -1,24 +1,15 @@
 """Losses by name: one short file each, the same interface for all.
 
-A loss is a module called with (target, student, teacher): the true image (B, 1, H, W) and two `Prediction`s; it returns a
-scalar. What it needs it says in its attributes, so that training asks the networks for no more:
-
-- `uses_teacher`: without it, no teacher runs and `teacher` is None;
-- `pairs`: (teacher feature, student feature) names, for losses on features; empty otherwise;
-- `judges_image`: whether a lower value means a better image. If no term of an objective does, checkpoints are picked by
-  the objective itself on the validation set, otherwise by validation PSNR.
-
-A loss of one's own: a subclass of `torch.nn.Module` decorated with ``@register("name")``, named in a run's objective.
+A loss of one's own is a subclass of `Loss` decorated with ``@register("name")``, named in a run's objective. It may stand
+in a notebook; nothing else has to know of it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from torch import Tensor, nn
 
 from kdmri_lib.errors import StudyError
-
-LOSSES: dict[str, type[nn.Module]] = {}
 
 
 class Prediction(NamedTuple):
@@ -28,17 +19,66 @@ class Prediction(NamedTuple):
     features: Mapping[str, Tensor]
 
 
-def register(name: str) -> Callable[[type[nn.Module]], type[nn.Module]]:
+class Loss(nn.Module):
+    """Called with (target, student, teacher): the true image (B, 1, H, W) and two `Prediction`s; returns a scalar.
+
+    What a loss needs it says in its attributes, so that training asks the networks for no more.
+    """
+
+    uses_teacher: bool = True
+    """Without it, no teacher runs for this loss and `teacher` may be None."""
+    judges_image: bool = False
+    """Whether a lower value means a better image. If no term of an objective does, the validation set picks checkpoints by
+    the objective itself, otherwise by PSNR."""
+    pairs: Sequence[tuple[str, str]] = ()
+    """(teacher feature, student feature) names, for losses on features."""
+    needs_teacher_errors: bool = False
+    """Whether `prepare` wants to see the teacher's errors over the training set before training begins."""
+
+    def prepare(self, teacher_errors: Tensor) -> None:
+        """Receive the teacher's mean squared error of every training sample, (samples,)."""
+
+    def feature_pairs(self, student: Prediction, teacher: Prediction) -> list[tuple[Tensor, Tensor]]:
+        """(student map, teacher map) of each pair, (B, C, H, W) in float32 or better, the teacher's without gradient."""
+        return [
+            (full_precision(student.features[s]), full_precision(teacher.features[t].detach())) for t, s in self.pairs
+        ]
+
+
+LOSSES: dict[str, type[Loss]] = {}
+
+
+def full_precision(feature: Tensor) -> Tensor:
+    """A feature map in float32, or as it is when it is wider."""
+    return feature.float() if feature.itemsize < 4 else feature
+
+
+def checked_pairs(loss: str, pairs: Sequence[Sequence[str]]) -> tuple[tuple[str, str], ...]:
+    """Pairs of feature names from a declaration; `StudyError` when there is none."""
+    if not pairs:
+        raise StudyError(f"loss '{loss}': no pair of features")
+    return tuple((teacher, student) for teacher, student in pairs)
+
+
+def several_samples(loss: str, feature: Tensor) -> None:
+    """`StudyError` for a batch of one: a loss on relations between samples has nothing to compare there."""
+    if len(feature) < 2:
+        raise StudyError(
+            f"loss '{loss}' compares the samples of a batch with one another; it needs a batch of at least 2"
+        )
+
+
+def register(name: str) -> Callable[[type[Loss]], type[Loss]]:
     """Class decorator that makes a loss known by `name`; a later one of the same name replaces it."""
 
-    def add(loss: type[nn.Module]) -> type[nn.Module]:
+    def add(loss: type[Loss]) -> type[Loss]:
         LOSSES[name] = loss
         return loss
 
     return add
 
 
-def build_loss(name: str, **options) -> nn.Module:
+def build_loss(name: str, **options) -> Loss:
     """Make the loss of that name; `StudyError` when there is none, or when it doesn't take these options."""
     if name not in LOSSES:
         raise StudyError(f"unknown loss '{name}'; known: {', '.join(sorted(LOSSES))}")
@@ -71,6 +111,15 @@ class Objective(nn.Module):
         return any(loss.judges_image for loss in self.losses)
 
     @property
+    def needs_teacher_errors(self) -> bool:
+        return any(loss.needs_teacher_errors for loss in self.losses)
+
+    def prepare(self, teacher_errors: Tensor) -> None:
+        """Hand the teacher's errors over the training set to every loss."""
+        for loss in self.losses:
+            loss.prepare(teacher_errors)
+
+    @property
     def teacher_features(self) -> list[str]:
         return sorted({pair[0] for loss in self.losses for pair in loss.pairs})
 
@@ -84,4 +133,14 @@ class Objective(nn.Module):
         )
 
 
-from kdmri_lib.losses import attention_transfer, imitation, reconstruction  # noqa: E402, F401 (each registers itself)
+from kdmri_lib.losses import (  # noqa: E402, F401 (each registers itself)
+    attention_transfer,
+    attentive_hint,
+    attentive_imitation,
+    correlation_congruence,
+    fitnets,
+    fsp,
+    imitation,
+    reconstruction,
+    similarity_preserving,
+)

@@ -3,23 +3,20 @@
 from collections.abc import Sequence
 
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from kdmri_lib.errors import StudyError
-from kdmri_lib.losses import Prediction, check_variant, register
+from kdmri_lib.losses import Loss, Prediction, check_variant, checked_pairs, full_precision, register
 
 TINY = 1e-12  # a map of zeros stays zero in place of becoming NaN
 
 
 def attention_map(feature: Tensor) -> Tensor:
     """F_sum: the sum over channels of the squared activations, (B, C, H, W) to (B, H, W), in float32 or better."""
-    if feature.itemsize < 4:
-        feature = feature.float()
-    return feature.square().sum(dim=1)
+    return full_precision(feature).square().sum(dim=1)
 
 
 @register("attention_transfer")
-class AttentionTransfer(nn.Module):
+class AttentionTransfer(Loss):
     """L_AT = sum over pairs of the batch's mean of || Q_S / ||Q_S||_2 - Q_T / ||Q_T||_2 ||_2, Q = vec(F_sum(A)) (eq. 3).
 
     Features A are (B, C, H, W) after activation; teacher and student may differ in C. Each sample's map is divided by its
@@ -33,20 +30,14 @@ class AttentionTransfer(nn.Module):
     pairs : (teacher feature, student feature) names.
     """
 
-    uses_teacher = True
-    judges_image = False
-
     def __init__(self, pairs: Sequence[Sequence[str]], variant: str = "paper"):
         super().__init__()
-        if not pairs:
-            raise StudyError("loss 'attention_transfer': no pair of features")
-        self.pairs = tuple(tuple(pair) for pair in pairs)
+        self.pairs = checked_pairs("attention_transfer", pairs)
         self.variant = check_variant("attention_transfer", variant)
 
     def forward(self, target: Tensor, student: Prediction, teacher: Prediction) -> Tensor:
         distances = [
-            self._distance(attention_map(student.features[s]), attention_map(teacher.features[t].detach()))
-            for t, s in self.pairs
+            self._distance(attention_map(s), attention_map(t)) for s, t in self.feature_pairs(student, teacher)
         ]
         return sum(distances) / (len(distances) if self.variant == "released" else 1)
 

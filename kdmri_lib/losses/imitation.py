@@ -1,23 +1,21 @@
 """Imitation: the student's image is compared with the truth and with the teacher's (Saputra et al. 2019; paper, eq. 4)."""
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from kdmri_lib.errors import StudyError
-from kdmri_lib.losses import Prediction, check_variant, register
+from kdmri_lib.losses import Loss, Prediction, check_variant, register
 from kdmri_lib.losses.reconstruction import NORMS
 
 
 @register("imitation")
-class Imitation(nn.Module):
+class Imitation(Loss):
     """L_total = alpha ||x - x_S|| + (1 - alpha) ||x_T - x_S||, the same norm in both (eq. 4); images (B, 1, H, W).
 
     `variant` "released" is what the published code computes: ||x - x_S|| + ||x_T - x_S|| / (B H W), alpha unused, so that
     imitation weighs some 4e-6 of reconstruction for four slices of 240 x 240. No gradient passes to the teacher.
     """
 
-    uses_teacher = True
     judges_image = True
-    pairs = ()
 
     def __init__(self, alpha: float = 0.5, norm: str = "l1", variant: str = "paper"):
         super().__init__()

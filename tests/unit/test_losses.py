@@ -5,11 +5,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
 
 from kdmri_lib.declarations import LossTerm
 from kdmri_lib.errors import StudyError
-from kdmri_lib.losses import LOSSES, Objective, Prediction, build_loss, register
+from kdmri_lib.losses import LOSSES, Loss, Objective, Prediction, build_loss, register
 from kdmri_lib.losses.attention_transfer import attention_map
 
 PAIRS = [("t1", "s1"), ("t2", "s2")]
@@ -69,7 +68,8 @@ def test_attention_transfer_ignores_the_scale_of_a_map(scale, seed):
     target, student, teacher = predictions(seed)
     scaled = Prediction(student.image, {n: scale * f for n, f in student.features.items()})
     loss = build_loss("attention_transfer", pairs=PAIRS)
-    assert float(loss(target, scaled, teacher)) == pytest.approx(float(loss(target, student, teacher)), rel=1e-4)
+    first, second = (float(loss(target, s, teacher).detach()) for s in (scaled, student))
+    assert first == pytest.approx(second, rel=1e-4)
 
 
 @pytest.mark.parametrize("variant", ["paper", "released"])
@@ -101,16 +101,137 @@ def test_imitation_by_hand(norm, truth, imitated):
     assert float(build_loss("reconstruction", norm=norm)(*arguments)) == pytest.approx(truth)
 
 
-@pytest.mark.parametrize("name", sorted(LOSSES))
+OPTIONS = {
+    "attention_transfer": {"pairs": PAIRS},
+    "attentive_hint": {"pairs": PAIRS},
+    "attentive_imitation": {"alpha": 0.3},
+    "correlation_congruence": {"pairs": PAIRS},
+    "fitnets": {"pairs": PAIRS},
+    "fsp": {"flows": [("t1", "t2", "s1", "s2")]},
+    "imitation": {"alpha": 0.3},
+    "reconstruction": {},
+    "similarity_preserving": {"pairs": PAIRS},
+}
+ERRORS = torch.tensor([0.0, 0.5])  # the teacher's over the training set: eta is 0.5
+
+
+def made(name):
+    loss = build_loss(name, **OPTIONS[name])
+    loss.prepare(ERRORS)
+    return loss
+
+
+def numpy_loss(name, target, student, teacher):
+    """Each loss as its authors define it, in float64 NumPy, sample by sample."""
+    x, x_s, x_t = (v.detach().double().numpy() for v in (target, student.image, teacher.image))
+    maps = [
+        (student.features[s].detach().double().numpy(), teacher.features[t].detach().double().numpy()) for t, s in PAIRS
+    ]
+    batch = len(x)
+    trust = [max(0.0, 1 - ((x_t[i] - x[i]) ** 2).mean() / 0.5) for i in range(batch)]
+    if name == "fitnets":
+        return sum(0.5 * ((t - s) ** 2).mean() for s, t in maps)
+    if name == "attentive_hint":
+        return sum(np.mean([trust[i] * ((t[i] - s[i]) ** 2).mean() for i in range(batch)]) for s, t in maps)
+    if name == "attentive_imitation":
+        imitated = np.mean([trust[i] * np.abs(x_t[i] - x_s[i]).mean() for i in range(batch)])
+        return 0.3 * np.abs(x - x_s).mean() + 0.7 * imitated
+    if name == "fsp":
+        (s1, t1), (s2, t2) = maps
+        flows = [np.einsum("chw,dhw->cd", a[i], b[i]) / 24 for i in range(batch) for a, b in ((t1, t2), (s1, s2))]
+        return np.mean([((t - s) ** 2).sum() for t, s in zip(flows[::2], flows[1::2], strict=True)])
+    if name == "similarity_preserving":
+
+        def similarity(a):
+            gram = np.array([[(a[i] * a[j]).sum() for j in range(batch)] for i in range(batch)])
+            return gram / np.linalg.norm(gram, axis=1, keepdims=True)
+
+        return sum(((similarity(t) - similarity(s)) ** 2).sum() / batch**2 for s, t in maps)
+    if name == "correlation_congruence":
+
+        def kernel(a):
+            unit = [v.ravel() / np.linalg.norm(v) for v in a]
+            z = 0.8 * np.array([[u @ v for v in unit] for u in unit])
+            return np.exp(-0.8) * (1 + z + z**2 / 2)
+
+        return sum(((kernel(t) - kernel(s)) ** 2).sum() / batch**2 for s, t in maps)
+    raise NotImplementedError(name)
+
+
+@pytest.mark.parametrize("name", sorted(set(OPTIONS) - {"attention_transfer", "imitation", "reconstruction"}))
+@settings(deadline=None, max_examples=20)
+@given(st.integers(0, 10**6), st.integers(2, 4))
+def test_feature_losses_are_as_their_authors_define_them(name, seed, batch):
+    values = predictions(seed, batch=batch, teacher_channels=3, student_channels=3)
+    assert float(made(name)(*values).detach()) == pytest.approx(numpy_loss(name, *values), rel=1e-4)
+
+
+@pytest.mark.parametrize("name", sorted(OPTIONS))
 def test_gradients_reach_the_student_and_never_the_teacher(name):
-    target, student, teacher = predictions()
-    options = {"pairs": PAIRS} if name == "attention_transfer" else {}
-    loss = build_loss(name, **options)
-    loss(target, student, teacher).backward()
+    target, student, teacher = predictions(teacher_channels=2)
+    made(name)(target, student, teacher).backward()
     of_student = [student.image.grad, *(f.grad for f in student.features.values())]
     of_teacher = [teacher.image.grad, *(f.grad for f in teacher.features.values())]
     assert any(g is not None and g.abs().sum() > 0 for g in of_student)
     assert all(g is None for g in of_teacher)
+
+
+def test_every_registered_loss_is_tested_here():
+    assert set(OPTIONS) == set(LOSSES)
+
+
+FEATURE_LOSSES = sorted(n for n in OPTIONS if n not in ("imitation", "reconstruction", "attentive_imitation"))
+
+
+@pytest.mark.parametrize("name", FEATURE_LOSSES)
+def test_identical_maps_give_zero_and_zero_maps_a_finite_gradient(name):
+    rng = torch.Generator().manual_seed(0)
+    maps = {n: torch.rand(3, 2, 4, 6, generator=rng) for n in ("1", "2")}
+    image = torch.rand(3, 1, 4, 6, generator=rng)
+    teacher = Prediction(image, {f"t{n}": m for n, m in maps.items()})
+    same = Prediction(image, {f"s{n}": m for n, m in maps.items()})
+    assert float(made(name)(image, same, teacher)) == pytest.approx(0, abs=1e-10)
+    zero = {f"s{n}": torch.zeros(3, 2, 4, 6, requires_grad=True) for n in maps}
+    value = made(name)(image, Prediction(image, zero), teacher)
+    value.backward()
+    assert torch.isfinite(value) and all(torch.isfinite(z.grad).all() for z in zero.values())
+
+
+def test_similarity_preserving_ignores_an_orthogonal_mixing_of_features():
+    target, student, teacher = predictions(student_channels=4)
+    mixing = torch.linalg.qr(torch.randn(4, 4, generator=torch.Generator().manual_seed(1)))[0]
+    mixed = {n: torch.einsum("dc,bchw->bdhw", mixing, f) for n, f in student.features.items()}
+    loss = made("similarity_preserving")
+    first, second = (float(loss(target, s, teacher).detach()) for s in (student, Prediction(student.image, mixed)))
+    assert first == pytest.approx(second, rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["similarity_preserving", "correlation_congruence"])
+def test_losses_between_samples_need_two(name):
+    with pytest.raises(StudyError, match="needs a batch of at least 2"):
+        made(name)(*predictions(batch=1))
+
+
+def test_fitnets_regressor_trains_with_the_student_where_channels_differ():
+    with pytest.raises(StudyError, match="give `channels`"):
+        build_loss("fitnets", pairs=PAIRS)(*predictions())
+    for kernel in (1, 3):
+        loss = build_loss("fitnets", pairs=PAIRS, channels=(5, 2), kernel=kernel)
+        loss(*predictions()).backward()
+        assert all(p.grad is not None for p in loss.parameters()) and len(list(loss.parameters())) == 4
+    with pytest.raises(StudyError, match="kernel is 5"):
+        build_loss("fitnets", pairs=PAIRS, kernel=5)
+
+
+def test_attentive_losses_want_the_teachers_errors_first():
+    with pytest.raises(StudyError, match="before it saw the teacher's errors"):
+        build_loss("attentive_hint", pairs=PAIRS)(*predictions(student_channels=5))
+    with pytest.raises(StudyError, match="eta would be 0"):
+        build_loss("attentive_hint", pairs=PAIRS).prepare(torch.ones(4))
+    # Twice as wrong as eta: no trust, not a negative one.
+    target, student, teacher = torch.zeros(1, 1, 2, 2), torch.ones(1, 1, 2, 2), torch.full((1, 1, 2, 2), 1.0)
+    loss = made("attentive_imitation")
+    assert float(loss(target, Prediction(student * 3, {}), Prediction(teacher, {}))) == pytest.approx(0.3 * 3)
 
 
 def test_objective_adds_terms_with_their_weights_and_knows_what_they_need():
@@ -126,7 +247,7 @@ def test_objective_adds_terms_with_their_weights_and_knows_what_they_need():
 
 
 def test_unknown_losses_variants_and_options_are_named():
-    with pytest.raises(StudyError, match=r"unknown loss 'attention'; known: attention_transfer, imitation"):
+    with pytest.raises(StudyError, match=r"unknown loss 'attention'; known: attention_transfer, attentive_hint"):
         build_loss("attention")
     with pytest.raises(StudyError, match="unknown variant 'papre'"):
         build_loss("imitation", variant="papre")
@@ -138,8 +259,8 @@ def test_unknown_losses_variants_and_options_are_named():
 
 def test_a_loss_of_ones_own_is_found_by_its_name():
     @register("constant_for_this_test")
-    class Constant(nn.Module):
-        uses_teacher, judges_image, pairs = False, True, ()
+    class Constant(Loss):
+        uses_teacher, judges_image = False, True
 
         def forward(self, target, student, teacher):
             return student.image.mean() * 0 + 7

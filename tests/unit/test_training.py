@@ -12,8 +12,11 @@ from kdmri_lib import training
 from kdmri_lib.datasets.prepared import Volume, read_prepared
 from kdmri_lib.declarations import Degradation, LossTerm, Schedule
 from kdmri_lib.errors import Stopped, StudyError
+from kdmri_lib.evaluation import reconstruct
 from kdmri_lib.files import CHECKED_MAGIC, read_checked, write_bytes
+from kdmri_lib.losses.attentive_hint import AttentiveHint
 from kdmri_lib.runs import WEIGHTS, RunFolder, load_weights, trained
+from kdmri_lib.sampling import Undersampling, declared_mask
 from kdmri_lib.study import Cell
 
 CELL = Cell("cardiac", 8)
@@ -77,6 +80,27 @@ def test_the_teacher_stays_as_it_was(runs, data, tmp_path):
     before = {name: value.clone() for name, value in teacher.state_dict().items()}
     training.train(runs["attention_transfer"], *data, tmp_path / "x.pt", teacher)
     assert_same_bits(before, teacher.state_dict())
+
+
+@pytest.mark.parametrize("strip", [None, 10])
+def test_attentive_losses_see_the_teachers_error_on_every_training_sample(runs, data, tmp_path, monkeypatch, strip):
+    """Against the error of each slice or strip, calculated one by one."""
+    seen = []
+    monkeypatch.setattr(AttentiveHint, "prepare", lambda loss, errors: seen.append(errors) or loss.eta.fill_(1.0))
+    run = runs["attention_transfer"]
+    hint = LossTerm(loss="attentive_hint", options={"pairs": run.objective[0].options["pairs"]})
+    schedule = run.schedule.model_copy(update={"strip": strip, "steps": 1, "validations": 1})
+    run = run.model_copy(update={"objective": (hint,), "schedule": schedule, "precision": "float32"})
+    teacher = training.build_network(runs["teacher"]).eval()
+    training.train(run, *data, tmp_path / "x.pt", teacher)
+    degradation = Undersampling(declared_mask(run.dataset, run.degradation))
+    expected = []
+    for volume in data[0]:
+        squared = (reconstruct(teacher, degradation, volume.image) - volume.image) ** 2
+        width = strip or squared.shape[2]
+        starts = range(0, squared.shape[2] - width + 1, width)
+        expected += [image[:, o : o + width].mean() for image in squared for o in starts]
+    np.testing.assert_allclose(sorted(seen[0].tolist()), sorted(expected), rtol=1e-3)
 
 
 def test_training_lowers_the_loss(runs, data, tmp_path):

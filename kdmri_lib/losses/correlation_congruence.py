@@ -1,0 +1,39 @@
+"""Correlation congruence (Peng et al. 2019)."""
+
+import math
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from kdmri_lib.losses import Loss, Prediction, checked_pairs, register, several_samples
+
+
+def correlation(feature: Tensor, gamma: float, order: int) -> Tensor:
+    """Gaussian kernel exp(-gamma ||f_i - f_j||^2) of L2-normalised samples, Taylor-expanded: (B, C, H, W) to (B, B)."""
+    flat = F.normalize(feature.flatten(1), dim=1)
+    cosine = flat @ flat.T
+    return math.exp(-2 * gamma) * sum((2 * gamma * cosine) ** p / math.factorial(p) for p in range(order + 1))
+
+
+@register("correlation_congruence")
+class CorrelationCongruence(Loss):
+    """|| C_S - C_T ||_F^2 / b^2, summed over the pairs, C the kernel between the batch's samples (Peng et al., eq. 6 to 9).
+
+    `gamma` and `order` of the expansion as in the source (0.4, 2). Its authors add it to the task's loss; here it may
+    stand alone like the others. Channels may differ; it needs a batch of at least 2. The paper doesn't compare with it,
+    its successor does (Gayathri et al. 2023). No gradient passes to the teacher.
+    """
+
+    def __init__(self, pairs: Sequence[Sequence[str]], gamma: float = 0.4, order: int = 2):
+        super().__init__()
+        self.pairs = checked_pairs("correlation_congruence", pairs)
+        self.gamma, self.order = gamma, order
+
+    def forward(self, target: Tensor, student: Prediction, teacher: Prediction) -> Tensor:
+        several_samples("correlation_congruence", student.image)
+        return sum(
+            (correlation(s, self.gamma, self.order) - correlation(t, self.gamma, self.order)).square().sum()
+            / len(s) ** 2
+            for s, t in self.feature_pairs(student, teacher)
+        )

@@ -1,0 +1,40 @@
+"""Flow of solution procedure (Yim et al. 2017)."""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from kdmri_lib.errors import StudyError
+from kdmri_lib.losses import Loss, Prediction, register
+
+
+def flow_matrix(first: Tensor, second: Tensor) -> Tensor:
+    """G_ij = (1 / HW) sum over pixels of F1_i F2_j: (B, C1, H, W) and (B, C2, H, W) to (B, C1, C2)."""
+    return first.flatten(2) @ second.flatten(2).transpose(1, 2) / (first.shape[-2] * first.shape[-1])
+
+
+@register("fsp")
+class FSP(Loss):
+    """Mean over the batch of || G_T - G_S ||_F^2, summed over the flows (Yim et al., eq. 2).
+
+    G is the flow matrix between two layers' maps, in the study the first and the penultimate convolution of a cascade, so
+    teacher and student must agree in channels. The published KD-MRI code holds no FSP. No gradient passes to the teacher.
+
+    Parameters
+    ----------
+    flows : (teacher from, teacher to, student from, student to) names of features.
+    """
+
+    def __init__(self, flows: Sequence[Sequence[str]]):
+        super().__init__()
+        if not flows:
+            raise StudyError("loss 'fsp': no flow between features")
+        self.pairs = tuple(pair for t1, t2, s1, s2 in flows for pair in ((t1, s1), (t2, s2)))
+
+    def forward(self, target: Tensor, student: Prediction, teacher: Prediction) -> Tensor:
+        maps = self.feature_pairs(student, teacher)
+        terms = []
+        for (s1, t1), (s2, t2) in zip(maps[::2], maps[1::2], strict=True):
+            difference = flow_matrix(t1, t2) - flow_matrix(s1, s2)
+            terms.append(difference.square().sum(dim=(1, 2)).mean())
+        return sum(terms)

@@ -1,0 +1,34 @@
+"""Similarity-preserving distillation (Tung and Mori 2019)."""
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from kdmri_lib.losses import Loss, Prediction, checked_pairs, register, several_samples
+
+
+def similarity(feature: Tensor) -> Tensor:
+    """A A^T over the batch, A flattened to (b, C H W), each row divided by its L2 norm: (B, C, H, W) to (B, B)."""
+    flat = feature.flatten(1)
+    return F.normalize(flat @ flat.T, dim=1)
+
+
+@register("similarity_preserving")
+class SimilarityPreserving(Loss):
+    """|| G_T - G_S ||_F^2 / b^2, summed over the pairs, G the normalised similarity of the batch's samples (eq. 4 there).
+
+    Unchanged when a network's features are mixed by an orthogonal matrix; channels may differ. It needs a batch of at
+    least 2. The published KD-MRI code holds no similarity preserving. No gradient passes to the teacher.
+    """
+
+    def __init__(self, pairs: Sequence[Sequence[str]]):
+        super().__init__()
+        self.pairs = checked_pairs("similarity_preserving", pairs)
+
+    def forward(self, target: Tensor, student: Prediction, teacher: Prediction) -> Tensor:
+        several_samples("similarity_preserving", student.image)
+        return sum(
+            (similarity(t) - similarity(s)).square().sum() / len(s) ** 2
+            for s, t in self.feature_pairs(student, teacher)
+        )
