@@ -63,9 +63,9 @@ class Dataset(Declaration):
 
 
 class Degradation(Declaration):
-    """How an image is undersampled: one mask for a data set and a factor."""
+    """Which part of k-space is left: one mask for a data set and a factor (the acceleration, or the loss of resolution)."""
 
-    kind: Literal["cartesian", "gaussian_2d"] = "cartesian"
+    kind: Literal["cartesian", "gaussian_2d", "truncation"] = "cartesian"
     acceleration: float = Field(ge=1)
     seed: NonNegativeInt = 0
     mask: str | None = Field(None, description="path of a .npy mask to use in place of a generated one")

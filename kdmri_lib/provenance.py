@@ -28,7 +28,7 @@ def training_code(run: Run) -> tuple[str, ...]:
         losses.add("attentive_hint")  # which holds the weighting of both
     return (
         *("fourier.py", "sampling.py", "training.py", "evaluation.py", "datasets/prepared.py", "losses/__init__.py"),
-        *("models/__init__.py", "models/data_consistency.py", f"models/{run.network.kind}.py"),
+        *("models/__init__.py", "models/data_consistency.py", "models/features.py", f"models/{run.network.kind}.py"),
         *(f"losses/{loss}.py" for loss in sorted(losses)),
     )
 

@@ -128,6 +128,22 @@ def gaussian_mask_2d(shape: tuple[int, int], acceleration: float, centre: int = 
     return chosen
 
 
+def truncation_mask(shape: tuple[int, int], factor: float) -> np.ndarray:
+    """Low resolution: the central H / factor x W / factor block of the centred k-space (appendix A: 64 x 64 of 256 x 256).
+
+    Returns a boolean (H, W) array, unshifted. What it leaves, zero-filled, rings beside edges (Gibbs): a sharp cut in
+    k-space is a convolution with a sinc in the image.
+    """
+    _check_acceleration(factor)
+    mask = np.ones(shape, dtype=bool)
+    for axis, size in enumerate(shape):
+        kept = int(size // factor)
+        frequency = np.rint(np.fft.fftfreq(size) * size)
+        inside = (frequency >= -(kept // 2)) & (frequency < kept - kept // 2)
+        mask &= inside[:, None] if axis == 0 else inside[None, :]
+    return check_mask(mask, shape, f"truncation to a {factor:g}th")
+
+
 def check_mask(mask: np.ndarray, shape: tuple[int, int], name: str = "undersampling mask") -> np.ndarray:
     """Return `mask` as boolean; `StudyError` when its shape differs from `shape`, isn't 0/1, or keeps no line."""
     mask = np.asarray(mask)
@@ -223,6 +239,8 @@ def declared_mask(dataset: Dataset, degradation: Degradation) -> np.ndarray:
         return check_mask(mask, shape, degradation.mask)
     if degradation.kind == "gaussian_2d":
         return gaussian_mask_2d(shape, acceleration, seed=seed)
+    if degradation.kind == "truncation":
+        return truncation_mask(shape, acceleration)
     known = {name for name, _ in PUBLISHED_LINES}
     return published_mask(dataset.name if dataset.name in known else "brain", acceleration, shape, seed)
 

@@ -6,8 +6,9 @@ from torch import nn
 from kdmri_lib.declarations import Network
 from kdmri_lib.errors import StudyError
 from kdmri_lib.models.dccnn import DCCNN
+from kdmri_lib.models.vdsr import VDSR
 
-MODELS = {"dccnn": DCCNN}
+MODELS = {"dccnn": DCCNN, "vdsr": VDSR}
 
 
 def build_model(kind: str, mask: np.ndarray, **options) -> nn.Module:

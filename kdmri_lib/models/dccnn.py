@@ -7,8 +7,8 @@ from collections.abc import Collection
 import numpy as np
 from torch import Tensor, nn
 
-from kdmri_lib.errors import StudyError
 from kdmri_lib.models.data_consistency import DataConsistency
+from kdmri_lib.models.features import check_features
 
 
 class DCCNN(nn.Module):
@@ -59,11 +59,7 @@ class DCCNN(nn.Module):
 
     def forward(self, zero_filled: Tensor, measured: Tensor, features: Collection[str] = ()):
         """Reconstruct (B, 1, H, W); with `features`, return also a dict of the named maps (B, C, H, W)."""
-        unknown = set(features) - set(self.feature_names)
-        if unknown:
-            raise StudyError(
-                f"no feature {sorted(unknown)}; this network has {self.feature_names[0]} to {self.feature_names[-1]}"
-            )
+        check_features(features, self.feature_names)
         asked, image = {}, zero_filled
         for c, cascade in enumerate(self.cascades, 1):
             hidden = image

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from kdmri_lib.errors import StudyError
 from kdmri_lib.models import build_model, multiply_accumulates, network_of, parameter_count
-from kdmri_lib.sampling import Undersampling, cartesian_mask
+from kdmri_lib.sampling import Undersampling, cartesian_mask, mirrored, truncation_mask
 from kdmri_lib.study import Study
 
 MASK = cartesian_mask((16, 12), 4, centre=2)
@@ -23,6 +23,32 @@ def test_parameter_counts_are_the_papers():
     assert parameter_count(network_of(profile.teacher)) == 141_765
     assert parameter_count(network_of(profile.student)) == 49_285
     assert multiply_accumulates(network_of(profile.student)) == 5 * 9 * (32 + 32 * 32 + 32)
+
+
+def test_vdsr_is_appendix_a():
+    teacher, student = (build_model("vdsr", MASK, convolutions=n) for n in (11, 7))
+    assert parameter_count(teacher) == 333_569 and parameter_count(student) == 185_857
+    assert teacher.centre_features == ["convolution6"] and student.centre_features == ["convolution4"]
+    zero_filled, measured = inputs()
+    image, features = student(zero_filled, measured, features=["convolution4"])
+    hidden = zero_filled
+    for number, layer in enumerate(student.convolutions, 1):
+        hidden = F.conv2d(hidden, layer.weight, layer.bias, padding=1)
+        hidden = hidden.clamp(min=0) if number < 7 else hidden
+        if number == 4:
+            torch.testing.assert_close(features["convolution4"], hidden)
+    torch.testing.assert_close(image, zero_filled + hidden)
+
+
+def test_vdsr_with_data_consistency_keeps_the_measured_k_space():
+    mask = truncation_mask((16, 12), 2)
+    symmetric = mask & mirrored(mask)
+    original = torch.rand(1, 1, 16, 12)
+    model = build_model("vdsr", mask, convolutions=3, features=4, data_consistency=True)
+    spectrum = torch.fft.fft2(model(*Undersampling(mask)(original)))
+    torch.testing.assert_close(
+        spectrum[0, 0][symmetric], torch.fft.fft2(original)[0, 0][symmetric], atol=1e-4, rtol=1e-4
+    )
 
 
 @pytest.mark.parametrize("residual", [True, False])

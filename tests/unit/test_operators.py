@@ -19,6 +19,7 @@ from kdmri_lib.sampling import (
     gaussian_mask_2d,
     line_axis,
     published_mask,
+    truncation_mask,
     unmirrored_share,
 )
 
@@ -111,6 +112,22 @@ def test_gaussian_mask_keeps_its_points_and_the_centre(height, width, accelerati
     mask = gaussian_mask_2d((height, width), acceleration, centre=4, seed=seed)
     assert mask.sum() == int(height * width // acceleration)
     assert mask[:2, :2].all() and mask[-2:, -2:].all()
+
+
+@given(st.integers(8, 33), st.integers(8, 33), st.sampled_from([2, 3, 4]))
+def test_truncation_keeps_the_central_block_of_the_centred_k_space(height, width, factor):
+    """Against cutting the block out of a centred spectrum and pasting it into zeros, index by index."""
+    centred_mask = np.zeros((height, width), bool)
+    kept = (height // factor, width // factor)
+    for row in range(kept[0]):
+        for column in range(kept[1]):
+            centred_mask[height // 2 - kept[0] // 2 + row, width // 2 - kept[1] // 2 + column] = True
+    np.testing.assert_array_equal(np.fft.fftshift(truncation_mask((height, width), factor)), centred_mask)
+
+
+def test_truncation_of_the_papers_grid():
+    mask = truncation_mask((256, 256), 4)
+    assert mask.sum() == 64 * 64 and mask[0, 0] and mask[32 - 1, 32 - 1] and mask[-32, -32] and not mask[32, 0]
 
 
 @pytest.mark.parametrize("make", [lambda a: cartesian_mask((20, 20), a), lambda a: gaussian_mask_2d((20, 20), a)])

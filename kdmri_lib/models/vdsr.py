@@ -1,0 +1,56 @@
+"""VDSR (Kim et al. 2016): super-resolution by one deep stack of convolutions (paper, appendix A)."""
+
+import itertools
+import math
+from collections.abc import Collection
+
+import numpy as np
+from torch import Tensor, nn
+
+from kdmri_lib.models.data_consistency import DataConsistency
+from kdmri_lib.models.features import check_features
+
+
+class VDSR(nn.Module):
+    """3x3 convolutions with ReLU between, the input added to the output.
+
+    Parameters
+    ----------
+    mask : boolean (H, W), the measured part of k-space, unshifted; used by data consistency only.
+    convolutions, features : their number and the channels between; teacher (11, 64), student (7, 64).
+    data_consistency : put the measured k-space back after the network, which the paper doesn't.
+
+    A feature is asked for by name, ``convolution6``: counted from 1, taken after the ReLU. The model knows of no loss.
+    """
+
+    def __init__(self, mask: np.ndarray, convolutions: int = 11, features: int = 64, data_consistency: bool = False):
+        super().__init__()
+        channels = [1] + [features] * (convolutions - 1) + [1]
+        self.convolutions = nn.ModuleList(
+            nn.Conv2d(inputs, outputs, 3, padding=1) for inputs, outputs in itertools.pairwise(channels)
+        )
+        self.data_consistency = DataConsistency(mask, math.inf) if data_consistency else None
+
+    @property
+    def feature_names(self) -> list[str]:
+        return [f"convolution{n}" for n in range(1, len(self.convolutions) + 1)]
+
+    @property
+    def centre_features(self) -> list[str]:
+        """The middle convolution, where the paper transfers attention: 6 of 11, 4 of 7."""
+        return [f"convolution{(len(self.convolutions) + 1) // 2}"]
+
+    def forward(self, zero_filled: Tensor, measured: Tensor, features: Collection[str] = ()):
+        """Restore (B, 1, H, W); with `features`, return also a dict of the named maps (B, C, H, W)."""
+        check_features(features, self.feature_names)
+        asked, hidden = {}, zero_filled
+        for n, convolution in enumerate(self.convolutions, 1):
+            hidden = convolution(hidden)
+            if n < len(self.convolutions):
+                hidden = hidden.relu()
+            if f"convolution{n}" in features:
+                asked[f"convolution{n}"] = hidden
+        image = zero_filled + hidden
+        if self.data_consistency is not None:
+            image = self.data_consistency(image, measured)
+        return (image, asked) if features else image
