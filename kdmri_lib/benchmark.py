@@ -48,18 +48,23 @@ class PlainDCCNN(nn.Module):
         return image
 
 
-def _rate(step: Callable[[int], None], seconds: float) -> float:
-    """Slices a second of `step`, after three steps that don't count."""
-    for number in range(3):
-        step(number)
-    began, steps = time.perf_counter(), 0
-    while time.perf_counter() - began < seconds:
-        step(3 + steps)
-        steps += 1
-    return steps * BATCH / (time.perf_counter() - began)
+def _rates(steps: dict[str, Callable[[int], None]], seconds: float) -> dict[str, float]:
+    """Median slices a second of each step, in turns of a second, so that a busy moment of the machine meets all alike."""
+    for step in steps.values():
+        for number in range(3):  # which don't count
+            step(number)
+    rates: dict[str, list[float]] = {name: [] for name in steps}
+    for turn in range(max(1, round(seconds))):
+        for name, step in steps.items():
+            began, done = time.perf_counter(), 0
+            while time.perf_counter() - began < 1:
+                step(100 * turn + done)
+                done += 1
+            rates[name].append(done * BATCH / (time.perf_counter() - began))
+    return {name: float(np.median(values)) for name, values in rates.items()}
 
 
-def _plain_rate(file: Path, mask: np.ndarray, convolutions: int, seconds: float) -> float:
+def _plain_step(file: Path, mask: np.ndarray, convolutions: int) -> Callable[[int], None]:
     torch.manual_seed(0)
     network = PlainDCCNN(mask, convolutions)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
@@ -78,10 +83,10 @@ def _plain_rate(file: Path, mask: np.ndarray, convolutions: int, seconds: float)
         loss.backward()
         optimizer.step()
 
-    return _rate(step, seconds)
+    return step
 
 
-def _study_rate(images: Tensor, mask: np.ndarray, convolutions: int, precision: str, seconds: float) -> float:
+def _study_step(images: Tensor, mask: np.ndarray, convolutions: int, precision: str) -> Callable[[int], None]:
     torch.manual_seed(0)
     fabric = accelerated(precision)
     network = build_model("dccnn", mask, convolutions=convolutions).to(memory_format=torch.channels_last)
@@ -99,7 +104,7 @@ def _study_rate(images: Tensor, mask: np.ndarray, convolutions: int, precision: 
         optimizer.step()
         loss.item()
 
-    return _rate(step, seconds)
+    return step
 
 
 def training_throughput(threads: int = 2, seconds: float = 8.0) -> str:
@@ -114,9 +119,10 @@ def training_throughput(threads: int = 2, seconds: float = 8.0) -> str:
         with h5py.File(file, "w") as data:
             data.create_dataset("volume", data=images[:, 0].numpy(), chunks=(1, *SHAPE))
         for name, convolutions in CONVOLUTIONS.items():
-            plain = _plain_rate(file, mask, convolutions, seconds)
-            rates = {p: _study_rate(images, mask, convolutions, p, seconds) for p in ("float32", "bfloat16")}
-            rows += [{"network": name, "training": "plain, float32", "slices/s": plain, "ratio": 1.0}]
+            steps = {p: _study_step(images, mask, convolutions, p) for p in ("float32", "bfloat16")}
+            rates = _rates({"plain, float32": _plain_step(file, mask, convolutions), **steps}, seconds)
+            plain = rates["plain, float32"]
             rows += [{"network": name, "training": p, "slices/s": r, "ratio": r / plain} for p, r in rates.items()]
     table = pd.DataFrame(rows).round({"slices/s": 1, "ratio": 2}).to_string(index=False)
-    return f"{processor_name()}; {threads} threads; {SHAPE[0]}x{SHAPE[1]}, batch {BATCH}; whole training steps\n{table}"
+    size = f"{SHAPE[0]}x{SHAPE[1]}, batch {BATCH}"
+    return f"{processor_name()}; {threads} threads; {size}; whole training steps, medians\n{table}"

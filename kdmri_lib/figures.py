@@ -175,13 +175,13 @@ def attention_maps(maps: Mapping[str, Sequence[np.ndarray]], reference: str, tit
     figure, axes = grid(len(rows), columns, size=1.8)
     residues = [np.abs(a - b) for _, v, r in rows if r is not None for a, b in zip(v, r, strict=True)]
     limits = {False: np.percentile(np.stack(maps[reference]), 99.7), True: np.percentile(np.stack(residues), 99.7)}
+    for number in range(columns):
+        axes[0, number].set_title(f"cascade {number + 1}", fontsize=9)
     for row, (label, values, other) in zip(axes, rows, strict=True):
         for number, axis in enumerate(row):
             picture = values[number] if other is None else np.abs(values[number] - other[number])
             residue = other is not None
             shown = axis.imshow(picture, cmap="inferno" if residue else "viridis", vmin=0, vmax=limits[residue])
-            if row is axes[0]:
-                axis.set_title(f"cascade {number + 1}", fontsize=9)
         row[0].set_ylabel(label, fontsize=8)
         figure.colorbar(shown, ax=row.tolist(), shrink=0.8, pad=0.01)
     figure.suptitle(title)

@@ -46,6 +46,8 @@ def accelerated(precision: str) -> Fabric:
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
+    # Filling new memory only guards against reading it unwritten, and costs 8% of a step.
+    torch.utils.deterministic.fill_uninitialized_memory = False
     gpu = torch.cuda.is_available()
     if precision == "auto":
         native = torch.cuda.is_bf16_supported(including_emulation=False) if gpu else cpu_has_bfloat16()

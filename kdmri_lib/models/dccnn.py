@@ -66,7 +66,7 @@ class DCCNN(nn.Module):
             for n, convolution in enumerate(cascade, 1):
                 hidden = convolution(hidden)
                 if n < len(cascade):
-                    hidden = hidden.relu()
+                    hidden = hidden.relu_()  # in place: nothing needs the value before it
                 if f"cascade{c}.convolution{n}" in features:
                     asked[f"cascade{c}.convolution{n}"] = hidden
             prediction = image + hidden if self.residual else hidden

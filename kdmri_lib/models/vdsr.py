@@ -47,7 +47,7 @@ class VDSR(nn.Module):
         for n, convolution in enumerate(self.convolutions, 1):
             hidden = convolution(hidden)
             if n < len(self.convolutions):
-                hidden = hidden.relu()
+                hidden = hidden.relu_()
             if f"convolution{n}" in features:
                 asked[f"convolution{n}"] = hidden
         image = zero_filled + hidden
