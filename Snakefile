@@ -37,7 +37,7 @@ rule all:
         study.results / "report/index.html",
 
 
-for dataset in study.profile.cells:
+for dataset in study.used_datasets:
 
     rule:
         name:
@@ -109,11 +109,34 @@ for number, name, outputs in [
             " --parameter acceleration={params.acceleration}"
 
 
+for name, experiment in study.profile.experiments.items():
+
+    rule:
+        name:
+            name
+        input:
+            records(r for s in study.experiment_seeds(name) for r in study.experiment_runs(name, s).values()),
+        output:
+            table=study.table(name),
+            notebook=executed(experiment.notebook, name),
+        params:
+            profile=profile,
+            experiment=name,
+            source=experiment.notebook,
+            code=fingerprint(PRESENTING_CODE, experiment.notebook),
+        message:
+            f"notebook {experiment.notebook[:2]}: {name}"
+        shell:
+            "python -m kdmri_lib notebook notebooks/{params.source}.ipynb {output.notebook}"
+            " --parameter profile={params.profile} --parameter experiment={params.experiment}"
+
+
 rule report:
     input:
+        [study.table(name) for name in study.profile.experiments],
         [study.table(f"{kind}_{cell}") for cell in cells for kind in ("volumes", "slices")],
         [executed("02_teacher_training", cell) for cell in cells],
-        [executed("01_data_preparation", dataset) for dataset in study.profile.cells],
+        [executed("01_data_preparation", dataset) for dataset in study.used_datasets],
     output:
         page=study.results / "report/index.html",
         table=study.table("table1"),

@@ -18,7 +18,7 @@ LIBRARIES = ("torch", "numpy", "scipy", "scikit-image", "h5py", "lightning-fabri
 PREPARING_CODE = ("datasets", "fourier.py")  # the sources share fields, relaxation times and framing
 
 # What tables and figures depend on, beside the runs they are made from.
-PRESENTING_CODE = ("evaluation.py", "statistics.py", "tables.py", "figures.py", "report.py", "study.py")
+PRESENTING_CODE = ("evaluation.py", "statistics.py", "tables.py", "figures.py", "report.py", "study.py", "recipes.py")
 
 
 def training_code(run: Run) -> tuple[str, ...]:

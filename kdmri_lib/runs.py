@@ -1,5 +1,7 @@
 """Run folders: trained once by whoever needs them first, under a lock, and loaded by everyone else."""
 
+import hashlib
+import inspect
 import os
 import time
 from functools import cached_property
@@ -16,6 +18,7 @@ from kdmri_lib.declarations import Run
 from kdmri_lib.errors import StudyError
 from kdmri_lib.evaluation import evaluate
 from kdmri_lib.files import read_json, sha256_file, whole_file, write_bytes, write_json
+from kdmri_lib.losses import LOSSES
 from kdmri_lib.progress import training_progress
 from kdmri_lib.provenance import code_fingerprint, environment, training_code
 from kdmri_lib.sampling import Undersampling, declared_mask
@@ -34,6 +37,16 @@ def load_weights(path: Path) -> dict:
         raise StudyError(f"{path}: not a safetensors file, or cut short ({error})") from None
 
 
+def own_loss_sources(run: Run) -> dict[str, str]:
+    """SHA-256 of the source of each loss that the package doesn't hold, such as one defined in a notebook."""
+    classes = {term.loss: LOSSES.get(term.loss) for term in run.objective}
+    return {
+        name: hashlib.sha256(inspect.getsource(loss).encode()).hexdigest()
+        for name, loss in classes.items()
+        if loss is not None and not loss.__module__.startswith("kdmri_lib.")
+    }
+
+
 class RunFolder:
     """What a finished run left: `record` (run.json), `curve`, `volumes` and `slices` (metrics), `network()`."""
 
@@ -44,7 +57,8 @@ class RunFolder:
     @property
     def inputs(self) -> dict:
         """What the result depends on beside the declaration: code, data, and the weights it was trained with."""
-        return {
+        own = own_loss_sources(self.run)
+        return ({"own_losses": own} if own else {}) | {
             "code": code_fingerprint(training_code(self.run)),
             "data": content_checksum(self.study.prepared(self.run.dataset.name)),
             "needs": {r.id: sha256_file(RunFolder(self.study, r).path / WEIGHTS) for r in self.run.needs},

@@ -3,6 +3,7 @@
 Nothing here trains or reads images, so that the workflow can ask it what there is to do.
 """
 
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -10,9 +11,10 @@ from typing import Literal, NamedTuple
 import yaml
 from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError, model_validator
 
-from kdmri_lib.declarations import Dataset, Declaration, Degradation, LossTerm, Name, Network, Run, Schedule
+from kdmri_lib.declarations import Dataset, Declaration, Degradation, Name, Network, Run, Schedule
 from kdmri_lib.errors import StudyError
 from kdmri_lib.files import digest_json, read_json
+from kdmri_lib.recipes import Distillation, Recipe
 
 PROJECT = Path(__file__).resolve().parents[1]
 
@@ -27,13 +29,17 @@ METHODS = {
 }
 
 
-class Distillation(Declaration):
-    """The choices in which the paper and the published code differ."""
+class Experiment(Declaration):
+    """A notebook beside Table 1's, and the setting that it runs in; what isn't given is the profile's."""
 
-    attention_transfer: Literal["paper", "released"] = "paper"
-    imitation: Literal["paper", "released"] = "paper"
-    alpha: float = Field(0.5, ge=0, le=1)
-    norm: Literal["l1", "l2"] = "l1"
+    notebook: Literal["04_feature_distillation", "05_ablations", "06_super_resolution"]
+    dataset: Name
+    degradation: Degradation
+    teacher: Network | None = None
+    student: Network | None = None
+    schedule: Schedule | None = None
+    seeds: tuple[NonNegativeInt, ...] | None = None
+    parts: tuple[str, ...] = Field((), description="which parts of an ablation; all when empty")
 
 
 class Profile(Declaration):
@@ -50,6 +56,7 @@ class Profile(Declaration):
     distillation: Distillation = Distillation()
     schedule: Schedule
     schedules: dict[Name, Schedule] = Field({}, description="schedules of single data sets, in place of `schedule`")
+    experiments: dict[Name, Experiment] = Field({}, description="the notebooks beside Table 1's")
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     precision_check: bool = Field(False, description="also train the student in float32, to show what bfloat16 changes")
     threads: PositiveInt = Field(
@@ -67,7 +74,7 @@ class Profile(Declaration):
 
     @model_validator(mode="after")
     def _known_datasets(self):
-        for key in (*self.cells, *self.schedules):
+        for key in (*self.cells, *self.schedules, *(e.dataset for e in self.experiments.values())):
             if key not in self.datasets:
                 raise ValueError(f"data set '{key}' isn't declared; declared: {', '.join(self.datasets)}")
         for factors in self.cells.values():
@@ -129,6 +136,12 @@ class Study:
     def cells(self) -> list[Cell]:
         return [Cell(dataset, factor) for dataset, factors in self.profile.cells.items() for factor in factors]
 
+    @property
+    def used_datasets(self) -> list[str]:
+        """Data sets that a cell or an experiment uses, in the profile's order."""
+        used = {*self.profile.cells, *(e.dataset for e in self.profile.experiments.values())}
+        return [name for name in self.profile.datasets if name in used]
+
     def dataset(self, name: str) -> Dataset:
         if name not in self.profile.datasets:
             raise StudyError(
@@ -151,69 +164,76 @@ class Study:
         cells = read_json(PROJECT / "notebooks" / f"{name}.ipynb")["cells"]
         return digest_json([cell["source"] for cell in cells if cell["cell_type"] == "code"])[:12]
 
-    @cached_property
-    def compute_ratio(self) -> float:
-        """Compute of distillation's two stages over that of one stage of the student alone, the teacher's training apart.
-
-        A step of training costs about three forward passes (one forward, two backward); distillation adds the teacher's
-        forward pass to each step.
-        """
-        from kdmri_lib.models import multiply_accumulates, network_of
-
-        teacher, student = (multiply_accumulates(network_of(n)) for n in (self.profile.teacher, self.profile.student))
-        return 2 * (teacher + 3 * student) / (3 * student)
+    def recipe(self, where: Cell | str, seed: int) -> Recipe:
+        """The recipe of a cell of Table 1, or of an experiment by its name."""
+        profile = self.profile
+        if isinstance(where, Cell):
+            where = Experiment(
+                notebook="04_feature_distillation",
+                dataset=where.dataset,
+                degradation=Degradation(acceleration=where.acceleration),
+            )
+        elif where in profile.experiments:
+            where = profile.experiments[where]
+        else:
+            known = ", ".join(profile.experiments) or "none"
+            raise StudyError(f"profile '{self.name}' has no experiment '{where}'; it has {known}")
+        return Recipe(
+            dataset=self.dataset(where.dataset),
+            degradation=where.degradation,
+            teacher_network=where.teacher or profile.teacher,
+            student_network=where.student or profile.student,
+            schedule=where.schedule or profile.schedules.get(where.dataset, profile.schedule),
+            seed=seed,
+            distillation=profile.distillation,
+            precision=profile.precision,
+        )
 
     def methods(self, cell: Cell, seed: int) -> dict[str, Run]:
-        """The runs of Table 1 for one cell and seed; "attention_transfer" is the distilled student's first stage."""
-        from kdmri_lib.models import network_of
+        """The runs of Table 1 for one cell and seed."""
+        return self.recipe(cell, seed).table1(self.profile.precision_check)
 
-        profile, choice = self.profile, self.profile.distillation
-        schedule = profile.schedules.get(cell.dataset, profile.schedule)
-        imitation = {"alpha": choice.alpha, "norm": choice.norm, "variant": choice.imitation}
-        pairs = zip(
-            network_of(profile.teacher).centre_features, network_of(profile.student).centre_features, strict=True
-        )
+    def experiment_seeds(self, name: str) -> tuple[int, ...]:
+        return self.profile.experiments[name].seeds or self.profile.seeds
 
-        def run(network: Network, objective: LossTerm, schedule: Schedule = schedule, **more) -> Run:
-            return Run(
-                dataset=self.dataset(cell.dataset),
-                degradation=Degradation(acceleration=cell.acceleration),
-                network=network,
-                objective=(objective,),
-                schedule=schedule,
-                seed=seed,
-                **{"precision": profile.precision, **more},
-            )
-
-        alone = LossTerm(loss="reconstruction", options={"norm": choice.norm})
-        teacher = run(profile.teacher, alone)
-        transfer = LossTerm(
-            loss="attention_transfer", options={"pairs": [list(p) for p in pairs], "variant": choice.attention_transfer}
-        )
-        attention = run(profile.student, transfer, teacher=teacher)
+    def experiment_runs(self, name: str, seed: int) -> dict[str, Run]:
+        """All runs of an experiment, by labels that people read."""
+        experiment, recipe = self.profile.experiments[name], self.recipe(name, seed)
+        if experiment.notebook == "04_feature_distillation":
+            return recipe.comparison()
+        if experiment.notebook == "06_super_resolution":
+            return super_resolution(recipe)
+        parts = experiment.parts or ABLATIONS
         runs = {
-            "teacher": teacher,
-            "student": run(profile.student, alone),
-            "student_steps": run(profile.student, alone, schedule.stretched(2)),
-            "student_compute": run(profile.student, alone, schedule.stretched(self.compute_ratio)),
-            "attention_transfer": attention,
-            "distilled": run(
-                profile.student, LossTerm(loss="imitation", options=imitation), teacher=teacher, start=attention
-            ),
+            f"{part}: {label}": run
+            for part in parts
+            if part != "sizes"
+            for label, run in getattr(recipe, part)().items()
         }
-        if profile.precision_check:
-            runs["student_float32"] = run(profile.student, alone, precision="float32")
+        if "sizes" in parts:
+            for label, pair in recipe.sizes().items():
+                runs |= dict(zip((f"sizes: {label}, alone", f"sizes: {label}, distilled"), pair, strict=True))
         return runs
 
     @cached_property
     def labels(self) -> dict[str, str]:
-        """What people call each run, by its id: "brain 4x, distilled, seed 0"."""
-        return {
-            run.id: f"{cell.tag.replace('_', ' ')}, {method.replace('_', ' ')}, seed {seed}"
-            for cell in self.cells
-            for seed in self.profile.seeds
-            for method, run in self.methods(cell, seed).items()
-        }
+        """What people call each run, by its id: "brain 4x, distilled, seed 0". The first name that a run gets is kept."""
+        found: dict[str, str] = {}
+
+        def add(run: Run, label: str) -> None:
+            found.setdefault(run.id, label)
+            for needed in run.needs:
+                add(needed, f"{label}, first stage")
+
+        for cell in self.cells:
+            for seed in self.profile.seeds:
+                for method, run in self.methods(cell, seed).items():
+                    add(run, f"{cell.tag.replace('_', ' ')}, {method.replace('_', ' ')}, seed {seed}")
+        for name in self.profile.experiments:
+            for seed in self.experiment_seeds(name):
+                for label, run in self.experiment_runs(name, seed).items():
+                    add(run, f"{name.replace('_', ' ')}, {label}, seed {seed}")
+        return found
 
     @cached_property
     def runs(self) -> dict[str, Run]:
@@ -229,4 +249,24 @@ class Study:
             for seed in self.profile.seeds:
                 for run in self.methods(cell, seed).values():
                     add(run)
+        for name in self.profile.experiments:
+            for seed in self.experiment_seeds(name):
+                for run in self.experiment_runs(name, seed).values():
+                    add(run)
         return found
+
+
+ABLATIONS = ("ablation", "positions", "cascades", "alphas", "variants", "sizes")
+
+
+def super_resolution(recipe: Recipe) -> dict[str, Run]:
+    """Appendix A's rows, the two controls, and the distilled student with data consistency, which the paper leaves out."""
+    runs = {METHODS[m]: run for m, run in recipe.table1().items() if m in METHODS}
+    consistent = replace(
+        recipe,
+        **{
+            f"{who}_network": network.model_copy(update={"options": {**network.options, "data_consistency": True}})
+            for who, network in (("teacher", recipe.teacher_network), ("student", recipe.student_network))
+        },
+    )
+    return runs | {"Distilled student, data consistency": consistent.distilled(consistent.pretrained())}

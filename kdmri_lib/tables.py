@@ -1,10 +1,12 @@
 """From metrics a volume to tables: means and standard deviations, comparisons, and Markdown that people read."""
 
 import itertools
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from torch import nn
 
 from kdmri_lib.errors import StudyError
 from kdmri_lib.evaluation import METRICS, evaluate
@@ -24,15 +26,18 @@ QUESTIONS = [
 CELL = ["dataset", "acceleration", "set", "kind"]
 
 
-def cell_metrics(study: Study, cell: Cell, folders: dict[int, dict[str, RunFolder]], zero_filled) -> dict:
-    """Join the metrics of one cell's runs and of zero-filling, "volumes" and "slices": a row a method, seed and subject.
+def joined_metrics(
+    cell: Cell, folders: dict[int, dict[str, RunFolder]], baselines: dict[str, nn.Module | None], held_out, degradation
+) -> dict[str, pd.DataFrame]:
+    """Join the metrics of runs and of untrained baselines, "volumes" and "slices": a row a method, seed and subject.
 
-    `folders` : finished runs by seed and method. `zero_filled` : (volumes, degradation) to measure zero-filling on.
+    `folders` : finished runs by seed and method. `baselines` : by method, None for zero-filling; measured here on the
+    volumes `held_out`.
     """
-    volumes, degradation = zero_filled
     parts: dict[str, list[pd.DataFrame]] = {"volumes": [], "slices": []}
-    for kind, table in zip(parts, evaluate(None, degradation, volumes), strict=True):
-        parts[kind].append(table.assign(method="zero_filled", seed=-1, run=""))
+    for method, model in baselines.items():
+        for kind, table in zip(parts, evaluate(model, degradation, held_out), strict=True):
+            parts[kind].append(table.assign(method=method, seed=-1, run=""))
     for seed, methods in folders.items():
         for method, folder in methods.items():
             for kind, table in (("volumes", folder.volumes), ("slices", folder.slices)):
@@ -48,8 +53,8 @@ def over_seeds(metrics: pd.DataFrame, unit: list[str]) -> pd.DataFrame:
     return metrics.groupby([*CELL, "method", *unit], as_index=False)[list(METRICS)].mean()
 
 
-def summary(metrics: pd.DataFrame, aggregation: str) -> pd.DataFrame:
-    """Mean and standard deviation (n - 1) over volumes or slices of each method, in the order of `METHODS`.
+def summary(metrics: pd.DataFrame, aggregation: str, methods: Iterable[str] = METHODS) -> pd.DataFrame:
+    """Mean and standard deviation (n - 1) over volumes or slices of each of `methods`, in their order.
 
     The standard deviation is NaN for a set of one.
     """
@@ -58,20 +63,20 @@ def summary(metrics: pd.DataFrame, aggregation: str) -> pd.DataFrame:
     table = groups.mean().join(groups.std().add_suffix("_sd")).join(groups.size().rename("n")).reset_index()
     seeds = metrics[metrics.seed >= 0].seed.nunique()
     table = table.assign(aggregation=aggregation, seeds=seeds)
-    order = {method: place for place, method in enumerate(METHODS)}
+    order = {method: place for place, method in enumerate(methods)}
     table = table[table.method.isin(order)]
     return table.sort_values([*CELL, "method"], key=lambda c: c.map(order) if c.name == "method" else c)
 
 
-def significance(volumes: pd.DataFrame) -> pd.DataFrame:
-    """Every question of `QUESTIONS` on each set of at least five volumes: PSNR and SSIM, Holm-corrected over all rows."""
+def significance(volumes: pd.DataFrame, questions: Sequence[tuple[str, str]] = QUESTIONS) -> pd.DataFrame:
+    """Every question (a against b) on each set of at least five volumes: PSNR and SSIM, Holm-corrected over all rows."""
     rows = []
     for key, group in over_seeds(volumes, ["subject"]).groupby(CELL):
         wide = group.pivot(index="subject", columns="method")
         if len(wide) < 5:
             continue
         for metric in ("psnr", "ssim"):
-            for a, b in QUESTIONS:
+            for a, b in questions:
                 result = compare(wide[metric][a].to_numpy(), wide[metric][b].to_numpy())
                 rows.append({**dict(zip(CELL, key, strict=True)), "metric": metric, "a": a, "b": b, **result._asdict()})
     table = pd.DataFrame(rows)
@@ -137,7 +142,7 @@ def significance_markdown(table: pd.DataFrame) -> str:
         interval = f"{row.difference:+.{digits}f} [{row.low:+.{digits}f}, {row.high:+.{digits}f}]"
         cell = f"{row.dataset} {row.acceleration:g}x, {row.set}"
         lines.append(
-            f"| {cell} | {METRICS[row.metric]} | {METHODS[row.a]} − {METHODS[row.b]} "
+            f"| {cell} | {METRICS[row.metric]} | {METHODS.get(row.a, row.a)} − {METHODS.get(row.b, row.b)} "
             f"| {interval} | {row.p_holm:.3g} | {row.effect:+.2f} | {row.pairs} |"
         )
     return "\n".join(lines) + "\n"
@@ -181,3 +186,17 @@ def read_metrics(study: Study, kind: str) -> pd.DataFrame:
         if not path.exists():
             raise StudyError(f"{path}: no such file; notebook 03 writes it")
     return pd.concat([pd.read_csv(path) for path in paths], ignore_index=True)
+
+
+def experiment_markdown(table: pd.DataFrame, stamp: str) -> str:
+    """An experiment's `summary` for reading: a block a set, a row a method, all metrics a volume."""
+    lines = [f"*{stamp}. A volume, mean ± standard deviation over volumes.*", ""]
+    for (name, kind), block in table.groupby(["set", "kind"], sort=False):
+        some = block.iloc[0]
+        lines.append(f"**set “{name}”: {kind}, {some.n} volume{'s' if some.n > 1 else ''}, {some.seeds} seed(s)**\n")
+        lines += ["| | " + " | ".join(METRICS.values()) + " |", "|---" * (len(METRICS) + 1) + "|"]
+        for row in block.to_dict("records"):
+            values = [_value(row[m], row[f"{m}_sd"], 2 if m == "psnr" else 4) for m in METRICS]
+            lines.append(f"| {METHODS.get(row['method'], row['method'])} | " + " | ".join(values) + " |")
+        lines.append("")
+    return "\n".join(lines) + "\n"
