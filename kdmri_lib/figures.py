@@ -186,3 +186,33 @@ def attention_maps(maps: Mapping[str, Sequence[np.ndarray]], reference: str, tit
         figure.colorbar(shown, ax=row.tolist(), shrink=0.8, pad=0.01)
     figure.suptitle(title)
     return figure
+
+
+def heat_map(
+    values: np.ndarray, rows: Sequence[str], columns: Sequence[str], down: str, across: str, unit: str
+) -> Figure:
+    """A table of numbers (rows, columns) as colours, each number written in its place."""
+    figure, axis = plt.subplots(figsize=(1.3 * len(columns) + 2.5, 0.8 * len(rows) + 1.5), layout="constrained")
+    picture = axis.imshow(values, cmap="viridis", aspect="auto")
+    axis.set(xticks=range(len(columns)), yticks=range(len(rows)), xticklabels=columns, yticklabels=rows)
+    axis.set(xlabel=across, ylabel=down)
+    for (row, column), value in np.ndenumerate(values):
+        axis.text(
+            column, row, f"{value:.2f}", ha="center", va="center", color="white", bbox={"color": "black", "alpha": 0.4}
+        )
+    figure.colorbar(picture, label=unit)
+    return figure
+
+
+def pareto(points: Mapping[str, Sequence[tuple[int, float, str]]], title: str) -> Figure:
+    """Parameters against PSNR, a marker a way of training (label: (parameters, PSNR, name) each)."""
+    figure, axis = plt.subplots(figsize=(8, 4.5), layout="constrained")
+    for (label, found), marker in zip(points.items(), "os^", strict=False):
+        ordered = sorted(found)
+        axis.plot([p for p, *_ in ordered], [v for _, v, _ in ordered], marker=marker, linestyle="--", label=label)
+    for parameters, value, name in next(iter(points.values())):
+        axis.annotate(name, (parameters, value), textcoords="offset points", xytext=(4, -10), fontsize=7)
+    axis.set(xscale="log", xlabel="parameters", ylabel="test PSNR (dB)", title=title)
+    axis.legend()
+    axis.grid(alpha=0.3)
+    return figure

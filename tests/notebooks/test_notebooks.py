@@ -7,6 +7,7 @@ import pytest
 
 from kdmri_lib.evaluation import METRICS
 from kdmri_lib.execution import execute
+from kdmri_lib.files import read_json
 from kdmri_lib.study import METHODS, PROJECT, Study
 
 NOTEBOOKS = PROJECT / "notebooks"
@@ -31,6 +32,10 @@ def executed(tmp_path_factory):
         where = {"dataset": cell.dataset, "acceleration": f"{cell.acceleration:g}"}
         run("02_teacher_training", cell.tag, **where)
         run("03_distillation", cell.tag, **where, **({"scan": str(scan)} if cell.dataset == "brain" else {}))
+    for name, experiment in study.profile.experiments.items():
+        run(experiment.notebook, name, experiment=name)
+    # Another task, by parameter alone; and a loss of one's own, by its name.
+    run("04_feature_distillation", "elsewhere", experiment="super_resolution", losses="[fitnets, cosine_attention]")
     run("08_report")
     return study
 
@@ -47,15 +52,36 @@ def test_table_1_has_every_method_of_every_cell(executed):
 
 def test_table_1_comes_from_the_run_folders_that_it_names(executed):
     named = set(executed.table("table1").with_suffix(".runs.txt").read_text().split())
-    assert named == set(executed.runs) - {r.id for r in executed.runs.values() if "attention" in r.id} - {
-        executed.methods(cell, 0)["student_float32"].id for cell in executed.cells
-    }
+    assert named == {r.id for cell in executed.cells for m, r in executed.methods(cell, 0).items() if m in METHODS}
     table = pd.read_csv(executed.table("table1")).set_index(["dataset", "set", "aggregation", "method"])
     for cell in executed.cells:
         run = executed.methods(cell, 0)["distilled"]
         volumes = pd.read_csv(executed.results / "runs" / run.id / "metrics_volume.csv")
         mean = volumes[volumes.set == "test"].psnr.mean()
         assert table.psnr[cell.dataset, "test", "volume", "distilled"] == pytest.approx(mean)
+
+
+def test_a_loss_of_ones_own_stands_in_the_table_and_in_the_figure(executed):
+    output = executed.results / "notebooks" / "04_feature_distillation_elsewhere.ipynb"
+    text = output.read_text()
+    assert "cosine_attention |" in text and "super_resolution: validation PSNR after each feature loss" in text
+    runs = [p.name for p in (executed.results / "runs").iterdir() if "cosine_attention" in p.name]
+    assert len(runs) == 1
+    record = read_json(executed.results / "runs" / runs[0] / "run.json")
+    assert set(record["inputs"]["own_losses"]) == {"cosine_attention"}, "its source decides whether it is up to date"
+
+
+def test_the_experiments_have_their_rows(executed):
+    table = pd.read_csv(executed.table("feature_losses"))
+    assert {"FitNets", "FSP", "Similarity preserving", "Attentive hint", "Attention transfer", "Student"} <= set(
+        table.method
+    )
+    ablations = pd.read_csv(executed.table("ablations"))
+    assert set(ablations.part) == {"ablation", "positions", "cascades", "alphas", "variants", "sizes"}
+    assert len(ablations[ablations.part == "positions"]) == 4 * 2
+    restored = pd.read_csv(executed.table("super_resolution"))
+    assert {"Bicubic", "Distilled student, data consistency", "Zero-filled"} <= set(restored.method)
+    assert restored.psnr.notna().all()
 
 
 def test_every_figure_is_a_png_and_a_pdf_with_its_stamp(executed):

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 
 from kdmri_lib.errors import StudyError
 from kdmri_lib.models import build_model, multiply_accumulates, network_of, parameter_count
+from kdmri_lib.models.bicubic import Bicubic
 from kdmri_lib.sampling import Undersampling, cartesian_mask, mirrored, truncation_mask
 from kdmri_lib.study import Study
 
@@ -107,3 +108,14 @@ def test_masks_of_points_work_too():
     mask = np.random.default_rng(0).random((16, 12)) < 0.4
     model = build_model("dccnn", mask, cascades=1, features=4)
     assert model(*Undersampling(mask)(torch.rand(1, 1, 16, 12))).shape == (1, 1, 16, 12)
+
+
+@pytest.mark.parametrize("factor", [2, 4])
+def test_bicubic_of_a_smooth_image(factor):
+    """A low-frequency image is given back at the low-resolution pixels, and closely between them."""
+    y, x = torch.meshgrid(torch.arange(32.0), torch.arange(32.0), indexing="ij")
+    image = (2 + torch.sin(2 * torch.pi * x / 32) + torch.cos(2 * torch.pi * y / 32))[None, None]
+    enlarged = Bicubic(factor)(image, image)
+    torch.testing.assert_close(enlarged[..., ::factor, ::factor], image[..., ::factor, ::factor])
+    inner = (slice(None), slice(None), slice(4, -8), slice(4, -8))
+    torch.testing.assert_close(enlarged[inner], image[inner], atol=0.02, rtol=0)

@@ -28,7 +28,9 @@ SMOKE = yaml.safe_load((PROJECT / "profiles" / "smoke.yaml").read_text())
 def test_every_profile_loads_and_counts_its_runs(name):
     study = Study(name)
     each = len(study.methods(study.cells[0], 0))
-    assert len(study.runs) == each * len(study.cells) * len(study.profile.seeds)
+    table1 = {r.id for c in study.cells for s in study.profile.seeds for r in study.methods(c, s).values()}
+    assert len(table1) == each * len(study.cells) * len(study.profile.seeds)
+    assert table1 <= set(study.runs) == set(study.labels)
     order = list(study.runs)
     for place, run in enumerate(study.runs.values()):
         assert all(order.index(needed.id) < place for needed in run.needs)
