@@ -110,12 +110,12 @@ def test_masks_of_points_work_too():
     assert model(*Undersampling(mask)(torch.rand(1, 1, 16, 12))).shape == (1, 1, 16, 12)
 
 
-@pytest.mark.parametrize("factor", [2, 4])
-def test_bicubic_of_a_smooth_image(factor):
+@pytest.mark.parametrize(("factor", "error"), [(2, 0.01), (4, 0.07)])  # of 16 and of 8 samples a period
+def test_bicubic_of_a_smooth_image(factor, error):
     """A low-frequency image is given back at the low-resolution pixels, and closely between them."""
     y, x = torch.meshgrid(torch.arange(32.0), torch.arange(32.0), indexing="ij")
     image = (2 + torch.sin(2 * torch.pi * x / 32) + torch.cos(2 * torch.pi * y / 32))[None, None]
     enlarged = Bicubic(factor)(image, image)
     torch.testing.assert_close(enlarged[..., ::factor, ::factor], image[..., ::factor, ::factor])
     inner = (slice(None), slice(None), slice(4, -8), slice(4, -8))
-    torch.testing.assert_close(enlarged[inner], image[inner], atol=0.02, rtol=0)
+    torch.testing.assert_close(enlarged[inner], image[inner], atol=error, rtol=0)
