@@ -110,7 +110,7 @@ def test_masks_of_points_work_too():
     assert model(*Undersampling(mask)(torch.rand(1, 1, 16, 12))).shape == (1, 1, 16, 12)
 
 
-@pytest.mark.parametrize(("factor", "error"), [(2, 0.01), (4, 0.07)])  # of 16 and of 8 samples a period
+@pytest.mark.parametrize(("factor", "error"), [(2, 0.02), (4, 0.07)])  # of 16 and of 8 samples a period
 def test_bicubic_of_a_smooth_image(factor, error):
     """A low-frequency image is given back at the low-resolution pixels, and closely between them."""
     y, x = torch.meshgrid(torch.arange(32.0), torch.arange(32.0), indexing="ij")
