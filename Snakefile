@@ -1,4 +1,6 @@
 # Which notebook and which training makes what from what. ./run_all.sh runs it; every path comes from kdmri_lib.study.
+import re
+
 from kdmri_lib.provenance import PREPARING_CODE, PRESENTING_CODE, code_fingerprint, training_code
 from kdmri_lib.runs import RunFolder
 from kdmri_lib.study import Study
@@ -29,7 +31,7 @@ def fingerprint(code, notebook=""):
 
 wildcard_constraints:
     cell="|".join(cells),
-    run="|".join(study.runs),
+    run="|".join(re.escape(run) for run in study.runs),
 
 
 rule all:
@@ -43,15 +45,30 @@ for dataset in study.used_datasets:
         name:
             f"prepare_{dataset}"
         output:
-            data=study.prepared(dataset),
+            study.prepared(dataset),
+        params:
+            dataset=dataset,
+            profile=profile,
+            code=fingerprint(PREPARING_CODE),
+        message:
+            f"preparing {dataset}"
+        shell:
+            "python -m kdmri_lib prepare --profile {params.profile} {params.dataset}"
+
+    rule:
+        name:
+            f"notebook_01_{dataset}"
+        input:
+            study.prepared(dataset),
+        output:
             notebook=executed("01_data_preparation", dataset),
             index=study.table(f"index_{dataset}"),
         params:
             dataset=dataset,
             profile=profile,
-            code=fingerprint((*PREPARING_CODE, *PRESENTING_CODE), "01_data_preparation"),
+            code=fingerprint(PRESENTING_CODE, "01_data_preparation"),
         message:
-            f"notebook 01: prepare {dataset}"
+            f"notebook 01: {dataset}"
         shell:
             "python -m kdmri_lib notebook notebooks/01_data_preparation.ipynb {output.notebook}"
             " --parameter profile={params.profile} --parameter dataset={params.dataset}"

@@ -27,6 +27,17 @@ def profiles(arguments) -> None:
         print(f"  {name:6} {profile.description}\n         {profile.cost}")
 
 
+def prepare(arguments) -> None:
+    """Prepare one data set of a profile; nothing is done for one that is there and up to date."""
+    from kdmri_lib.datasets import prepare as prepare_dataset
+    from kdmri_lib.study import Study
+
+    study = Study(arguments.profile, arguments.folder)
+    path = study.prepared(arguments.dataset)
+    made = prepare_dataset(study.dataset(arguments.dataset), path)
+    print(f"{path}: {'prepared' if made else 'up to date'}")
+
+
 def train(arguments) -> None:
     """Train one run of a profile, or go on with it; nothing is done for one that is finished and up to date."""
     from kdmri_lib.runs import trained, use_threads
@@ -70,6 +81,7 @@ def main() -> int:
     command(check, profile)
     command(profiles)
     folder = ("--folder", {"default": "", "help": "where data/prepared and results are; the project's by default"})
+    command(prepare, profile, folder, ("dataset", {"help": "name of a data set of the profile"}))
     command(train, profile, folder, ("run", {"help": "name of the run's folder"}))
     command(
         notebook,

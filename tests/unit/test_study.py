@@ -268,3 +268,32 @@ def test_notebooks_carry_no_outputs_and_declare_parameters(path):
     assert all(not cell["outputs"] and cell["execution_count"] is None for cell in code)
     assert sum("parameters" in cell["metadata"].get("tags", []) for cell in code) == 1
     assert cells[0]["cell_type"] == "markdown", "a notebook begins by saying what it is"
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_the_workflow_makes_everything_from_nothing(name, tmp_path):
+    """A dry run from an empty start plans every training, every notebook and every data set."""
+    study = Study(name)
+    options = ["--dry-run", "--forceall", "--quiet", "rules", "--nolock", "--directory", str(tmp_path)]
+    result = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "snakemake",
+            "--snakefile",
+            str(PROJECT / "Snakefile"),
+            *options,
+            "--config",
+            f"profile={name}",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    planned = dict(line.split()[:2] for line in (result.stdout + result.stderr).splitlines() if len(line.split()) == 2)
+    assert int(planned["train"]) == len(study.runs)
+    assert int(planned["notebook_02"]) == int(planned["notebook_03"]) == len(study.cells)
+    wanted = {"report", *study.profile.experiments}
+    wanted |= {f"{rule}_{dataset}" for rule in ("prepare", "notebook_01") for dataset in study.used_datasets}
+    assert wanted <= set(planned)
