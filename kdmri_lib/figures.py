@@ -159,7 +159,7 @@ def comparison(cases: Mapping[str, tuple[np.ndarray, Mapping[str, np.ndarray]]],
             axis.set_title(name, fontsize=8)
         for axis, name in zip(row[len(shown) :], residues, strict=True):
             error = axis.imshow(errors[name], cmap="inferno", vmin=0, vmax=scale)
-            axis.set_title(f"{name}:\n|residue|", fontsize=8)
+            axis.set_title(f"|residue|, {name.lower()}", fontsize=8)
         row[0].set_ylabel(label, fontsize=9)
         figure.colorbar(picture, ax=row[: len(shown)].tolist(), shrink=0.75, pad=0.005, label="magnitude")
         figure.colorbar(error, ax=row[len(shown) :].tolist(), shrink=0.75, pad=0.01, label="|residue|")

@@ -38,13 +38,20 @@ def load_weights(path: Path) -> dict:
 
 
 def own_loss_sources(run: Run) -> dict[str, str]:
-    """SHA-256 of the source of each loss that the package doesn't hold, such as one defined in a notebook."""
+    """SHA-256 of the methods' source of each loss that the package doesn't hold, such as one defined in a notebook.
+
+    Of the methods, since Python finds no source of a class that was defined in a notebook's cell.
+    """
     classes = {term.loss: LOSSES.get(term.loss) for term in run.objective}
     return {
-        name: hashlib.sha256(inspect.getsource(loss).encode()).hexdigest()
+        name: hashlib.sha256("".join(inspect.getsource(f) for f in _methods(loss)).encode()).hexdigest()
         for name, loss in classes.items()
         if loss is not None and not loss.__module__.startswith("kdmri_lib.")
     }
+
+
+def _methods(loss: type) -> list:
+    return [value for _, value in sorted(vars(loss).items()) if inspect.isfunction(value)]
 
 
 class RunFolder:
