@@ -150,6 +150,10 @@ for name, experiment in study.profile.experiments.items():
 
 rule report:
     input:
+        # All runs by name: a checkout holds committed tables, and these alone must not count as made here.
+        records(study.runs.values()),
+        [executed("03_distillation", cell) for cell in cells],
+        [executed(experiment.notebook, name) for name, experiment in study.profile.experiments.items()],
         [study.table(name) for name in study.profile.experiments],
         [study.table(f"{kind}_{cell}") for cell in cells for kind in ("volumes", "slices")],
         [executed("02_teacher_training", cell) for cell in cells],
