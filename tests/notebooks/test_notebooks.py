@@ -4,6 +4,7 @@ import nibabel
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from kdmri_lib.evaluation import METRICS
 from kdmri_lib.execution import execute
@@ -62,9 +63,11 @@ def test_table_1_comes_from_the_run_folders_that_it_names(executed):
 
 
 def test_a_loss_of_ones_own_stands_in_the_table_and_in_the_figure(executed):
-    output = executed.results / "notebooks" / "04_feature_distillation_elsewhere.ipynb"
-    text = output.read_text()
-    assert "cosine_attention |" in text and "super_resolution: validation PSNR after each feature loss" in text
+    table = pd.read_csv(executed.table("super_resolution_feature_losses"))
+    assert {"cosine_attention", "FitNets", "Student"} <= set(table.method) and table.psnr.notna().all()
+    own = executed.recipe("super_resolution", 0).comparison(["cosine_attention"])["cosine_attention"]
+    picture = executed.figure("super_resolution_feature_losses_curves")
+    assert own.id in Image.open(picture).text["Description"], "its curve is in the figure"
     runs = [p.name for p in (executed.results / "runs").iterdir() if "cosine_attention" in p.name]
     assert len(runs) == 1
     record = read_json(executed.results / "runs" / runs[0] / "run.json")
@@ -85,8 +88,6 @@ def test_the_experiments_have_their_rows(executed):
 
 
 def test_every_figure_is_a_png_and_a_pdf_with_its_stamp(executed):
-    from PIL import Image
-
     pictures = sorted((executed.results / "figures").glob("*.png"))
     names = {p.stem for p in pictures}
     assert {
