@@ -3,6 +3,7 @@
 Nothing here trains or reads images, so that the workflow can ask it what there is to do.
 """
 
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -215,6 +216,17 @@ class Study:
                 runs |= dict(zip((f"sizes: {label}, alone", f"sizes: {label}, distilled"), pair, strict=True))
         return runs
 
+    def _named_runs(self) -> Iterator[tuple[str, Run]]:
+        """Every run that a table or figure shows, with what people call it; cells first, then experiments."""
+        for cell in self.cells:
+            for seed in self.profile.seeds:
+                for method, run in self.methods(cell, seed).items():
+                    yield f"{cell.tag.replace('_', ' ')}, {method.replace('_', ' ')}, seed {seed}", run
+        for name in self.profile.experiments:
+            for seed in self.experiment_seeds(name):
+                for label, run in self.experiment_runs(name, seed).items():
+                    yield f"{name.replace('_', ' ')}, {label}, seed {seed}", run
+
     @cached_property
     def labels(self) -> dict[str, str]:
         """What people call each run, by its id: "brain 4x, distilled, seed 0". The first name that a run gets is kept."""
@@ -225,14 +237,8 @@ class Study:
             for needed in run.needs:
                 add(needed, f"{label}, first stage")
 
-        for cell in self.cells:
-            for seed in self.profile.seeds:
-                for method, run in self.methods(cell, seed).items():
-                    add(run, f"{cell.tag.replace('_', ' ')}, {method.replace('_', ' ')}, seed {seed}")
-        for name in self.profile.experiments:
-            for seed in self.experiment_seeds(name):
-                for label, run in self.experiment_runs(name, seed).items():
-                    add(run, f"{name.replace('_', ' ')}, {label}, seed {seed}")
+        for label, run in self._named_runs():
+            add(run, label)
         return found
 
     @cached_property
@@ -245,14 +251,8 @@ class Study:
                 add(needed)
             found.setdefault(run.id, run)
 
-        for cell in self.cells:
-            for seed in self.profile.seeds:
-                for run in self.methods(cell, seed).values():
-                    add(run)
-        for name in self.profile.experiments:
-            for seed in self.experiment_seeds(name):
-                for run in self.experiment_runs(name, seed).values():
-                    add(run)
+        for _, run in self._named_runs():
+            add(run)
         return found
 
 
