@@ -45,6 +45,11 @@ def middle(names: list[str]) -> str:
     return names[(len(names) + 1) // 2 - 1]
 
 
+def position(teacher: int, student: int) -> str:
+    """What people call a pair of convolutions."""
+    return f"T{teacher} – S{student}"
+
+
 @dataclass(frozen=True)
 class Recipe:
     """One setting and seed, and the runs that can be made of it."""
@@ -57,6 +62,8 @@ class Recipe:
     seed: int
     distillation: Distillation
     precision: str
+    student_friendly: bool = False
+    """Whether the teacher is trained together with branches of the student (Gayathri et al. 2023)."""
 
     def run(self, network: Network, *objective: LossTerm, **more) -> Run:
         return Run(
@@ -74,7 +81,14 @@ class Recipe:
 
     @cached_property
     def teacher(self) -> Run:
-        return self.run(self.teacher_network)
+        if not self.student_friendly:
+            return self.run(self.teacher_network)
+        students = {"student_convolutions": len(feature_groups(self.student_network)[0])}
+        network = Network(kind="student_friendly", options={**self.teacher_network.options, **students})
+        from kdmri_lib.models import network_of
+
+        options = {"branches": network_of(network).branch_names, "norm": self.distillation.norm}
+        return self.run(network, LossTerm(loss="student_friendly", options=options))
 
     @cached_property
     def student(self) -> Run:
@@ -117,8 +131,12 @@ class Recipe:
         return LossTerm(loss=name, options=options)
 
     def pretrained(self, name: str = "attention_transfer", **options) -> Run:
-        """The student trained by a feature loss alone (Algorithm 1, step 2)."""
-        return self.run(self.student_network, self.feature_loss(name, **options), teacher=self.teacher)
+        """The student trained by a feature loss alone (Algorithm 1, step 2).
+
+        It starts from random weights; after a student-friendly teacher, from those of the branches.
+        """
+        start = self.teacher if self.student_friendly else None
+        return self.run(self.student_network, self.feature_loss(name, **options), teacher=self.teacher, start=start)
 
     def imitation(self, **options) -> LossTerm:
         choice = self.distillation
@@ -160,6 +178,14 @@ class Recipe:
         """Section 4.2.3: each feature loss alone, then reconstruction alone."""
         return self.alone() | {FEATURE_LOSSES.get(n, n): self.finetuned(self.pretrained(n)) for n in losses}
 
+    def friendly(self, losses: Iterable[str] = FEATURE_LOSSES) -> dict[str, Run]:
+        """The comparison after student-friendly teacher training; and the student from its branches, nothing distilled."""
+        other = replace(self, student_friendly=True)
+        return {
+            "Teacher, student-friendly": other.teacher,
+            "Student from the branches": self.finetuned(other.teacher),
+        } | {f"{FEATURE_LOSSES.get(n, n)}, student-friendly": other.finetuned(other.pretrained(n)) for n in losses}
+
     def ablation(self) -> dict[str, Run]:
         """Section 4.2.4: which losses; and attention transfer and reconstruction at once for the time of both stages."""
         attention = self.pretrained()
@@ -181,10 +207,16 @@ class Recipe:
         """Appendix B: each teacher convolution with each student convolution, the same in all cascades (L_rec + L_AT)."""
         teacher, student = (len(feature_groups(n)[0]) for n in (self.teacher_network, self.student_network))
         return {
-            f"T{t} – S{s}": self.finetuned(self.pretrained(pairs=self.pairs(t, s)))
+            position(t, s): self.finetuned(self.pretrained(pairs=self.pairs(t, s)))
             for t in range(1, teacher)
             for s in range(1, student)
         }
+
+    @property
+    def usual_position(self) -> str:
+        """The middle of both, as `positions` calls it."""
+        both = (feature_groups(n)[0] for n in (self.teacher_network, self.student_network))
+        return position(*(names.index(middle(names)) + 1 for names in both))
 
     def cascades(self) -> dict[str, Run]:
         """Appendix B: attention transfer in one cascade alone, or in all."""
@@ -221,11 +253,19 @@ class Recipe:
     def sizes(self) -> dict[str, tuple[Run, Run]]:
         """Students of other sizes, each alone and distilled, for a picture of size against quality."""
         found = {}
+        declared = self.student_network.options
         for change in ({}, {"features": 16}, {"features": 8}, {"cascades": 3}, {"convolutions": 2}):
-            options = {**self.student_network.options, **change}
+            if not change.keys() <= declared.keys():
+                continue
+            options = {**declared, **change}
             other = replace(self, student_network=self.student_network.model_copy(update={"options": options}))
-            label = ", ".join(f"{options[k]} {k}" for k in ("cascades", "convolutions", "features"))
+            label = ", ".join(f"{options[k]} {k}" for k in ("cascades", "convolutions", "features") if k in options)
             # Attention needs a student convolution in each of the teacher's cascades; without, imitation alone distils.
-            paired = options["cascades"] == self.teacher_network.options["cascades"]
+            paired = options.get("cascades") == self.teacher_network.options.get("cascades")
             found[label] = (other.student, other.distilled(other.pretrained() if paired else None))
         return found
+
+    @property
+    def in_cascades(self) -> bool:
+        """Whether the networks are cascades, without which there is no choosing between them, no branch and no residual."""
+        return len(feature_groups(self.student_network)) > 1

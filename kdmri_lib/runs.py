@@ -13,7 +13,7 @@ from filelock import FileLock
 from torch import nn
 
 from kdmri_lib import training
-from kdmri_lib.datasets.prepared import content_checksum, read_prepared, splits
+from kdmri_lib.datasets.prepared import Slices, content_checksum, held_out, read_prepared
 from kdmri_lib.declarations import Run
 from kdmri_lib.errors import StudyError
 from kdmri_lib.evaluation import evaluate
@@ -21,7 +21,7 @@ from kdmri_lib.files import read_json, sha256_file, whole_file, write_bytes, wri
 from kdmri_lib.losses import LOSSES
 from kdmri_lib.progress import training_progress
 from kdmri_lib.provenance import code_fingerprint, environment, training_code
-from kdmri_lib.sampling import Undersampling, declared_mask
+from kdmri_lib.sampling import declared_undersampling
 from kdmri_lib.study import Study
 
 WEIGHTS, CURVE, VOLUMES, SLICES = "weights.safetensors", "curve.csv", "metrics_volume.csv", "metrics_slice.csv"
@@ -138,17 +138,15 @@ def _train(folder: RunFolder, needed: dict[int, RunFolder], label: str, stop) ->
     with training_progress(label or run.id) as progress:
         result = training.train(
             run,
-            read_prepared(data, "train"),
-            read_prepared(data, "validation"),
+            Slices(data, "train"),
+            list(read_prepared(data, "validation")),
             checkpoint,
             teacher=needed[id(run.teacher)].network() if run.teacher else None,
-            start=load_weights(needed[id(run.start)].path / WEIGHTS) if run.start else None,
+            start=needed[id(run.start)].network() if run.start else None,
             progress=progress,
             stop=stop,
         )
-    held_out = [v for split in splits(data) if split not in ("train", "validation") for v in read_prepared(data, split)]
-    degradation = Undersampling(declared_mask(run.dataset, run.degradation))
-    volumes, slices = evaluate(result.network, degradation, held_out)
+    volumes, slices = evaluate(result.network, declared_undersampling(run), held_out(data))
     contiguous = {name: tensor.contiguous() for name, tensor in result.network.state_dict().items()}
     write_bytes(folder.path / WEIGHTS, safetensors.torch.save(contiguous, {"run": run.id}))
     for name, table in ((CURVE, result.curve), (VOLUMES, volumes), (SLICES, slices)):

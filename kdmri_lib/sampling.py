@@ -245,6 +245,11 @@ def declared_mask(dataset: Dataset, degradation: Degradation) -> np.ndarray:
     return published_mask(dataset.name if dataset.name in known else "brain", acceleration, shape, seed)
 
 
+def declared_undersampling(declared) -> Undersampling:
+    """`Undersampling` by the mask of what has a `dataset` and a `degradation`: a run, or a recipe."""
+    return Undersampling(declared_mask(declared.dataset, declared.degradation))
+
+
 def _check_acceleration(acceleration: float) -> None:
     if not acceleration >= 1:
         raise StudyError(f"acceleration {acceleration}: expected a number of at least 1")

@@ -30,6 +30,20 @@ METHODS = {
 }
 
 
+# What a notebook can be asked for by a profile; the second of each pair: whether it takes networks made of cascades.
+PARTS = {
+    "04_feature_distillation": {"comparison": False, "friendly": True},
+    "05_ablations": {
+        "ablation": False,
+        "positions": False,
+        "cascades": True,
+        "alphas": False,
+        "variants": True,
+        "sizes": False,
+    },
+}
+
+
 class Experiment(Declaration):
     """A notebook beside Table 1's, and the setting that it runs in; what isn't given is the profile's."""
 
@@ -40,7 +54,17 @@ class Experiment(Declaration):
     student: Network | None = None
     schedule: Schedule | None = None
     seeds: tuple[NonNegativeInt, ...] | None = None
-    parts: tuple[str, ...] = Field((), description="which parts of an ablation; all when empty")
+    parts: tuple[str, ...] = Field(
+        (), description="which parts of the notebook; all that the networks allow when empty"
+    )
+
+    @model_validator(mode="after")
+    def _known_parts(self):
+        known = PARTS.get(self.notebook, ())
+        for part in self.parts:
+            if part not in known:
+                raise ValueError(f"notebook {self.notebook} has no part '{part}'; it has {', '.join(known) or 'none'}")
+        return self
 
 
 class Profile(Declaration):
@@ -197,14 +221,19 @@ class Study:
     def experiment_seeds(self, name: str) -> tuple[int, ...]:
         return self.profile.experiments[name].seeds or self.profile.seeds
 
+    def experiment_parts(self, name: str, notebook: str = "") -> tuple[str, ...]:
+        """The parts of `notebook` (by default its own) that an experiment asks for, or all that it can have."""
+        experiment, recipe = self.profile.experiments[name], self.recipe(name, 0)
+        notebook = notebook or experiment.notebook
+        if experiment.parts and notebook == experiment.notebook:
+            return experiment.parts
+        return tuple(p for p, cascades in PARTS.get(notebook, {}).items() if recipe.in_cascades or not cascades)
+
     def experiment_runs(self, name: str, seed: int) -> dict[str, Run]:
         """All runs of an experiment, by labels that people read."""
-        experiment, recipe = self.profile.experiments[name], self.recipe(name, seed)
-        if experiment.notebook == "04_feature_distillation":
-            return recipe.comparison()
-        if experiment.notebook == "06_super_resolution":
+        recipe, parts = self.recipe(name, seed), self.experiment_parts(name)
+        if not parts:
             return super_resolution(recipe)
-        parts = experiment.parts or ABLATIONS
         runs = {
             f"{part}: {label}": run
             for part in parts
@@ -254,9 +283,6 @@ class Study:
         for _, run in self._named_runs():
             add(run)
         return found
-
-
-ABLATIONS = ("ablation", "positions", "cascades", "alphas", "variants", "sizes")
 
 
 def super_resolution(recipe: Recipe) -> dict[str, Run]:

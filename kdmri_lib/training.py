@@ -20,14 +20,14 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from kdmri_lib.datasets.prepared import Volume
+from kdmri_lib.datasets.prepared import Slices, Volume
 from kdmri_lib.declarations import Run, Schedule
 from kdmri_lib.errors import Stopped, StudyError
 from kdmri_lib.evaluation import psnr, reconstruct
 from kdmri_lib.files import read_checked, write_checked
 from kdmri_lib.losses import Objective, Prediction
-from kdmri_lib.models import build_model
-from kdmri_lib.sampling import Undersampling, declared_mask
+from kdmri_lib.models import begin_from, build_model
+from kdmri_lib.sampling import declared_mask, declared_undersampling
 
 CHECKPOINT_SECONDS = 60
 
@@ -87,10 +87,10 @@ class Batches:
     """Batch number `step` of an endless shuffled stream of slices: a function of seed and step alone.
 
     With `strip`, each sample is a random strip of that extent along `axis` (2 rows, 3 columns of (B, 1, H, W)), which the
-    mask must sample fully.
+    mask must sample fully. `images` may be a tensor or `Slices` that are read from their file.
     """
 
-    def __init__(self, images: Tensor, batch: int, seed: int, strip: int | None = None, axis: int = 3):
+    def __init__(self, images: Tensor | Slices, batch: int, seed: int, strip: int | None = None, axis: int = 3):
         self.images, self.batch, self.seed, self.axis = images, batch, seed, axis
         self.strip = None if strip is None or strip >= images.shape[axis] else strip
         self.order = lru_cache(maxsize=2)(lambda epoch: np.random.default_rng([seed, epoch]).permutation(len(images)))
@@ -138,18 +138,18 @@ def validate_network(network: nn.Module, run: Run, volumes: list[Volume], precis
     """Mean volume PSNR (dB) of `run`'s network over prepared volumes, computed in "float32" or "bfloat16"."""
     fabric = accelerated(precision)
     network = fabric.setup(network.eval())
-    degradation = fabric.to_device(Undersampling(declared_mask(run.dataset, run.degradation)))
+    degradation = fabric.to_device(declared_undersampling(run))
     images = [reconstruct(network, degradation, v.image) for v in volumes]
     return float(np.mean([psnr(v.image, i, float(v.image.max())) for v, i in zip(volumes, images, strict=True)]))
 
 
 def train(
     run: Run,
-    training: list[Volume],
+    training: Slices,
     validation: list[Volume],
     checkpoint: Path,
     teacher: nn.Module | None = None,
-    start: dict[str, Tensor] | None = None,
+    start: nn.Module | None = None,
     progress: Callable[[int, int, dict], None] = lambda step, steps, latest: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Trained:
@@ -158,7 +158,7 @@ def train(
     Parameters
     ----------
     teacher : the trained teacher, for objectives that use one; it gets no gradient.
-    start : weights to start from, in place of random ones.
+    start : a trained network whose weights to start from, in place of random ones.
     progress : called after each step with the steps done, their number, and the last validation's values.
     stop : asked after each step; when true, the checkpoint is written and `Stopped` raised.
 
@@ -172,12 +172,12 @@ def train(
     fabric = accelerated(run.precision)
     network = build_network(run)
     if start is not None:
-        network.load_state_dict(start)
+        begin_from(network, start)
     objective = Objective(run.objective).to(fabric.device)
     parameters = [*network.parameters(), *objective.parameters()]
     optimizer = torch.optim.Adam(parameters, lr=schedule.learning_rate, fused=True)
     network, optimizer = fabric.setup(network, optimizer)
-    degradation = fabric.to_device(Undersampling(declared_mask(run.dataset, run.degradation)))
+    degradation = fabric.to_device(declared_undersampling(run))
     if objective.uses_teacher:
         if teacher is None:
             raise StudyError(f"run {run.id}: its objective needs a teacher and the run names none")
@@ -185,7 +185,7 @@ def train(
 
     if schedule.strip and degradation.axis is None:
         raise StudyError(f"run {run.id}: strips need a mask of whole lines; this one isn't")
-    images = torch.from_numpy(np.concatenate([v.image for v in training])).unsqueeze(1).to(fabric.device)
+    images = training.to(fabric.device)
     batches = Batches(images, schedule.batch, run.seed, schedule.strip, axis=2 if degradation.axis == 1 else 3)
     held_out = [torch.from_numpy(v.image).unsqueeze(1).to(fabric.device) for v in validation]
     steps = schedule.total_steps(len(images))
@@ -240,8 +240,7 @@ def train(
         loss = objective(target, student, shown)
         value = loss.item()
         if not math.isfinite(value):
-            owners = [f"{v.subject} slice {n}" for v in training for n in range(len(v.image))]
-            held = ", ".join(owners[n] for n in batches.chosen(step))
+            held = ", ".join(training.names[n] for n in batches.chosen(step))
             raise StudyError(f"run {run.id}: the loss is {value} at step {step}; its batch: {held}")
         optimizer.zero_grad()
         fabric.backward(loss)
@@ -272,10 +271,11 @@ def train(
     return Trained(trained, pd.DataFrame(rows), _device_name(fabric), _precision_name(fabric))
 
 
-def _sample_errors(reconstruct: Callable, images: Tensor, extent: int, axis: int) -> Tensor:
+def _sample_errors(reconstruct: Callable, images: Tensor | Slices, extent: int, axis: int) -> Tensor:
     """Mean squared error of every training sample, (samples,): slices, or their strips side by side when strips train."""
     errors = []
-    for target in images.split(4):
+    for first in range(0, len(images), 4):
+        target = images[list(range(first, min(first + 4, len(images))))]
         squared = (reconstruct(target) - target).square()
         strips = squared.narrow(axis, 0, squared.shape[axis] // extent * extent).unfold(axis, extent, extent)
         errors.append(strips.movedim(axis, 1).flatten(2).mean(dim=2).flatten())

@@ -7,17 +7,19 @@ declaration (JSON), code (its fingerprint) and content, the SHA-256 over all vol
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
 import numpy as np
+import torch
 
 from kdmri_lib.errors import StudyError
 from kdmri_lib.files import whole_file
 
 FORMAT = "kdmri-prepared-1"
+HELD_BYTES = 4 * 2**30  # of a split's slices, beyond which training reads them from the file
 
 
 @dataclass(frozen=True)
@@ -100,32 +102,96 @@ def content_checksum(path: Path) -> str:
         return str(file.attrs["content"])
 
 
-def read_prepared(path: Path, split: str | None = None) -> list[Volume]:
-    """Read the volumes of one split (all by default) into memory, each checked against its checksum."""
-    volumes = []
+def read_prepared(path: Path, split: str | None = None) -> Iterator[Volume]:
+    """Read the volumes of one split (all by default), one at a time, each checked against its checksum."""
+    found = False
     with _open(path) as file:
         for subject, data in sorted(file["volumes"].items()):
             attributes = dict(data.attrs)
             if split not in (None, attributes["split"]):
                 continue
-            try:
-                image = data[:]
-            except OSError as error:
-                raise StudyError(f"{path}: volume {subject} can't be read, the file is damaged ({error})") from None
-            if _sha256(image) != attributes["sha256"]:
-                raise StudyError(f"{path}: volume {subject} was altered (its checksum doesn't match); delete the file")
-            if not np.isfinite(image).all() or not image.any():
-                raise StudyError(f"{path}: volume {subject} is all zero, or holds NaN or infinite values")
-            volumes.append(Volume(subject, attributes.pop("split"), image, attributes))
-    if not volumes:
+            found = True
+            image = _checked(path, subject, data)
+            yield Volume(subject, attributes.pop("split"), image, attributes)
+    if not found:
         raise StudyError(f"{path}: no volume" + (f" in split '{split}'" if split else ""))
-    return volumes
+
+
+def _checked(path: Path, subject: str, data: h5py.Dataset) -> np.ndarray:
+    """The image of one volume; `StudyError` when it isn't what was written."""
+    try:
+        image = data[:]
+    except OSError as error:
+        raise StudyError(f"{path}: volume {subject} can't be read, the file is damaged ({error})") from None
+    if _sha256(image) != data.attrs["sha256"]:
+        raise StudyError(f"{path}: volume {subject} was altered (its checksum doesn't match); delete the file")
+    if not np.isfinite(image).all() or not image.any():
+        raise StudyError(f"{path}: volume {subject} is all zero, or holds NaN or infinite values")
+    return image
 
 
 def splits(path: Path) -> dict[str, list[str]]:
-    """Subjects of each split, in the file's order."""
+    """Volumes of each split, in the file's order."""
     found: dict[str, list[str]] = {}
     with _open(path) as file:
         for subject, data in sorted(file["volumes"].items()):
             found.setdefault(str(data.attrs["split"]), []).append(subject)
     return found
+
+
+def held_out(path: Path) -> Iterator[Volume]:
+    """The volumes that nothing trains on or is chosen by: every test set, one volume at a time."""
+    for split in splits(path):
+        if split not in ("train", "validation"):
+            yield from read_prepared(path, split)
+
+
+class Slices:
+    """The slices of one split as one (n, 1, H, W) array of float32: held in memory, or read when a batch asks for them.
+
+    Volumes are checked once, here. `names` says whose each slice is. A split larger than `held_bytes` stays in the file.
+    """
+
+    def __init__(self, path: Path, split: str, held_bytes: int = HELD_BYTES):
+        self.path = path
+        self.names: list[str] = []
+        self._places: list[tuple[str, int]] = []
+        volumes: list[np.ndarray] = []
+        total = 0
+        for volume in read_prepared(path, split):
+            count = len(volume.image)
+            self.names += [f"{volume.subject} slice {n}" for n in range(count)]
+            self._places += [(volume.subject, n) for n in range(count)]
+            total += volume.image.nbytes
+            if total <= held_bytes:
+                volumes.append(volume.image)
+            else:
+                volumes.clear()
+            plane = volume.image.shape[1:]
+        self.shape = (len(self.names), 1, *plane)
+        self._held = torch.from_numpy(np.concatenate(volumes)).unsqueeze(1) if total <= held_bytes else None
+        self._file = None if self._held is not None else _open(path)
+        self.device = torch.device("cpu")
+
+    @property
+    def in_memory(self) -> bool:
+        return self._held is not None
+
+    def to(self, device: torch.device) -> "torch.Tensor | Slices":
+        """All slices on `device` where they are held; else this, which moves what it reads."""
+        if self._held is not None:
+            return self._held.to(device)
+        self.device = device
+        return self
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, chosen: int | list[int]) -> torch.Tensor:
+        """One slice (1, H, W), or several (B, 1, H, W)."""
+        if isinstance(chosen, int):
+            return self[[chosen]][0]
+        if self._held is not None:
+            return self._held[chosen]
+        read = [self._file["volumes"][subject][n] for subject, n in (self._places[c] for c in chosen)]
+        return torch.from_numpy(np.stack(read)).unsqueeze(1).to(self.device)

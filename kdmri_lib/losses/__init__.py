@@ -35,6 +35,16 @@ class Loss(nn.Module):
     needs_teacher_errors: bool = False
     """Whether `prepare` wants to see the teacher's errors over the training set before training begins."""
 
+    @property
+    def teacher_features(self) -> list[str]:
+        """Names of the teacher's features that the loss wants to see."""
+        return [teacher for teacher, _ in self.pairs]
+
+    @property
+    def student_features(self) -> list[str]:
+        """Names of the features that it wants to see of the network that trains."""
+        return [student for _, student in self.pairs]
+
     def prepare(self, teacher_errors: Tensor) -> None:
         """Receive the teacher's mean squared error of every training sample, (samples,)."""
 
@@ -121,11 +131,11 @@ class Objective(nn.Module):
 
     @property
     def teacher_features(self) -> list[str]:
-        return sorted({pair[0] for loss in self.losses for pair in loss.pairs})
+        return sorted({name for loss in self.losses for name in loss.teacher_features})
 
     @property
     def student_features(self) -> list[str]:
-        return sorted({pair[1] for loss in self.losses for pair in loss.pairs})
+        return sorted({name for loss in self.losses for name in loss.student_features})
 
     def forward(self, target: Tensor, student: Prediction, teacher: Prediction | None) -> Tensor:
         return sum(
@@ -143,4 +153,5 @@ from kdmri_lib.losses import (  # noqa: E402, F401 (each registers itself)
     imitation,
     reconstruction,
     similarity_preserving,
+    student_friendly,
 )

@@ -6,9 +6,10 @@ from torch import nn
 from kdmri_lib.declarations import Network
 from kdmri_lib.errors import StudyError
 from kdmri_lib.models.dccnn import DCCNN
+from kdmri_lib.models.student_friendly import StudentFriendlyDCCNN
 from kdmri_lib.models.vdsr import VDSR
 
-MODELS = {"dccnn": DCCNN, "vdsr": VDSR}
+MODELS = {"dccnn": DCCNN, "student_friendly": StudentFriendlyDCCNN, "vdsr": VDSR}
 
 
 def build_model(kind: str, mask: np.ndarray, **options) -> nn.Module:
@@ -19,6 +20,19 @@ def build_model(kind: str, mask: np.ndarray, **options) -> nn.Module:
         return MODELS[kind](mask, **options)
     except TypeError as error:
         raise StudyError(f"model '{kind}': {error}") from None
+
+
+def begin_from(network: nn.Module, other: nn.Module) -> None:
+    """Copy the weights of `other`, trained before, into `network`.
+
+    A student-friendly teacher gives a student the cascades that were trained in its branches; the first stays as it is.
+    """
+    student = isinstance(other, StudentFriendlyDCCNN) and not isinstance(network, StudentFriendlyDCCNN)
+    found = other.student_weights() if student else other.state_dict()
+    try:
+        network.load_state_dict({**network.state_dict(), **found} if student else found)
+    except RuntimeError as error:
+        raise StudyError(f"weights to start from don't fit the network: {error}") from None
 
 
 def parameter_count(model: nn.Module) -> int:

@@ -60,15 +60,22 @@ class DCCNN(nn.Module):
     def forward(self, zero_filled: Tensor, measured: Tensor, features: Collection[str] = ()):
         """Reconstruct (B, 1, H, W); with `features`, return also a dict of the named maps (B, C, H, W)."""
         check_features(features, self.feature_names)
-        asked, image = {}, zero_filled
-        for c, cascade in enumerate(self.cascades, 1):
-            hidden = image
-            for n, convolution in enumerate(cascade, 1):
-                hidden = convolution(hidden)
-                if n < len(cascade):
-                    hidden = hidden.relu_()  # in place: nothing needs the value before it
-                if f"cascade{c}.convolution{n}" in features:
-                    asked[f"cascade{c}.convolution{n}"] = hidden
-            prediction = image + hidden if self.residual else hidden
-            image = self.data_consistency(prediction, measured)
+        asked: dict[str, Tensor] = {}
+        image = zero_filled
+        for number in range(1, len(self.cascades) + 1):
+            image = self.through_cascade(number, image, measured, features, asked)
         return (image, asked) if features else image
+
+    def through_cascade(
+        self, number: int, image: Tensor, measured: Tensor, features: Collection[str], asked: dict[str, Tensor]
+    ) -> Tensor:
+        """Image (B, 1, H, W) after cascade `number` (from 1), data consistency included; puts `features` into `asked`."""
+        cascade, hidden = self.cascades[number - 1], image
+        for n, convolution in enumerate(cascade, 1):
+            hidden = convolution(hidden)
+            if n < len(cascade):
+                hidden = hidden.relu_()  # in place: nothing needs the value before it
+            if f"cascade{number}.convolution{n}" in features:
+                asked[f"cascade{number}.convolution{n}"] = hidden
+        prediction = image + hidden if self.residual else hidden
+        return self.data_consistency(prediction, measured)

@@ -45,22 +45,22 @@ def test_prepared_files_are_read_as_written(file):
 def test_a_prepared_file_cut_short_is_refused(file, size):
     file.write_bytes(file.read_bytes()[:size])
     with pytest.raises(StudyError, match=r"x.h5: not an HDF5 file, or cut short"):
-        read_prepared(file)
+        list(read_prepared(file))
 
 
 def test_other_bad_prepared_files(file, tmp_path):
     with pytest.raises(StudyError, match=r"none.h5: no such file"):
-        read_prepared(tmp_path / "none.h5")
+        list(read_prepared(tmp_path / "none.h5"))
     with pytest.raises(StudyError, match="no volume in split 'validation'"):
-        read_prepared(file, "validation")
+        list(read_prepared(file, "validation"))
     with h5py.File(file, "r+") as data:
         data["volumes/a"][0, 0, 0] += 1
     with pytest.raises(StudyError, match="volume a was altered"):
-        read_prepared(file)
+        list(read_prepared(file))
     with h5py.File(tmp_path / "other.h5", "w") as data:
         data["x"] = 1
     with pytest.raises(StudyError, match="format None, expected 'kdmri-prepared-1'"):
-        read_prepared(tmp_path / "other.h5")
+        list(read_prepared(tmp_path / "other.h5"))
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from kdmri_lib.declarations import LossTerm
 from kdmri_lib.errors import StudyError
@@ -111,7 +113,9 @@ OPTIONS = {
     "imitation": {"alpha": 0.3},
     "reconstruction": {},
     "similarity_preserving": {"pairs": PAIRS},
+    "student_friendly": {"branches": ["s1", "s2"]},
 }
+FEATURE_LOSSES = sorted(n for n in OPTIONS if "pairs" in OPTIONS[n] or "flows" in OPTIONS[n])
 ERRORS = torch.tensor([0.0, 0.5])  # the teacher's over the training set: eta is 0.5
 
 
@@ -158,7 +162,17 @@ def numpy_loss(name, target, student, teacher):
     raise NotImplementedError(name)
 
 
-@pytest.mark.parametrize("name", sorted(set(OPTIONS) - {"attention_transfer", "imitation", "reconstruction"}))
+@pytest.mark.parametrize("variant", ["paper", "released"])
+def test_student_friendly_by_hand(variant):
+    """Teacher off by 1, branches off by 2 and 3: 1 + (2 + 3) / 2 + (1 + 2) / 2, the last over 4 pixels as released."""
+    target = torch.zeros(2, 1, 1, 2)
+    student = Prediction(target + 1, {"s1": target + 2, "s2": target + 3})
+    loss = build_loss("student_friendly", branches=["s1", "s2"], variant=variant)
+    assert loss.student_features == ["s1", "s2"] and loss.teacher_features == []
+    assert float(loss(target, student, None)) == pytest.approx(1 + 2.5 + 1.5 / (1 if variant == "paper" else 4))
+
+
+@pytest.mark.parametrize("name", sorted({*FEATURE_LOSSES, "attentive_imitation"} - {"attention_transfer"}))
 @settings(deadline=None, max_examples=20)
 @given(st.integers(0, 10**6), st.integers(2, 4))
 def test_feature_losses_are_as_their_authors_define_them(name, seed, batch):
@@ -168,7 +182,7 @@ def test_feature_losses_are_as_their_authors_define_them(name, seed, batch):
 
 @pytest.mark.parametrize("name", sorted(OPTIONS))
 def test_gradients_reach_the_student_and_never_the_teacher(name):
-    target, student, teacher = predictions(teacher_channels=2)
+    target, student, teacher = predictions(teacher_channels=2, student_channels=1 if name == "student_friendly" else 2)
     made(name)(target, student, teacher).backward()
     of_student = [student.image.grad, *(f.grad for f in student.features.values())]
     of_teacher = [teacher.image.grad, *(f.grad for f in teacher.features.values())]
@@ -176,11 +190,40 @@ def test_gradients_reach_the_student_and_never_the_teacher(name):
     assert all(g is None for g in of_teacher)
 
 
+class Sizes(TorchDispatchMode):
+    """Remembers the largest tensor that any operation makes."""
+
+    largest = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        for value in pytree.tree_leaves(result):
+            if isinstance(value, torch.Tensor):
+                self.largest = max(self.largest, value.numel())
+        return result
+
+
+@pytest.mark.parametrize("name", sorted(OPTIONS))
+def test_no_loss_makes_anything_of_the_square_of_an_image(name):
+    """Forward and backward, on maps of 48 x 48: nothing larger than the features themselves, let alone (HW)^2."""
+    rng = torch.Generator().manual_seed(0)
+    image, channels = torch.rand(4, 1, 48, 48, generator=rng), 8
+    student, teacher = (
+        Prediction(
+            image.clone().requires_grad_(who == "s"),
+            {f"{who}{n}": torch.rand(4, channels, 48, 48, generator=rng, requires_grad=who == "s") for n in (1, 2)},
+        )
+        for who in "st"
+    )
+    if name == "student_friendly":
+        student = Prediction(student.image, {n: torch.rand_like(image, requires_grad=True) for n in ("s1", "s2")})
+    with Sizes() as sizes:
+        made(name)(image, student, teacher).backward()
+    assert 0 < sizes.largest <= 4 * channels * 48 * 48 < (48 * 48) ** 2
+
+
 def test_every_registered_loss_is_tested_here():
     assert set(OPTIONS) == set(LOSSES)
-
-
-FEATURE_LOSSES = sorted(n for n in OPTIONS if n not in ("imitation", "reconstruction", "attentive_imitation"))
 
 
 @pytest.mark.parametrize("name", FEATURE_LOSSES)

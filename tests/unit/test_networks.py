@@ -97,6 +97,22 @@ def test_unknown_names_are_errors_that_name_them():
         build_model("dccnn", MASK, casacdes=3)
 
 
+def test_branches_go_on_from_the_teachers_cascades_and_leave_its_output_alone():
+    model = build_model("student_friendly", MASK, cascades=3, convolutions=4, student_convolutions=2, features=4)
+    zero_filled, measured = inputs()
+    image, asked = model(zero_filled, measured, features=["branch1", "branch2", "cascade2.convolution3"])
+    plain = build_model("dccnn", MASK, cascades=3, convolutions=4, features=4)
+    plain.load_state_dict({k: v for k, v in model.state_dict().items() if not k.startswith("student.")})
+    expected, features = plain(zero_filled, measured, features=["cascade2.convolution3"])
+    torch.testing.assert_close(image, expected)
+    torch.testing.assert_close(asked["cascade2.convolution3"], features["cascade2.convolution3"])
+    assert model.branch_names == ["branch1", "branch2"]
+    # Branch 1: the teacher's first cascade, then the student's second and third.
+    mixed = build_model("dccnn", MASK, cascades=3, convolutions=4, features=4)
+    mixed.cascades = torch.nn.ModuleList([model.cascades[0], *model.student.cascades[1:]])
+    torch.testing.assert_close(asked["branch1"], mixed(zero_filled, measured))
+
+
 @pytest.mark.parametrize("width", [5, 12, 31])
 def test_any_width_where_a_line_mask_allows(width):
     model = build_model("dccnn", MASK, cascades=1, features=4)

@@ -3,18 +3,20 @@
 import hashlib
 import math
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from kdmri_lib import training
-from kdmri_lib.datasets.prepared import Volume, read_prepared
+from kdmri_lib.datasets.prepared import Slices, read_prepared
 from kdmri_lib.declarations import Degradation, LossTerm, Schedule
 from kdmri_lib.errors import Stopped, StudyError
 from kdmri_lib.evaluation import reconstruct
 from kdmri_lib.files import CHECKED_MAGIC, read_checked, write_bytes
 from kdmri_lib.losses.attentive_hint import AttentiveHint
+from kdmri_lib.models import begin_from
 from kdmri_lib.runs import WEIGHTS, RunFolder, load_weights, trained
 from kdmri_lib.sampling import Undersampling, declared_mask
 from kdmri_lib.study import Cell
@@ -30,7 +32,7 @@ def runs(study):
 @pytest.fixture
 def data(study):
     path = study.prepared("cardiac")
-    return read_prepared(path, "train"), read_prepared(path, "validation")
+    return Slices(path, "train"), list(read_prepared(path, "validation"))
 
 
 def weights(result):
@@ -56,7 +58,7 @@ def test_two_runs_of_one_seed_are_equal_and_of_two_seeds_are_not(runs, data, tmp
 def test_stopped_and_resumed_equals_uninterrupted(runs, data, tmp_path, method, last):
     run = runs[method]
     teacher = training.build_network(runs["teacher"]) if run.teacher else None
-    start = training.build_network(runs["student"]).state_dict() if run.start else None
+    start = training.build_network(runs["student"]) if run.start else None
     whole = training.train(run, *data, tmp_path / "whole.pt", teacher, start)
     done = []
     with pytest.raises(Stopped, match="stopped after step"):
@@ -83,7 +85,7 @@ def test_the_teacher_stays_as_it_was(runs, data, tmp_path):
 
 
 @pytest.mark.parametrize("strip", [None, 10])
-def test_attentive_losses_see_the_teachers_error_on_every_training_sample(runs, data, tmp_path, monkeypatch, strip):
+def test_attentive_losses_see_the_teachers_error_on_every_sample(study, runs, data, tmp_path, monkeypatch, strip):
     """Against the error of each slice or strip, calculated one by one."""
     seen = []
     monkeypatch.setattr(AttentiveHint, "prepare", lambda loss, errors: seen.append(errors) or loss.eta.fill_(1.0))
@@ -95,7 +97,7 @@ def test_attentive_losses_see_the_teachers_error_on_every_training_sample(runs, 
     training.train(run, *data, tmp_path / "x.pt", teacher)
     degradation = Undersampling(declared_mask(run.dataset, run.degradation))
     expected = []
-    for volume in data[0]:
+    for volume in read_prepared(study.prepared("cardiac"), "train"):
         squared = (reconstruct(teacher, degradation, volume.image) - volume.image) ** 2
         width = strip or squared.shape[2]
         starts = range(0, squared.shape[2] - width + 1, width)
@@ -111,12 +113,49 @@ def test_training_lowers_the_loss(runs, data, tmp_path):
 
 
 def test_a_loss_that_is_not_finite_stops_and_names_step_and_slices(runs, data, tmp_path):
-    images, validation = data
-    broken = [Volume(v.subject, v.split, np.full_like(v.image, np.inf), v.attributes) for v in images]
+    broken, validation = data
+    broken._held.fill_(float("inf"))
     with pytest.raises(
         StudyError, match=r"the loss is (nan|inf) at step 0; its batch: phantom00\d slice \d, phantom00\d"
     ):
         training.train(runs["student"], broken, validation, tmp_path / "x.pt")
+
+
+@pytest.mark.parametrize("strip", [None, 10])
+def test_slices_read_from_the_file_train_to_the_same_bits_as_those_held_in_memory(study, runs, tmp_path, strip):
+    path = study.prepared("cardiac")
+    held, stored = Slices(path, "train"), Slices(path, "train", held_bytes=1000)
+    assert held.in_memory and not stored.in_memory
+    assert held.names == stored.names and held.shape == stored.shape == (8, 1, 72, 72)
+    torch.testing.assert_close(held[[3, 0, 7]], stored[[3, 0, 7]], rtol=0, atol=0)
+    schedule = runs["student"].schedule.model_copy(update={"strip": strip, "steps": 4})
+    run = runs["student"].model_copy(update={"schedule": schedule})
+    validation = list(read_prepared(path, "validation"))
+    results = [training.train(run, s, validation, tmp_path / f"{s.in_memory}.pt") for s in (held, stored)]
+    assert_same_bits(*(weights(r) for r in results))
+
+
+def test_a_student_starts_from_the_branches_of_a_student_friendly_teacher(study, runs):
+    """All cascades but the first are the branches'; the first is the student's own."""
+    recipe = replace(study.recipe(CELL, 0), student_friendly=True)
+    run = recipe.finetuned(recipe.teacher)
+    network, teacher = training.build_network(run), training.build_network(recipe.teacher)
+    own = {k: v.clone() for k, v in network.state_dict().items()}
+    begin_from(network, teacher)
+    for name, value in network.state_dict().items():
+        expected = own if name.startswith("cascades.0.") else teacher.student.state_dict()
+        assert torch.equal(value, expected[name])
+        assert name.startswith("cascades.0.") or not torch.equal(value, own[name])
+    with pytest.raises(StudyError, match="don't fit the network"):
+        begin_from(network, training.build_network(runs["teacher"]))
+
+
+def test_student_friendly_training_moves_all_of_the_teacher_and_of_the_branches(study, data, tmp_path):
+    run = replace(study.recipe(CELL, 0), student_friendly=True).teacher
+    before = training.build_network(run).state_dict()
+    after = training.train(run, *data, tmp_path / "x.pt").network.state_dict()
+    for name in before:
+        assert torch.equal(before[name], after[name]) == name.startswith("student.cascades.0."), name
 
 
 def test_strips_need_lines(runs, data, tmp_path):

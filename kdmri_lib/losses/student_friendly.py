@@ -1,0 +1,49 @@
+"""Student-friendly teacher training: SFT-KD-Recon (Gayathri et al. 2023, arXiv 2304.05057)."""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from kdmri_lib.errors import StudyError
+from kdmri_lib.losses import Loss, Prediction, check_variant, register
+from kdmri_lib.losses.reconstruction import NORMS
+
+
+@register("student_friendly")
+class StudentFriendly(Loss):
+    """L = ||x - x_T|| + (1/n) sum_i ||x - x_i|| + (1/n) sum_i ||x_T - x_i||, images (B, 1, H, W), one norm in all.
+
+    The network that trains is a teacher with student branches (`kdmri_lib.models.student_friendly`): x_T is its output, and
+    x_i the output of branch i, where student blocks go on after the teacher's block i. The last sum has gradients into the
+    teacher as well, which is drawn towards what its students can do.
+
+    `variant` "released" is what the published code computes: the last sum divided by the number of pixels in the batch, so
+    that it is next to nothing.
+
+    Parameters
+    ----------
+    branches : the features that hold x_1 ... x_n, by name.
+    """
+
+    uses_teacher = False
+    judges_image = True
+
+    def __init__(self, branches: Sequence[str], norm: str = "l1", variant: str = "paper"):
+        super().__init__()
+        if not branches:
+            raise StudyError("loss 'student_friendly': no branch")
+        self.branches = list(branches)
+        self.distance = NORMS[check_variant("student_friendly", norm, tuple(NORMS))]
+        self.variant = check_variant("student_friendly", variant)
+
+    @property
+    def student_features(self) -> list[str]:
+        return self.branches
+
+    def forward(self, target: Tensor, student: Prediction, teacher: Prediction | None) -> Tensor:
+        images = [student.features[name] for name in self.branches]
+        truth = sum(self.distance(image, target) for image in images) / len(images)
+        agreement = sum(self.distance(image, student.image) for image in images) / len(images)
+        if self.variant == "released":
+            agreement = agreement / target.numel()
+        return self.distance(student.image, target) + truth + agreement

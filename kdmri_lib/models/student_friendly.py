@@ -1,0 +1,50 @@
+"""A teacher that grows up with its students: DC-CNN with student branches (Gayathri et al. 2023, arXiv 2304.05057)."""
+
+from collections.abc import Collection
+
+import numpy as np
+from torch import Tensor
+
+from kdmri_lib.models.dccnn import DCCNN
+from kdmri_lib.models.features import check_features
+
+
+class StudentFriendlyDCCNN(DCCNN):
+    """A teacher DC-CNN; branch i goes on with a student's cascades i + 1 ... n after the teacher's cascade i.
+
+    Its output and its features are the teacher's alone, so that it serves as a teacher like any other. The branches'
+    images are features ``branch1`` ... ``branch{n-1}``, computed when they are asked for. All branches share one student's
+    cascades, of which the first is in no branch, and doesn't train.
+
+    Parameters
+    ----------
+    mask : boolean (H, W) undersampling mask, unshifted.
+    student_convolutions : n_d of the student; the rest as in `DCCNN`.
+    """
+
+    def __init__(self, mask: np.ndarray, student_convolutions: int = 3, **options):
+        super().__init__(mask, **options)
+        self.student = DCCNN(mask, **{**options, "convolutions": student_convolutions})
+        self.student.cascades[0].requires_grad_(False)
+
+    @property
+    def branch_names(self) -> list[str]:
+        return [f"branch{n}" for n in range(1, len(self.cascades))]
+
+    def student_weights(self) -> dict[str, Tensor]:
+        """The student's weights that training the teacher gave, by their names in a `DCCNN`: all cascades but the first."""
+        return {k: v for k, v in self.student.state_dict().items() if not k.startswith("cascades.0.")}
+
+    def forward(self, zero_filled: Tensor, measured: Tensor, features: Collection[str] = ()):
+        """Reconstruct (B, 1, H, W); with `features`, return also a dict of the named maps and branches' images."""
+        check_features(features, [*self.feature_names, *self.branch_names])
+        asked: dict[str, Tensor] = {}
+        image, count = zero_filled, len(self.cascades)
+        for number in range(1, count + 1):
+            image = self.through_cascade(number, image, measured, features, asked)
+            if f"branch{number}" in features:
+                branch = image
+                for later in range(number + 1, count + 1):
+                    branch = self.student.through_cascade(later, branch, measured, (), {})
+                asked[f"branch{number}"] = branch
+        return (image, asked) if features else image
