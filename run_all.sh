@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Every table and figure: ./run_all.sh [--profile smoke|quick|full|paper|FILE.yaml] [--jobs N] [Snakemake's options]
+# Every table and figure: ./run_all.sh [--profile smoke|quick|evening|full|paper|FILE.yaml] [--jobs N] [Snakemake's options]
 set -euo pipefail
 cd "$(dirname "$0")"
 profile=quick

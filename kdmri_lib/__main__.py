@@ -61,10 +61,11 @@ def notebook(arguments) -> None:
 
 
 def benchmark(arguments) -> None:
-    """Training throughput beside the same network written plainly, and what bfloat16 brings."""
-    from kdmri_lib.benchmark import training_throughput
+    """Training throughput beside the same networks written plainly; or, with "losses", what each loss costs."""
+    from kdmri_lib.benchmark import loss_costs, training_throughput
 
-    print(training_throughput(threads=arguments.threads, seconds=arguments.seconds))
+    measured = {"training": training_throughput, "losses": loss_costs}[arguments.what]
+    print(measured(threads=arguments.threads, seconds=arguments.seconds))
 
 
 def main() -> int:
@@ -89,7 +90,8 @@ def main() -> int:
         ("output", {}),
         ("--parameter", {"action": "append", "default": [], "metavar": "NAME=VALUE"}),
     )
-    command(benchmark, ("--threads", {"type": int, "default": 2}), ("--seconds", {"type": float, "default": 8.0}))
+    what = ("what", {"nargs": "?", "default": "training", "choices": ["training", "losses"]})
+    command(benchmark, what, ("--threads", {"type": int, "default": 2}), ("--seconds", {"type": float, "default": 8.0}))
     arguments = parser.parse_args()
     try:
         arguments.function(arguments)

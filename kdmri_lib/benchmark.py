@@ -1,5 +1,6 @@
-"""How fast training is, beside the same network written plainly: `python -m kdmri_lib benchmark`."""
+"""How fast training is beside the same networks written plainly, and what each loss costs: `… kdmri_lib benchmark`."""
 
+import multiprocessing
 import tempfile
 import time
 from collections.abc import Callable
@@ -13,15 +14,26 @@ import torch
 from torch import Tensor, nn
 
 from kdmri_lib.datasets.cardiac_phantom import subject_volume
-from kdmri_lib.declarations import LossTerm
+from kdmri_lib.declarations import Dataset, Degradation, LossTerm, Network, Schedule
 from kdmri_lib.losses import Objective, Prediction
 from kdmri_lib.models import build_model
 from kdmri_lib.provenance import processor_name
-from kdmri_lib.sampling import Undersampling, published_mask
+from kdmri_lib.recipes import FEATURE_LOSSES, Distillation, Recipe
+from kdmri_lib.sampling import Undersampling, published_mask, truncation_mask
 from kdmri_lib.training import Batches, accelerated
 
 SHAPE, BATCH, FACTOR = (150, 150), 4, 4
-CONVOLUTIONS = {"teacher": 5, "student": 3}
+RECONSTRUCTION = (LossTerm(loss="reconstruction"),)
+DCCNN = {"teacher": 5, "student": 3}  # convolutions a cascade
+VDSR = {"VDSR teacher": 11, "VDSR student": 7}
+
+
+def _stack(channels: list[int]) -> nn.Sequential:
+    """3x3 convolutions with ReLU between."""
+    layers: list[nn.Module] = []
+    for inputs, outputs in pairwise(channels):
+        layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
 
 
 class PlainDCCNN(nn.Module):
@@ -30,15 +42,7 @@ class PlainDCCNN(nn.Module):
     def __init__(self, mask: np.ndarray, convolutions: int, cascades: int = 5, features: int = 32):
         super().__init__()
         self.mask = torch.from_numpy(mask)
-
-        def cascade() -> nn.Sequential:
-            channels = [1] + [features] * (convolutions - 1) + [1]
-            layers: list[nn.Module] = []
-            for inputs, outputs in pairwise(channels):
-                layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU()]
-            return nn.Sequential(*layers[:-1])
-
-        self.cascades = nn.ModuleList(cascade() for _ in range(cascades))
+        self.cascades = nn.ModuleList(_stack([1] + [features] * (convolutions - 1) + [1]) for _ in range(cascades))
 
     def forward(self, zero_filled: Tensor, kspace: Tensor) -> Tensor:
         image = zero_filled
@@ -48,7 +52,19 @@ class PlainDCCNN(nn.Module):
         return image
 
 
-def _rates(steps: dict[str, Callable[[int], None]], seconds: float) -> dict[str, float]:
+class PlainVDSR(nn.Module):
+    """VDSR in float32."""
+
+    def __init__(self, mask: np.ndarray, convolutions: int, features: int = 64):
+        super().__init__()
+        self.mask = torch.from_numpy(mask)
+        self.layers = _stack([1] + [features] * (convolutions - 1) + [1])
+
+    def forward(self, zero_filled: Tensor, kspace: Tensor) -> Tensor:
+        return zero_filled + self.layers(zero_filled)
+
+
+def _rates(steps: dict[str, Callable[[int], None]], seconds: float, batch: int) -> dict[str, float]:
     """Median slices a second of each step, in turns of a second, so that a busy moment of the machine meets all alike."""
     for step in steps.values():
         for number in range(3):  # which don't count
@@ -60,20 +76,18 @@ def _rates(steps: dict[str, Callable[[int], None]], seconds: float) -> dict[str,
             while time.perf_counter() - began < 1:
                 step(100 * turn + done)
                 done += 1
-            rates[name].append(done * BATCH / (time.perf_counter() - began))
+            rates[name].append(done * batch / (time.perf_counter() - began))
     return {name: float(np.median(values)) for name, values in rates.items()}
 
 
-def _plain_step(file: Path, mask: np.ndarray, convolutions: int) -> Callable[[int], None]:
-    torch.manual_seed(0)
-    network = PlainDCCNN(mask, convolutions)
+def _plain_step(file: Path, network: nn.Module, batch: int) -> Callable[[int], None]:
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
     rng = np.random.default_rng(0)
 
     def step(_: int) -> None:
         with h5py.File(file) as data:
             target = torch.stack(
-                [torch.from_numpy(data["volume"][rng.integers(len(data["volume"]))]) for _ in range(BATCH)]
+                [torch.from_numpy(data["volume"][rng.integers(len(data["volume"]))]) for _ in range(batch)]
             )
         target = target.unsqueeze(1)
         kspace = torch.fft.fft2(target.double(), norm="ortho") * network.mask
@@ -86,19 +100,41 @@ def _plain_step(file: Path, mask: np.ndarray, convolutions: int) -> Callable[[in
     return step
 
 
-def _study_step(images: Tensor, mask: np.ndarray, convolutions: int, precision: str) -> Callable[[int], None]:
+def _study_step(
+    images: Tensor,
+    mask: np.ndarray,
+    network: Network,
+    precision: str,
+    batch: int,
+    objective: tuple[LossTerm, ...] = RECONSTRUCTION,
+    teacher: Network | None = None,
+) -> Callable[[int], None]:
     torch.manual_seed(0)
     fabric = accelerated(precision)
-    network = build_model("dccnn", mask, convolutions=convolutions).to(memory_format=torch.channels_last)
-    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, fused=True)
-    network, optimizer = fabric.setup(network, optimizer)
+    student = build_model(network.kind, mask, **network.options).to(memory_format=torch.channels_last)
+    loss_of = Objective(objective)
+    loss_of.prepare(torch.tensor([0.0, 1.0]))
+    loss_of = loss_of.to(fabric.device)
+    parameters = [*student.parameters(), *loss_of.parameters()]
+    student, optimizer = fabric.setup(student, torch.optim.Adam(parameters, lr=1e-3, fused=True))
+    if teacher is not None:
+        teacher = build_model(teacher.kind, mask, **teacher.options).to(memory_format=torch.channels_last)
+        teacher = fabric.setup(teacher.eval().requires_grad_(False))
     degradation = fabric.to_device(Undersampling(mask))
-    objective = Objective((LossTerm(loss="reconstruction"),))
-    batches = Batches(images.to(fabric.device), BATCH, seed=0)
+    batches = Batches(images.to(fabric.device), batch, seed=0)
+
+    def predict(model: nn.Module, measurement, features: list[str]) -> Prediction:
+        result = model(*measurement, features=features)
+        return Prediction(*result) if features else Prediction(result, {})
 
     def step(number: int) -> None:
         target = batches(number)
-        loss = objective(target, Prediction(network(*degradation(target)), {}), None)
+        measurement = degradation(target)
+        shown = None
+        if loss_of.uses_teacher:
+            with torch.no_grad():
+                shown = predict(teacher, measurement, loss_of.teacher_features)
+        loss = loss_of(target, predict(student, measurement, loss_of.student_features), shown)
         optimizer.zero_grad()
         fabric.backward(loss)
         optimizer.step()
@@ -107,22 +143,108 @@ def _study_step(images: Tensor, mask: np.ndarray, convolutions: int, precision: 
     return step
 
 
+def _images(shape: tuple[int, int], count: int = 32) -> Tensor:
+    volume = subject_volume(np.random.default_rng(0), count, shape)
+    return torch.from_numpy(volume / volume.max()).unsqueeze(1)
+
+
+def _heading(threads: int, size: str) -> str:
+    return f"{processor_name()}; {threads} threads; {size}; whole training steps, medians"
+
+
 def training_throughput(threads: int = 2, seconds: float = 8.0) -> str:
-    """Time training steps of teacher and student at 150 x 150, batch 4, and return a table as text."""
+    """Time training steps of both networks' teachers and students, and return two tables as text."""
     torch.set_num_threads(threads)
-    mask = published_mask("cardiac", FACTOR)
-    volume = subject_volume(np.random.default_rng(0), 32, SHAPE)
-    images = torch.from_numpy(volume / volume.max()).unsqueeze(1)
-    rows = []
+    cartesian, low = published_mask("cardiac", FACTOR), truncation_mask((128, 128), FACTOR)
+    return "\n\n".join(
+        [
+            _throughput(threads, seconds, "dccnn", PlainDCCNN, DCCNN, cartesian, BATCH),
+            _throughput(threads, seconds, "vdsr", PlainVDSR, VDSR, low, 1),
+        ]
+    )
+
+
+def _throughput(threads: int, seconds: float, kind: str, plain_network, sizes, mask, batch: int) -> str:
+    images, rows = _images(mask.shape), []
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "slices.h5"
         with h5py.File(file, "w") as data:
-            data.create_dataset("volume", data=images[:, 0].numpy(), chunks=(1, *SHAPE))
-        for name, convolutions in CONVOLUTIONS.items():
-            steps = {p: _study_step(images, mask, convolutions, p) for p in ("float32", "bfloat16")}
-            rates = _rates({"plain, float32": _plain_step(file, mask, convolutions), **steps}, seconds)
+            data.create_dataset("volume", data=images[:, 0].numpy(), chunks=(1, *mask.shape))
+        for name, convolutions in sizes.items():
+            torch.manual_seed(0)
+            network = Network(kind=kind, options={"convolutions": convolutions})
+            steps = {"plain, float32": _plain_step(file, plain_network(mask, convolutions), batch)}
+            steps |= {p: _study_step(images, mask, network, p, batch) for p in ("float32", "bfloat16")}
+            rates = _rates(steps, seconds, batch)
             plain = rates["plain, float32"]
             rows += [{"network": name, "training": p, "slices/s": r, "ratio": r / plain} for p, r in rates.items()]
     table = pd.DataFrame(rows).round({"slices/s": 1, "ratio": 2}).to_string(index=False)
-    size = f"{SHAPE[0]}x{SHAPE[1]}, batch {BATCH}"
-    return f"{processor_name()}; {threads} threads; {size}; whole training steps, medians\n{table}"
+    return f"{_heading(threads, f'{mask.shape[0]}x{mask.shape[1]}, batch {batch}')}\n{table}"
+
+
+def _objectives() -> dict[str, tuple[Network, tuple[LossTerm, ...]]]:
+    """What trains, by label: a network and its objective."""
+    recipe = Recipe(
+        dataset=Dataset(
+            name="cardiac",
+            source="cardiac_phantom",
+            shape=SHAPE,
+            train=1,
+            validation=1,
+            test=1,
+            slices_per_volume=1,
+        ),
+        degradation=Degradation(acceleration=FACTOR),
+        teacher_network=Network(options={"cascades": 5, "convolutions": 5, "features": 32}),
+        student_network=Network(options={"cascades": 5, "convolutions": 3, "features": 32}),
+        schedule=Schedule(steps=1, batch=BATCH),
+        seed=0,
+        distillation=Distillation(),
+        precision="auto",
+    )
+    found = {"reconstruction": recipe.student, "imitation": recipe.distilled(None)}
+    found |= {label: recipe.pretrained(name) for name, label in FEATURE_LOSSES.items()}
+    return {label: (run.network, run.objective) for label, run in found.items()}
+
+
+def _loss_step(label: str, precision: str) -> Callable[[int], None]:
+    network, objective = _objectives()[label]
+    teacher = Network(options={"cascades": 5, "convolutions": 5, "features": 32})
+    mask = published_mask("cardiac", FACTOR)
+    return _study_step(_images(SHAPE, 8), mask, network, precision, BATCH, objective, teacher)
+
+
+def _peak_of(label: str, precision: str, threads: int) -> float:
+    """Peak memory in MB of a process that does nothing but three steps with this loss."""
+    torch.set_num_threads(threads)
+    step = _loss_step(label, precision)
+    for number in range(3):
+        step(number)
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(status["VmHWM"].split()[0]) / 1024
+
+
+def loss_costs(threads: int = 2, seconds: float = 8.0, precision: str = "auto") -> str:
+    """Time and peak memory of a training step of the student with each loss, the teacher's forward pass included."""
+    torch.set_num_threads(threads)
+    labels = list(_objectives())
+    rates = _rates({label: _loss_step(label, precision) for label in labels}, seconds, BATCH)
+    # A process each, started anew: what one loss leaves allocated mustn't count for the next.
+    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+        peaks = {label: pool.apply(_peak_of, (label, precision, threads)) for label in labels}
+    attention = rates[FEATURE_LOSSES["attention_transfer"]]
+    rows = [
+        {
+            "loss": label,
+            "ms a step": 1000 * BATCH / rates[label],
+            "of attention transfer": attention / rates[label],
+            "of reconstruction": rates["reconstruction"] / rates[label],
+            "peak MB": peaks[label],
+        }
+        for label in labels
+    ]
+    rounded = pd.DataFrame(rows).round(
+        {"ms a step": 1, "of attention transfer": 2, "of reconstruction": 2, "peak MB": 0}
+    )
+    heading = _heading(threads, f"student at {SHAPE[0]}x{SHAPE[1]}, batch {BATCH}, precision {precision}")
+    return f"{heading}\n{rounded.to_string(index=False)}"

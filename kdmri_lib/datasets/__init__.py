@@ -10,7 +10,8 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from kdmri_lib.datasets.prepared import checked_volume, preparing_code, write_prepared
+from kdmri_lib.datasets.prepared import preparing_code
+from kdmri_lib.datasets.writing import checked_volume, write_prepared
 from kdmri_lib.declarations import Dataset
 from kdmri_lib.errors import StudyError
 from kdmri_lib.provenance import PREPARING_CODE, code_fingerprint

@@ -7,7 +7,7 @@ declaration (JSON), code (its fingerprint) and content, the SHA-256 over all vol
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,6 @@ import numpy as np
 import torch
 
 from kdmri_lib.errors import StudyError
-from kdmri_lib.files import whole_file
 
 FORMAT = "kdmri-prepared-1"
 HELD_BYTES = 4 * 2**30  # of a split's slices, beyond which training reads them from the file
@@ -32,48 +31,8 @@ class Volume:
     attributes: dict
 
 
-def checked_volume(subject: str, split: str, image: np.ndarray, attributes: dict, shape: tuple[int, int]) -> Volume:
-    """Normalise a raw magnitude volume by its maximum.
-
-    Raises
-    ------
-    StudyError
-        When slices aren't `shape`, a value is NaN, infinite or negative, or the volume is all zero.
-    """
-    image = np.asarray(image, dtype=np.float32)
-    if image.ndim != 3 or image.shape[1:] != tuple(shape):
-        raise StudyError(f"volume {subject}: shape {image.shape}, expected (slices, {shape[0]}, {shape[1]})")
-    if not np.isfinite(image).all():
-        raise StudyError(f"volume {subject}: {np.count_nonzero(~np.isfinite(image))} values are NaN or infinite")
-    if image.min() < 0:
-        raise StudyError(f"volume {subject}: negative values (down to {image.min():.3g}); expected magnitude images")
-    scale = float(image.max())
-    if scale == 0:
-        raise StudyError(f"volume {subject}: all zero")
-    return Volume(subject, split, image / np.float32(scale), {**attributes, "scale": scale})
-
-
-def _sha256(image: np.ndarray) -> str:
+def image_sha256(image: np.ndarray) -> str:
     return hashlib.sha256(np.ascontiguousarray(image)).hexdigest()
-
-
-def _content(checksums: Iterable[tuple[str, str]]) -> str:
-    return hashlib.sha256("".join(f"{subject} {sha}\n" for subject, sha in sorted(checksums)).encode()).hexdigest()
-
-
-def write_prepared(path: Path, declaration: str, code: str, volumes: Iterable[Volume]) -> None:
-    """Write all volumes, or nothing: the file appears at `path` when it is whole. `code`: fingerprint of what made it."""
-    with whole_file(path) as temporary:
-        checksums = []
-        with h5py.File(temporary, "w") as file:
-            for volume in volumes:
-                name = f"volumes/{volume.subject}"
-                data = file.create_dataset(name, data=volume.image, chunks=(1, *volume.image.shape[1:]))
-                checksums.append((volume.subject, _sha256(volume.image)))
-                data.attrs.update({**volume.attributes, "split": volume.split, "sha256": checksums[-1][1]})
-            file.attrs.update(
-                {"format": FORMAT, "declaration": declaration, "code": code, "content": _content(checksums)}
-            )
 
 
 def _open(path: Path) -> h5py.File:
@@ -123,7 +82,7 @@ def _checked(path: Path, subject: str, data: h5py.Dataset) -> np.ndarray:
         image = data[:]
     except OSError as error:
         raise StudyError(f"{path}: volume {subject} can't be read, the file is damaged ({error})") from None
-    if _sha256(image) != data.attrs["sha256"]:
+    if image_sha256(image) != data.attrs["sha256"]:
         raise StudyError(f"{path}: volume {subject} was altered (its checksum doesn't match); delete the file")
     if not np.isfinite(image).all() or not image.any():
         raise StudyError(f"{path}: volume {subject} is all zero, or holds NaN or infinite values")

@@ -63,6 +63,14 @@ def full_precision(feature: Tensor) -> Tensor:
     return feature.float() if feature.itemsize < 4 else feature
 
 
+def samples_flat(feature: Tensor) -> Tensor:
+    """A feature map (B, C, H, W) as (B, H W C), a view where it is stored channels last; a copy would cost a step's tenth.
+
+    For losses that don't mind the order of a sample's values.
+    """
+    return feature.permute(0, 2, 3, 1).flatten(1)
+
+
 def checked_pairs(loss: str, pairs: Sequence[Sequence[str]]) -> tuple[tuple[str, str], ...]:
     """Pairs of feature names from a declaration; `StudyError` when there is none."""
     if not pairs:

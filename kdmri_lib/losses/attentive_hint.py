@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from kdmri_lib.errors import StudyError
@@ -50,6 +51,8 @@ class AttentiveHint(TeacherTrust):
 
     def forward(self, target: Tensor, student: Prediction, teacher: Prediction) -> Tensor:
         trust = self.trust(target, teacher)
-        return sum(
-            (trust * (t - s).square().flatten(1).mean(dim=1)).mean() for s, t in self.feature_pairs(student, teacher)
-        )
+        terms = []
+        for mine, shown in self.feature_pairs(student, teacher):
+            hints = torch.stack([F.mse_loss(a, b) for a, b in zip(mine, shown, strict=True)])  # of each sample
+            terms.append((trust * hints).mean())
+        return sum(terms)

@@ -3,16 +3,20 @@
 import math
 from collections.abc import Sequence
 
-import torch.nn.functional as F
 from torch import Tensor
 
-from kdmri_lib.losses import Loss, Prediction, checked_pairs, register, several_samples
+from kdmri_lib.losses import Loss, Prediction, checked_pairs, register, samples_flat, several_samples
+
+TINY = 1e-24  # a map of zeros has a cosine of zero with all others in place of NaN
 
 
 def correlation(feature: Tensor, gamma: float, order: int) -> Tensor:
     """Gaussian kernel exp(-gamma ||f_i - f_j||^2) of L2-normalised samples, Taylor-expanded: (B, C, H, W) to (B, B)."""
-    flat = F.normalize(feature.flatten(1), dim=1)
-    cosine = flat @ flat.T
+    flat = samples_flat(feature)
+    gram = flat @ flat.T
+    # Normalised after the product, which is B x B: the maps themselves are large.
+    inverse_norm = gram.diagonal().clamp_min(TINY).rsqrt()
+    cosine = inverse_norm[:, None] * gram * inverse_norm
     return math.exp(-2 * gamma) * sum((2 * gamma * cosine) ** p / math.factorial(p) for p in range(order + 1))
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdmri_lib.errors import StudyError
@@ -35,5 +36,5 @@ class FitNets(Loss):
                 raise StudyError(
                     f"loss 'fitnets': maps {tuple(matched.shape)} and {tuple(shown.shape)} differ; give `channels`"
                 )
-            terms.append((shown - matched).square().mean() / 2)
+            terms.append(F.mse_loss(matched, shown) / 2)
         return sum(terms)

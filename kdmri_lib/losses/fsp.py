@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from kdmri_lib.errors import StudyError
@@ -10,7 +11,9 @@ from kdmri_lib.losses import Loss, Prediction, register
 
 def flow_matrix(first: Tensor, second: Tensor) -> Tensor:
     """G_ij = (1 / HW) sum over pixels of F1_i F2_j: (B, C1, H, W) and (B, C2, H, W) to (B, C1, C2)."""
-    return first.flatten(2) @ second.flatten(2).transpose(1, 2) / (first.shape[-2] * first.shape[-1])
+    # Pixels first, sample by sample: features are stored channels last, and are not copied so.
+    maps = (f.permute(0, 2, 3, 1).flatten(1, 2) for f in (first, second))
+    return torch.stack([a.T @ b for a, b in zip(*maps, strict=True)]) / (first.shape[-2] * first.shape[-1])
 
 
 @register("fsp")

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdmri_lib.losses import Loss, Prediction, checked_pairs, register, several_samples
+from kdmri_lib.losses import Loss, Prediction, checked_pairs, register, samples_flat, several_samples
 
 
 def similarity(feature: Tensor) -> Tensor:
-    """A A^T over the batch, A flattened to (b, C H W), each row divided by its L2 norm: (B, C, H, W) to (B, B)."""
-    flat = feature.flatten(1)
+    """A A^T over the batch, A a row a sample, each row of it divided by its L2 norm: (B, C, H, W) to (B, B)."""
+    flat = samples_flat(feature)
     return F.normalize(flat @ flat.T, dim=1)
 
 

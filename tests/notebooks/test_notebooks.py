@@ -9,6 +9,7 @@ from PIL import Image
 from kdmri_lib.evaluation import METRICS
 from kdmri_lib.execution import execute
 from kdmri_lib.files import read_json
+from kdmri_lib.recipes import FEATURE_LOSSES
 from kdmri_lib.study import METHODS, PROJECT, Study
 
 NOTEBOOKS = PROJECT / "notebooks"
@@ -37,6 +38,7 @@ def executed(tmp_path_factory):
         run(experiment.notebook, name, experiment=name)
     # Another task, by parameter alone; and a loss of one's own, by its name.
     run("04_feature_distillation", "elsewhere", experiment="super_resolution", losses="[fitnets, cosine_attention]")
+    run("05_ablations", "elsewhere", experiment="super_resolution")
     run("08_report")
     return study
 
@@ -85,6 +87,20 @@ def test_the_experiments_have_their_rows(executed):
     restored = pd.read_csv(executed.table("super_resolution"))
     assert {"Bicubic", "Distilled student, data consistency", "Zero-filled"} <= set(restored.method)
     assert restored.psnr.notna().all()
+
+
+def test_the_ablations_run_on_super_resolution_by_parameter_alone(executed):
+    table = pd.read_csv(executed.table("super_resolution_ablations"))
+    assert set(table.part) == {"ablation", "positions", "alphas", "sizes"}, "what one stack of convolutions allows"
+    assert len(table[(table.part == "positions") & (table.set == "test")]) == 4 * 2
+    assert table.psnr.notna().all()
+
+
+def test_student_friendly_training_precedes_every_method(executed):
+    table = pd.read_csv(executed.table("feature_losses_friendly"))
+    assert {"Teacher, student-friendly", "Student from the branches", "Teacher", "Student"} <= set(table.method)
+    assert {f"{label}, student-friendly" for label in FEATURE_LOSSES.values()} <= set(table.method)
+    assert {"comparison", "friendly"} == set(executed.experiment_parts("feature_losses"))
 
 
 def test_every_figure_is_a_png_and_a_pdf_with_its_stamp(executed):

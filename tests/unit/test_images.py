@@ -10,8 +10,9 @@ from kdmri_lib.datasets.embedded_brain import individual_slice, template_slices
 from kdmri_lib.datasets.fields import diffeomorphic_displacement, rician, sheet_distance
 from kdmri_lib.datasets.knee_phantom import COILS, coil_sensitivities
 from kdmri_lib.datasets.nifti import axial_volume, framed_slices, padded
-from kdmri_lib.datasets.prepared import Volume, checked_volume, read_prepared, splits, write_prepared
+from kdmri_lib.datasets.prepared import Volume, read_prepared, splits
 from kdmri_lib.datasets.relaxation import TISSUES, Tissue, balanced_steady_state, contrast, spoiled_gradient_echo
+from kdmri_lib.datasets.writing import checked_volume, write_prepared
 from kdmri_lib.declarations import Dataset, Degradation
 from kdmri_lib.errors import StudyError
 from kdmri_lib.figures import radial_power

@@ -79,7 +79,7 @@ def test_a_bad_profile_is_an_error_that_names_the_key(tmp_path, change, message)
 
 
 def test_unknown_and_unreadable_profiles(tmp_path):
-    with pytest.raises(StudyError, match=r"unknown profile 'qiuck' .*known: full, paper, quick, smoke"):
+    with pytest.raises(StudyError, match=r"unknown profile 'qiuck' .*known: evening, full, paper, quick, smoke"):
         load_profile("qiuck")
     (tmp_path / "x.yaml").write_text("a: [")
     with pytest.raises(StudyError, match=r"x.yaml: not a YAML file"):
