@@ -38,8 +38,8 @@ class Declaration(BaseModel):
 
     @property
     def digest(self) -> str:
-        """12 hex digits of the SHA-256 of the content."""
-        return digest_json(self.model_dump(mode="json"))[:12]
+        """12 hex digits of the SHA-256 of the content; what is None doesn't count, so that a new choice renames nothing."""
+        return digest_json(self.model_dump(mode="json", exclude_none=True))[:12]
 
 
 class Dataset(Declaration):
@@ -48,14 +48,16 @@ class Dataset(Declaration):
     name: Name
     source: Name
     shape: tuple[PositiveInt, PositiveInt] = Field(description="(H, W) of a slice")
-    train: PositiveInt = Field(description="volumes that train")
-    validation: PositiveInt = Field(description="volumes that pick checkpoints")
-    test: PositiveInt = Field(description="volumes that tables are computed on")
-    slices_per_volume: PositiveInt
+    train: PositiveInt = Field(description="subjects that train")
+    validation: PositiveInt = Field(description="subjects that pick checkpoints")
+    test: PositiveInt = Field(description="subjects that tables are computed on")
+    slices_per_volume: PositiveInt | None = Field(None, description="evenly spaced; all of a volume when not given")
     contrast: str = "t1"
     seed: NonNegativeInt = 0
     folder: str | None = Field(None, description="where a download lies, for the sources that read one")
     pattern: str | None = Field(None, description="glob of the volumes below `folder`")
+    splits: str | None = Field(None, description="CSV with columns subject, split, in place of the order of names")
+    options: dict[str, bool | int | float | str] = Field({}, description="choices that only this source knows")
 
     @property
     def file_name(self) -> str:
