@@ -1,7 +1,7 @@
 # Which notebook and which training makes what from what. ./run_all.sh runs it; every path comes from kdmri_lib.study.
 import re
 
-from kdmri_lib.provenance import PREPARING_CODE, PRESENTING_CODE, code_fingerprint, training_code
+from kdmri_lib.provenance import PRESENTING_CODE, code_fingerprint, preparing_code, training_code
 from kdmri_lib.runs import RunFolder
 from kdmri_lib.study import Study
 
@@ -49,11 +49,14 @@ for dataset in study.used_datasets:
         params:
             dataset=dataset,
             profile=profile,
-            code=fingerprint(PREPARING_CODE),
+            code=preparing_code(study.dataset(dataset)),
+        threads:
+            # Files are read side by side; generated images are made beside other data sets.
+            workflow.cores if study.dataset(dataset).folder else 1
         message:
             f"preparing {dataset}"
         shell:
-            "python -m kdmri_lib prepare --profile {params.profile} {params.dataset}"
+            "python -m kdmri_lib prepare --profile {params.profile} --jobs {threads} {params.dataset}"
 
     rule:
         name:

@@ -9,13 +9,41 @@ from kdmri_lib.errors import Stopped, StudyError
 
 
 def check(arguments) -> None:
-    """Say what a profile holds, or what is wrong with it."""
+    """Say what a profile holds and what of its downloads is there, beside the paper's numbers, before anything runs."""
     from kdmri_lib.study import Study
 
     study = Study(arguments.profile)
     print(f"profile {study.name}: {study.profile.description}")
     print(f"  costs {study.profile.cost}")
     print(f"  cells: {', '.join(cell.tag for cell in study.cells)}; trainings: {len(study.runs)}")
+    for name, folder in study.missing.items():
+        print(f"  left out: data set '{name}', whose folder {folder} isn't there (data/README.md says how to get it)")
+    problems = 0
+    for name in study.used_datasets:
+        if study.dataset(name).folder:
+            problems += _check_download(study.dataset(name))
+    if problems:
+        raise StudyError(f"{problems} of the volumes can't be read; they would be left out")
+
+
+def _check_download(dataset) -> int:
+    """Print what a download holds; returns how many of its volumes can't be read."""
+    from kdmri_lib.datasets import source, survey
+
+    found = survey(dataset)
+    numbers = ", ".join(
+        f"{split} {found.subjects[split]} subjects, {found.volumes[split]} volumes, {found.slices[split]} slices"
+        for split in found.subjects
+    )
+    print(f"  {dataset.name} ({dataset.source}, {dataset.folder}): {numbers}")
+    published = getattr(source(dataset.source), "PUBLISHED", {})
+    for part, (subjects, slices) in published.items():
+        here = [sum(table[s] for s in part.split(" and ")) for table in (found.subjects, found.slices)]
+        same = "as in the paper" if here == [subjects, slices] else f"the paper has {subjects} and {slices}"
+        print(f"    {part}: {here[0]} subjects, {here[1]} slices; {same}")
+    for volume, reason in found.problems.items():
+        print(f"    can't be read: {volume}: {reason}")
+    return len(found.problems)
 
 
 def profiles(arguments) -> None:
@@ -34,8 +62,11 @@ def prepare(arguments) -> None:
 
     study = Study(arguments.profile, arguments.folder)
     path = study.prepared(arguments.dataset)
-    made = prepare_dataset(study.dataset(arguments.dataset), path)
-    print(f"{path}: {'prepared' if made else 'up to date'}")
+    made, left_out = prepare_dataset(study.dataset(arguments.dataset), path, arguments.jobs)
+    for volume, reason in left_out.items():
+        print(f"  left out {volume}: {reason}")
+    again = f"; {len(left_out)} volumes left out, to try them again delete it" if left_out else ""
+    print(f"{path}: {'prepared' if made else 'up to date'}{again}")
 
 
 def train(arguments) -> None:
@@ -82,7 +113,8 @@ def main() -> int:
     command(check, profile)
     command(profiles)
     folder = ("--folder", {"default": "", "help": "where data/prepared and results are; the project's by default"})
-    command(prepare, profile, folder, ("dataset", {"help": "name of a data set of the profile"}))
+    jobs = ("--jobs", {"type": int, "default": 1, "help": "volumes made side by side"})
+    command(prepare, profile, folder, jobs, ("dataset", {"help": "name of a data set of the profile"}))
     command(train, profile, folder, ("run", {"help": "name of the run's folder"}))
     command(
         notebook,

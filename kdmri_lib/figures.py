@@ -43,6 +43,18 @@ def grid(rows: int, columns: int, size: float = 2.1, aspect: float = 1.0, **more
     return figure, axes
 
 
+def contact_sheet(images: Mapping[str, np.ndarray], title: str, columns: int = 10) -> Figure:
+    """Many small images (label: (H, W)), in rows; grey is magnitude, each on its own scale from 0."""
+    rows = -(-len(images) // columns)
+    height, width = next(iter(images.values())).shape
+    figure, axes = grid(rows, min(columns, len(images)), size=1.3, aspect=height / width)
+    for axis, (label, image) in zip(axes.flat, images.items(), strict=False):
+        axis.imshow(image, cmap="gray", vmin=0, vmax=np.percentile(image, DISPLAY_PERCENTILE) or 1)
+        axis.set_title(label, fontsize=5)
+    figure.suptitle(title, fontsize=9)
+    return figure
+
+
 def slices(volumes: Mapping[str, np.ndarray], columns: int = 5, title: str = "") -> Figure:
     """A row a volume (label: (slices, H, W)), `columns` evenly spaced slices of each; grey is magnitude, 0 to 1."""
     first = next(iter(volumes.values()))

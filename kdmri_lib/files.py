@@ -10,6 +10,7 @@ from pathlib import Path
 
 from kdmri_lib.errors import StudyError
 
+PROJECT = Path(__file__).resolve().parents[1]
 CHECKED_MAGIC = b"kdmri-checked-1\n"
 
 

@@ -9,16 +9,29 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
-from kdmri_lib.declarations import Run
+from kdmri_lib.declarations import Dataset, Run
 
 PACKAGE = Path(__file__).parent
 LIBRARIES = ("torch", "numpy", "scipy", "scikit-image", "h5py", "lightning-fabric")
 
-# What a prepared file's numbers depend on, beside its declaration.
-PREPARING_CODE = ("datasets", "fourier.py")  # the sources share fields, relaxation times and framing
-
 # What tables and figures depend on, beside the runs they are made from.
 PRESENTING_CODE = ("evaluation.py", "statistics.py", "tables.py", "figures.py", "report.py", "study.py", "recipes.py")
+
+
+def preparing_code(dataset: Dataset) -> str:
+    """Fingerprint of what a prepared file's numbers depend on beside its declaration: its source, and what that imports."""
+    found: set[str] = {"datasets/writing.py"}
+    waiting = [f"datasets/{dataset.source}.py"]
+    while waiting:
+        file = waiting.pop()
+        if file in found or not (PACKAGE / file).exists():
+            continue
+        found.add(file)
+        for node in ast.walk(ast.parse((PACKAGE / file).read_text())):
+            module = node.module or "" if isinstance(node, ast.ImportFrom) else ""
+            if module.startswith(("kdmri_lib.datasets.", "kdmri_lib.fourier")):
+                waiting.append(module.removeprefix("kdmri_lib.").replace(".", "/") + ".py")
+    return code_fingerprint(tuple(sorted(found)))
 
 
 def training_code(run: Run) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from kdmri_lib.files import read_json, sha256_file, whole_file, write_bytes, wri
 from kdmri_lib.losses import LOSSES
 from kdmri_lib.progress import training_progress
 from kdmri_lib.provenance import code_fingerprint, environment, training_code
-from kdmri_lib.sampling import declared_undersampling
+from kdmri_lib.sampling import declared_undersampling, mask_file
 from kdmri_lib.study import Study
 
 WEIGHTS, CURVE, VOLUMES, SLICES = "weights.safetensors", "curve.csv", "metrics_volume.csv", "metrics_slice.csv"
@@ -54,6 +54,12 @@ def _methods(loss: type) -> list:
     return [value for _, value in sorted(vars(loss).items()) if inspect.isfunction(value)]
 
 
+def checksum_of_mask(run: Run) -> str:
+    """SHA-256 of the file that the run's undersampling mask is read from; empty where it is generated."""
+    file = mask_file(run.dataset, run.degradation)
+    return sha256_file(file) if file and file.exists() else ""
+
+
 class RunFolder:
     """What a finished run left: `record` (run.json), `curve`, `volumes` and `slices` (metrics), `network()`."""
 
@@ -67,6 +73,7 @@ class RunFolder:
         own = own_loss_sources(self.run)
         return ({"own_losses": own} if own else {}) | {
             "code": code_fingerprint(training_code(self.run)),
+            "mask": checksum_of_mask(self.run),
             "data": content_checksum(self.study.prepared(self.run.dataset.name)),
             "needs": {r.id: sha256_file(RunFolder(self.study, r).path / WEIGHTS) for r in self.run.needs},
         }

@@ -10,6 +10,7 @@ with P + iQ = F1^-1 diag(m) F1. That is exact, needs no complex number and no FF
 that spans this axis just as for the whole.
 """
 
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 
 from kdmri_lib.declarations import Dataset, Degradation
 from kdmri_lib.errors import StudyError
+from kdmri_lib.files import PROJECT
 from kdmri_lib.fourier import to_image, to_kspace
 
 
@@ -222,21 +224,31 @@ def unmirrored_share(mask: np.ndarray) -> float:
     return float((mask & ~mirrored(mask)).sum() / mask.sum())
 
 
+def mask_file(dataset: Dataset, degradation: Degradation) -> Path | None:
+    """The .npy file that a mask is read from: the degradation's, or the data set's `masks`, {factor} filled in."""
+    if degradation.mask is not None:
+        return PROJECT / degradation.mask
+    if degradation.kind == "cartesian" and "masks" in dataset.options:
+        return PROJECT / str(dataset.options["masks"]).replace("{factor}", f"{degradation.acceleration:g}")
+    return None
+
+
 def declared_mask(dataset: Dataset, degradation: Degradation) -> np.ndarray:
     """The one mask of a data set and a degradation: (H, W) boolean, unshifted.
 
     Data sets named as the paper's have its line counts; any other is sampled like the paper's brain. A mask of the
-    user's own is read from `degradation.mask`, a .npy file.
+    user's own is read from a .npy file (`mask_file`).
     """
     shape, acceleration, seed = dataset.shape, degradation.acceleration, degradation.seed
-    if degradation.mask is not None:
+    file = mask_file(dataset, degradation)
+    if file is not None:
         try:
-            mask = np.load(degradation.mask, allow_pickle=False)
+            mask = np.load(file, allow_pickle=False)
         except FileNotFoundError:
-            raise StudyError(f"{degradation.mask}: no such file") from None
+            raise StudyError(f"{file}: no such file") from None
         except (ValueError, EOFError, OSError) as error:
-            raise StudyError(f"{degradation.mask}: not a .npy mask, or cut short ({error})") from None
-        return check_mask(mask, shape, degradation.mask)
+            raise StudyError(f"{file}: not a .npy mask, or cut short ({error})") from None
+        return check_mask(mask, shape, str(file))
     if degradation.kind == "gaussian_2d":
         return gaussian_mask_2d(shape, acceleration, seed=seed)
     if degradation.kind == "truncation":

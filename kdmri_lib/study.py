@@ -14,10 +14,8 @@ from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError, model_
 
 from kdmri_lib.declarations import Dataset, Declaration, Degradation, Name, Network, Run, Schedule
 from kdmri_lib.errors import StudyError
-from kdmri_lib.files import digest_json, read_json
+from kdmri_lib.files import PROJECT, digest_json, read_json
 from kdmri_lib.recipes import Distillation, Recipe
-
-PROJECT = Path(__file__).resolve().parents[1]
 
 # The rows of Table 1, in its order. The two longer-trained students are controls that the paper leaves out.
 METHODS = {
@@ -82,6 +80,9 @@ class Profile(Declaration):
     schedule: Schedule
     schedules: dict[Name, Schedule] = Field({}, description="schedules of single data sets, in place of `schedule`")
     experiments: dict[Name, Experiment] = Field({}, description="the notebooks beside Table 1's")
+    leave_out_missing: bool = Field(
+        False, description="leave out data sets whose folder isn't there, in place of stopping at them"
+    )
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     precision_check: bool = Field(False, description="also train the student in float32, to show what bfloat16 changes")
     threads: PositiveInt = Field(
@@ -149,8 +150,26 @@ class Study:
 
     def __init__(self, profile: str = "quick", folder: str | Path = ""):
         self.name, self.profile = load_profile(profile)
+        self.missing = self._missing() if self.profile.leave_out_missing else {}
+        if self.missing:
+            self.profile = self._without(self.missing)
         self.folder = Path(folder or PROJECT).resolve()
         self.results = self.folder / "results" / self.name
+
+    def _missing(self) -> dict[str, str]:
+        """Folders that aren't there, by data set."""
+        declared = {name: d.folder for name, d in self.profile.datasets.items() if d.folder}
+        return {name: folder for name, folder in declared.items() if not (PROJECT / folder).is_dir()}
+
+    def _without(self, missing: dict[str, str]) -> Profile:
+        """The profile without the data sets that are missing; `StudyError` when none is left for Table 1."""
+        profile = self.profile
+        cells = {name: factors for name, factors in profile.cells.items() if name not in missing}
+        if not cells:
+            folders = ", ".join(missing.values())
+            raise StudyError(f"profile '{self.name}': none of its folders is there ({folders}); see data/README.md")
+        kept = {name: e for name, e in profile.experiments.items() if e.dataset not in missing}
+        return profile.model_copy(update={"cells": cells, "experiments": kept})
 
     @property
     def stamp(self) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from kdmri_lib.datasets.cohort import numbered_subjects
+from kdmri_lib.datasets.cohort import Member, numbered_subjects
 from kdmri_lib.datasets.fields import band_noise, bias_field, power_law_noise, rician, sheet_distance, smooth_step
 from kdmri_lib.datasets.relaxation import TISSUES, contrast
 from kdmri_lib.declarations import Dataset
@@ -113,7 +113,7 @@ def subject_volume(rng: np.random.Generator, slices: int, shape: tuple[int, int]
     return rician(rng, np.maximum(image, 0).astype(np.float32), rng.uniform(0.01, 0.02) * blood)
 
 
-def cohort(dataset: Dataset) -> Iterator[tuple[str, str, dict]]:
+def cohort(dataset: Dataset) -> Iterator[Member]:
     return numbered_subjects(dataset, "phantom")
 
 

@@ -18,7 +18,7 @@ from matplotlib import cbook
 from scipy import ndimage
 from skimage.transform import resize
 
-from kdmri_lib.datasets.cohort import numbered_subjects
+from kdmri_lib.datasets.cohort import Member, numbered_subjects
 from kdmri_lib.datasets.fields import (
     band_noise,
     bias_field,
@@ -28,7 +28,8 @@ from kdmri_lib.datasets.fields import (
     sheet_distance,
     smooth_step,
 )
-from kdmri_lib.datasets.nifti import axial_volume, padded
+from kdmri_lib.datasets.framing import padded
+from kdmri_lib.datasets.nifti import read_nifti
 from kdmri_lib.datasets.relaxation import TISSUES, contrast
 from kdmri_lib.declarations import Dataset
 
@@ -44,7 +45,7 @@ def template_maps() -> dict[str, np.ndarray]:
     folder = Path(nilearn.__file__).parent / "datasets" / "data"
     maps = {}
     for name, code in MAPS.items():
-        maps[name] = axial_volume(folder / f"mni_icbm152_{code}_tal_nlin_sym_09a_converted.nii.gz") / 255
+        maps[name] = read_nifti(folder / f"mni_icbm152_{code}_tal_nlin_sym_09a_converted.nii.gz")[0] / 255
     brain = ndimage.binary_fill_holes(maps["grey"] + maps["white"] > 0.3)
     brain = ndimage.binary_opening(brain, iterations=2)
     inside, outside = ndimage.distance_transform_edt(brain), ndimage.distance_transform_edt(~brain)
@@ -151,11 +152,11 @@ def virtual_subject(
     return image / image.max()
 
 
-def cohort(dataset: Dataset) -> Iterator[tuple[str, str, dict]]:
+def cohort(dataset: Dataset) -> Iterator[Member]:
     """The virtual subjects; and, each a test set of its own, the unwarped template and one person's slice."""
     yield from numbered_subjects(dataset, "virtual")
-    yield "template", "mni152", {"real": "mni152"}
-    yield "individual", "s1045", {"real": "s1045"}
+    yield Member("template", "mni152", "mni152", {"real": "mni152"})
+    yield Member("individual", "s1045", "s1045", {"real": "s1045"})
 
 
 def make(dataset: Dataset, number: int = 0, real: str = "") -> tuple[np.ndarray, dict]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from kdmri_lib.datasets.cohort import numbered_subjects
+from kdmri_lib.datasets.cohort import Member, numbered_subjects
 from kdmri_lib.datasets.fields import band_noise, power_law_noise, sheet_distance, smooth_step
 from kdmri_lib.datasets.relaxation import TISSUES, contrast
 from kdmri_lib.declarations import Dataset
@@ -143,7 +143,7 @@ def subject_volume(rng: np.random.Generator, slices: int, shape: tuple[int, int]
     return np.stack(images)
 
 
-def cohort(dataset: Dataset) -> Iterator[tuple[str, str, dict]]:
+def cohort(dataset: Dataset) -> Iterator[Member]:
     return numbered_subjects(dataset, "phantom")
 
 

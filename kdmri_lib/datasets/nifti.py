@@ -1,4 +1,4 @@
-"""Reading NIfTI volumes in one orientation, and framing slices on a grid."""
+"""Reading NIfTI volumes as slices in a known orientation."""
 
 from pathlib import Path
 
@@ -6,61 +6,70 @@ import nibabel
 import numpy as np
 from scipy import ndimage
 
+from kdmri_lib.datasets.framing import evenly_spaced, padded
+from kdmri_lib.datasets.source_files import reading
 from kdmri_lib.errors import StudyError
 
-
-def padded(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Zero-pad or crop the last two axes about their centre."""
-    for axis, size in ((-2, shape[0]), (-1, shape[1])):
-        surplus = image.shape[axis] - size
-        if surplus >= 0:
-            image = image.take(range(surplus // 2, surplus // 2 + size), axis=axis)
-        else:
-            pad = [(0, 0)] * image.ndim
-            pad[axis] = (-surplus // 2, -surplus - (-surplus // 2))
-            image = np.pad(image, pad)
-    return image
+ORIENTATIONS = {"axial": 2, "coronal": 1, "sagittal": 0}  # the axis from right to left, back to front or feet to head
 
 
-def axial_volume(path: Path, pixel: float | None = None) -> np.ndarray:
-    """Read a 3-D NIfTI volume as (slices, H, W) float32 axial slices in radiological view, from feet to head.
+def read_nifti(path: Path, orientation: str = "axial", pixel: float | None = None, times: bool = False):
+    """Read a NIfTI volume as (slices, H, W) float32, and its (slice, row, column) spacing in mm.
 
-    Rows run from the subject's front to back, columns from right to left, whatever orientation the file is stored in.
+    Slices run from feet to head (axial), back to front (coronal) or left to right (sagittal). Rows run from front to back
+    in axial slices and from head to feet in the others; columns from the subject's right to left, in sagittal slices from
+    front to back. All that whatever orientation the file is stored in, by its header. "thickest" slices across the axis
+    with the largest voxels, for stacks that lie along no axis of the body, such as the heart's short axis.
+
     With `pixel` (mm), a volume whose pixels in the plane are another size by more than 1% is resampled (cubic splines).
+    With `times`, a 4-D series is taken too, its volumes one after the other.
 
     Raises
     ------
     StudyError
-        When the file is missing, damaged, not 3-D, or holds NaN, infinite values or nothing but zeros.
+        When the file is missing, damaged, not 3-D, holds NaN or infinite values, or is constant.
     """
-    if not Path(path).exists():
-        raise StudyError(f"{path}: no such file")
-    try:
+    if orientation not in (*ORIENTATIONS, "thickest"):
+        raise StudyError(f"unknown orientation '{orientation}'; known: {', '.join(ORIENTATIONS)}, thickest")
+    with reading(path, "NIfTI volume"):
         volume = nibabel.as_closest_canonical(nibabel.load(path))
-        image = np.asarray(volume.dataobj, dtype=np.float32)
-    except Exception as error:  # nibabel, gzip and zlib raise many kinds on damaged files
-        raise StudyError(f"{path}: not a readable NIfTI volume, or cut short ({error})") from None
-    if image.ndim == 4 and image.shape[3] == 1:
-        image = image[..., 0]
-    if image.ndim != 3:
+        with np.errstate(over="ignore"):  # a scale that overflows gives infinity, which is refused below
+            image = np.asarray(volume.dataobj, dtype=np.float32)
+        zooms = np.array(volume.header.get_zooms()[:3], dtype=float)
+    if image.ndim == 4 and (image.shape[3] == 1 or times):
+        image = image.transpose(3, 0, 1, 2)
+    elif image.ndim == 3:
+        image = image[None]
+    else:
         raise StudyError(f"{path}: {image.ndim}-D image of shape {image.shape}, expected one 3-D volume")
-    if not np.isfinite(image).all() or not image.any():
-        raise StudyError(f"{path}: all zero, or holds NaN or infinite values")
-    slices = image.transpose(2, 1, 0)[:, ::-1, ::-1]
-    if pixel is not None:
-        across, along, _ = volume.header.get_zooms()[:3]
-        if max(abs(along / pixel - 1), abs(across / pixel - 1)) > 0.01:
-            slices = ndimage.zoom(slices, (1, along / pixel, across / pixel), order=3)
-    return slices
+    if not np.isfinite(image).all() or image.min() == image.max():
+        raise StudyError(
+            f"{path}: the same value everywhere, or holds NaN or infinite values (has a scale overflowed?)"
+        )
+    across = int(zooms.argmax()) if orientation == "thickest" else ORIENTATIONS[orientation]
+    rows, columns = {2: (1, 0), 1: (2, 0), 0: (2, 1)}[across]
+    slices = image.transpose(0, across + 1, rows + 1, columns + 1)[..., ::-1, ::-1]
+    slices = slices.reshape(-1, *slices.shape[2:])
+    spacing = zooms[[across, rows, columns]]
+    if pixel is not None and abs(spacing[1:] / pixel - 1).max() > 0.01:
+        slices = ndimage.zoom(slices, (1, *(spacing[1:] / pixel)), order=3)
+        spacing[1:] = pixel
+    return slices, tuple(float(v) for v in spacing)
 
 
-def framed_slices(path: Path, shape: tuple[int, int], count: int, pixel: float | None = None) -> np.ndarray:
-    """`count` evenly spaced axial slices of a NIfTI volume, padded or cropped to `shape`: (slices, H, W), never negative.
+def framed_slices(
+    path: Path, shape: tuple[int, int], count: int | None, pixel: float | None = None, orientation: str = "axial"
+):
+    """`count` evenly spaced slices of a NIfTI volume (all for None), padded or cropped to `shape`, never negative; and
+    the spacing. The rest as in `read_nifti`."""
+    slices, spacing = read_nifti(path, orientation, pixel)
+    return padded(evenly_spaced(np.maximum(slices, 0), count), shape), spacing
 
-    `pixel` as in `axial_volume`. Only slices that hold signal are taken: a mean above a tenth of the brightest slice's.
-    """
-    volume = np.maximum(axial_volume(path, pixel), 0)
-    means = volume.mean(axis=(1, 2))
-    inside = np.flatnonzero(means > 0.1 * means.max())
-    chosen = np.unique(np.linspace(inside[0], inside[-1], count).round().astype(int))
-    return padded(volume[chosen], shape)
+
+def slices_in(path: Path, orientation: str = "axial") -> int:
+    """How many slices a NIfTI file holds, from its header alone."""
+    with reading(path, "NIfTI volume"):
+        header = nibabel.as_closest_canonical(nibabel.load(path)).header
+        across = int(np.argmax(header.get_zooms()[:3])) if orientation == "thickest" else ORIENTATIONS[orientation]
+        shape = header.get_data_shape()
+    return int(shape[across] * (shape[3] if len(shape) == 4 else 1))

@@ -1,7 +1,8 @@
 """Volumes of one's own: a folder of NIfTI files, split by subject.
 
-A file's subject is the first folder of its path below `Dataset.folder`, or the file itself where there is none; so the
-two frames of an ACDC patient stay on one side of the split.
+A file's subject is the first folder of its path below `Dataset.folder`, or the file itself where there is none; so two
+scans of a person, in one folder, stay on one side of the split. `pattern` is a glob below the folder. Options:
+`orientation` ("axial" by default; "coronal", "sagittal", "thickest") and `pixel` (mm to resample to).
 """
 
 from collections.abc import Iterator
@@ -9,33 +10,26 @@ from pathlib import Path
 
 import numpy as np
 
-from kdmri_lib.datasets.nifti import framed_slices
+from kdmri_lib.datasets.cohort import Member, folder_of, in_order, split_subjects
+from kdmri_lib.datasets.nifti import framed_slices, slices_in
 from kdmri_lib.declarations import Dataset
-from kdmri_lib.errors import StudyError
+
+OPTIONS = {"orientation", "pixel"}
 
 
-def cohort(dataset: Dataset) -> Iterator[tuple[str, str, dict]]:
-    """The first `train` subjects in the order of their names train, the next ones validate, the next ones test."""
-    if not dataset.folder or not dataset.pattern:
-        raise StudyError(f"data set '{dataset.name}': source nifti_folder needs folder and pattern")
-    folder = Path(dataset.folder)
-    if not folder.is_dir():
-        raise StudyError(f"data set '{dataset.name}': no folder {folder}; data/README.md says how to get the images")
-    subjects: dict[str, list[Path]] = {}
-    for file in sorted(folder.glob(dataset.pattern)):
-        subjects.setdefault(file.relative_to(folder).parts[0], []).append(file)
-    parts = ["train"] * dataset.train + ["validation"] * dataset.validation + ["test"] * dataset.test
-    if len(subjects) < len(parts):
-        raise StudyError(
-            f"{folder}: {len(subjects)} subjects match '{dataset.pattern}', expected at least {len(parts)} "
-            f"({dataset.train} train, {dataset.validation} validation, {dataset.test} test)"
-        )
-    for part, files in zip(parts, subjects.values(), strict=False):
-        for file in files:
-            name = str(file.relative_to(folder)).removesuffix(".gz").removesuffix(".nii").replace("/", "_")
-            yield part, name, {"file": str(file)}
+def cohort(dataset: Dataset) -> Iterator[Member]:
+    folder = folder_of(dataset)
+    subjects: dict[str, list[tuple[str, dict]]] = {}
+    for file in in_order(folder.glob(dataset.pattern or "**/*.nii*")):
+        name = str(file.relative_to(folder)).removesuffix(".gz").removesuffix(".nii").replace("/", "_")
+        subjects.setdefault(file.relative_to(folder).parts[0], []).append((name, {"file": str(file)}))
+    return split_subjects(dataset, subjects)
+
+
+def count(dataset: Dataset, file: str) -> int:
+    return dataset.slices_per_volume or slices_in(Path(file), str(dataset.options.get("orientation", "axial")))
 
 
 def make(dataset: Dataset, file: str) -> tuple[np.ndarray, dict]:
-    image = framed_slices(Path(file), dataset.shape, dataset.slices_per_volume)
-    return image, {"kind": "real MR", "origin": Path(file).name}
+    image, spacing = framed_slices(Path(file), dataset.shape, dataset.slices_per_volume, **dataset.options)
+    return image, {"kind": "real MR", "origin": Path(file).name, "spacing": spacing, "files": [file]}

@@ -24,9 +24,26 @@ PROFILES = sorted(p.stem for p in (PROJECT / "profiles").glob("*.yaml"))
 SMOKE = yaml.safe_load((PROJECT / "profiles" / "smoke.yaml").read_text())
 
 
+@pytest.fixture
+def here(tmp_path):
+    """A profile's name or, where it reads downloads, a copy of it whose folders are there."""
+
+    def find(name: str) -> str:
+        text = (PROJECT / "profiles" / f"{name}.yaml").read_text()
+        if "data/downloads" not in text:
+            return name
+        for dataset in yaml.safe_load(text)["datasets"].values():
+            (tmp_path / Path(dataset["folder"]).name).mkdir()
+        copy = tmp_path / f"{name}.yaml"
+        copy.write_text(text.replace("data/downloads", str(tmp_path)))
+        return str(copy)
+
+    return find
+
+
 @pytest.mark.parametrize("name", PROFILES)
-def test_every_profile_loads_and_counts_its_runs(name):
-    study = Study(name)
+def test_every_profile_loads_and_counts_its_runs(name, here):
+    study = Study(here(name))
     each = len(study.methods(study.cells[0], 0))
     table1 = {r.id for c in study.cells for s in study.profile.seeds for r in study.methods(c, s).values()}
     assert len(table1) == each * len(study.cells) * len(study.profile.seeds)
@@ -34,6 +51,21 @@ def test_every_profile_loads_and_counts_its_runs(name):
     order = list(study.runs)
     for place, run in enumerate(study.runs.values()):
         assert all(order.index(needed.id) < place for needed in run.needs)
+
+
+def test_downloads_that_are_not_there_are_left_out_and_none_at_all_is_an_error(here, tmp_path):
+    path = here("paper")
+    whole = Study(path)
+    assert whole.missing == {} and whole.used_datasets == ["cardiac", "brain", "knee", "head"]
+    for name in ("mrbrains", "knee", "calgary_campinas"):
+        (tmp_path / name).rmdir()
+    study = Study(path)
+    assert set(study.missing) == {"brain", "knee", "head"}
+    assert {cell.dataset for cell in study.cells} == {"cardiac"}
+    assert "super_resolution" not in study.profile.experiments and study.used_datasets == ["cardiac"]
+    (tmp_path / "acdc").rmdir()
+    with pytest.raises(StudyError, match=r"none of its folders is there .*see data/README.md"):
+        Study(path)
 
 
 def test_the_full_profile_covers_the_nine_cells():
@@ -271,8 +303,9 @@ def test_notebooks_carry_no_outputs_and_declare_parameters(path):
 
 
 @pytest.mark.parametrize("name", PROFILES)
-def test_the_workflow_makes_everything_from_nothing(name, tmp_path):
+def test_the_workflow_makes_everything_from_nothing(name, here, tmp_path):
     """A dry run from an empty start plans every training, every notebook and every data set."""
+    name = here(name)
     study = Study(name)
     options = ["--dry-run", "--forceall", "--quiet", "rules", "--nolock", "--directory", str(tmp_path)]
     result = subprocess.run(

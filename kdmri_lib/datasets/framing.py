@@ -1,0 +1,34 @@
+"""Slices of one size: choosing them from a volume, and cropping or padding them about their centre."""
+
+import numpy as np
+
+
+def padded(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Zero-pad or crop the last two axes about their centre."""
+    for axis, size in ((-2, shape[0]), (-1, shape[1])):
+        surplus = image.shape[axis] - size
+        if surplus >= 0:
+            image = image.take(range(surplus // 2, surplus // 2 + size), axis=axis)
+        else:
+            pad = [(0, 0)] * image.ndim
+            pad[axis] = (-surplus // 2, -surplus - (-surplus // 2))
+            image = np.pad(image, pad)
+    return image
+
+
+def evenly_spaced(volume: np.ndarray, count: int | None) -> np.ndarray:
+    """`count` slices of (slices, H, W) between the first and last that hold signal, or all slices where it is None.
+
+    A slice holds signal when its mean is above a tenth of the brightest slice's.
+    """
+    if count is None:
+        return volume
+    means = volume.mean(axis=(1, 2))
+    inside = np.flatnonzero(means > 0.1 * means.max())
+    return volume[np.unique(np.linspace(inside[0], inside[-1], count).round().astype(int))]
+
+
+def middle(count: int, wanted: int | None) -> range:
+    """The `wanted` in the middle of `count`, all where it is None or more than there are."""
+    wanted = min(wanted or count, count)
+    return range((count - wanted) // 2, (count - wanted) // 2 + wanted)
