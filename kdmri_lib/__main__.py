@@ -92,11 +92,14 @@ def notebook(arguments) -> None:
 
 
 def benchmark(arguments) -> None:
-    """Training throughput beside the same networks written plainly; or, with "losses", what each loss costs."""
-    from kdmri_lib.benchmark import loss_costs, training_throughput
+    """Speed of training beside the same networks written plainly, of each loss, or of preparing and loading data."""
+    from kdmri_lib import benchmark, data_benchmark
 
-    measured = {"training": training_throughput, "losses": loss_costs}[arguments.what]
-    print(measured(threads=arguments.threads, seconds=arguments.seconds))
+    if arguments.what == "data":
+        print(data_benchmark.measured())
+    else:
+        measured = {"training": benchmark.training_throughput, "losses": benchmark.loss_costs}[arguments.what]
+        print(measured(threads=arguments.threads, seconds=arguments.seconds))
 
 
 def main() -> int:
@@ -122,7 +125,7 @@ def main() -> int:
         ("output", {}),
         ("--parameter", {"action": "append", "default": [], "metavar": "NAME=VALUE"}),
     )
-    what = ("what", {"nargs": "?", "default": "training", "choices": ["training", "losses"]})
+    what = ("what", {"nargs": "?", "default": "training", "choices": ["training", "losses", "data"]})
     command(benchmark, what, ("--threads", {"type": int, "default": 2}), ("--seconds", {"type": float, "default": 8.0}))
     arguments = parser.parse_args()
     try:

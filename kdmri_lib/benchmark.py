@@ -214,14 +214,19 @@ def _loss_step(label: str, precision: str) -> Callable[[int], None]:
     return _study_step(_images(SHAPE, 8), mask, network, precision, BATCH, objective, teacher)
 
 
+def peak_memory() -> float:
+    """The most memory in MB that this process has held so far (Linux)."""
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(status["VmHWM"].split()[0]) / 1024
+
+
 def _peak_of(label: str, precision: str, threads: int) -> float:
     """Peak memory in MB of a process that does nothing but three steps with this loss."""
     torch.set_num_threads(threads)
     step = _loss_step(label, precision)
     for number in range(3):
         step(number)
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return int(status["VmHWM"].split()[0]) / 1024
+    return peak_memory()
 
 
 def loss_costs(threads: int = 2, seconds: float = 8.0, precision: str = "auto") -> str:

@@ -31,6 +31,14 @@ def uncentred(kspace: Tensor) -> Tensor:
     return torch.fft.ifftshift(kspace, dim=IMAGE_AXES)
 
 
+def magnitude_image(kspace: Tensor) -> Tensor:
+    """Root-sum-of-squares image (H, W) of centred k-space (coils, H, W), the image's centre in the middle.
+
+    k-space isn't moved: its shift only turns the phases of the coil images, all by the same angle a pixel.
+    """
+    return centred(root_sum_of_squares(to_image(kspace)))
+
+
 def root_sum_of_squares(coil_images: Tensor, coil_axis: int = -3) -> Tensor:
     """Combine coil images to one real magnitude image (Roemer et al. 1990): sqrt(sum over coils of |image|^2)."""
     return torch.linalg.vector_norm(coil_images, dim=coil_axis)

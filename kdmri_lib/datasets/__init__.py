@@ -12,9 +12,8 @@ normalisation, checks, checksums, going on after a stop, the file — is the sam
 """
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import replace
 from importlib import import_module
 from multiprocessing import get_context
 from pathlib import Path
@@ -24,8 +23,8 @@ from tqdm.auto import tqdm
 
 from kdmri_lib.datasets.cohort import SPLITS, Member
 from kdmri_lib.datasets.overview import write_overview
-from kdmri_lib.datasets.prepared import Volume, left_out, preparing_code, read_prepared, source_checksums
-from kdmri_lib.datasets.writing import checked_volume, write_prepared
+from kdmri_lib.datasets.prepared import left_out, preparing_code, read_prepared
+from kdmri_lib.datasets.writing import checked_volume, join_prepared, write_prepared
 from kdmri_lib.declarations import Dataset
 from kdmri_lib.errors import StudyError
 from kdmri_lib.files import sha256_file
@@ -88,15 +87,7 @@ def prepare(dataset: Dataset, path: Path, jobs: int = 1) -> Preparation:
             reasons = "; ".join(problems.values()) or "none is in it"
             raise StudyError(f"data set '{dataset.name}': no volume left for split '{split}' ({reasons})")
 
-    def volumes() -> Iterator[Volume]:
-        for member in made:
-            part = _part(parts, member)
-            for volume in read_prepared(part):
-                yield replace(
-                    volume, attributes=volume.attributes | {"sources": source_checksums(part)[volume.subject]}
-                )
-
-    write_prepared(path, dataset.model_dump_json(), code, volumes(), problems)
+    join_prepared(path, dataset.model_dump_json(), code, [_part(parts, member) for member in made], problems)
     write_overview(path)
     shutil.rmtree(parts)
     return Preparation(True, problems)

@@ -61,12 +61,13 @@ def _from_kspace(kspace, path: Path, dataset: Dataset) -> np.ndarray:
     """(slices, H, W, 2 x channels), real and imaginary parts in turn, to framed magnitude slices, one at a time."""
     if kspace.ndim != 4 or kspace.shape[-1] % 2:
         raise StudyError(f"{path}: k-space of shape {kspace.shape}, expected (slices, H, W, 2 x channels)")
-    images = []
-    for number in middle(len(kspace), dataset.slices_per_volume):
+    chosen = middle(len(kspace), dataset.slices_per_volume)
+    images = np.empty((len(chosen), *dataset.shape), np.float32)
+    for place, number in enumerate(chosen):
         values = np.asarray(kspace[number], dtype=np.float32)
         coils = torch.from_numpy(values[..., ::2] + 1j * values[..., 1::2]).permute(2, 0, 1)
-        images.append(padded(root_sum_of_squares(to_image(coils)).numpy(), dataset.shape))
-    return np.stack(images)
+        images[place] = padded(root_sum_of_squares(to_image(coils)).numpy(), dataset.shape)
+    return images
 
 
 def make(dataset: Dataset, file: str) -> tuple[np.ndarray, dict]:

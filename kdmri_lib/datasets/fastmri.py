@@ -19,7 +19,7 @@ from kdmri_lib.datasets.framing import middle, padded
 from kdmri_lib.datasets.source_files import as_complex, hdf5_array, open_hdf5
 from kdmri_lib.declarations import Dataset
 from kdmri_lib.errors import StudyError
-from kdmri_lib.fourier import centred, root_sum_of_squares, to_image, uncentred
+from kdmri_lib.fourier import magnitude_image
 
 OPTIONS = {"image", "acquisition"}
 
@@ -87,13 +87,14 @@ def make(dataset: Dataset, file: str, problem: str = "") -> tuple[np.ndarray, di
         if kspace.ndim not in (3, 4):
             raise StudyError(f"{path}: k-space of shape {kspace.shape}, expected (slices, [coils,] H, W)")
         source = kspace if wanted == "kspace" else _reconstruction(data, path)
-        images = []
-        for number in middle(len(source), dataset.slices_per_volume):  # a slice at a time: all coils can be gigabytes
+        chosen = middle(len(source), dataset.slices_per_volume)
+        images = np.empty((len(chosen), *dataset.shape), np.float32)
+        for place, number in enumerate(chosen):  # a slice at a time: all coils can be gigabytes
             image = source[number]
             if wanted == "kspace":
-                coils = centred(to_image(uncentred(torch.from_numpy(as_complex(image, path)))))
-                image = (root_sum_of_squares(coils) if coils.ndim == 3 else coils.abs()).numpy()
-            images.append(padded(image, dataset.shape))
+                coils = torch.from_numpy(as_complex(image, path)).reshape(-1, *kspace.shape[-2:])
+                image = magnitude_image(coils).numpy()
+            images[place] = padded(image, dataset.shape)
         attributes = {
             "kind": "real MR",
             "origin": f"{path.name}, {wanted}",
@@ -102,4 +103,4 @@ def make(dataset: Dataset, file: str, problem: str = "") -> tuple[np.ndarray, di
             "acquisition": str(data.attrs.get("acquisition", "")),
             "coils": kspace.shape[1] if kspace.ndim == 4 else 1,
         }
-    return np.stack(images).astype(np.float32), attributes
+    return images, attributes

@@ -20,7 +20,7 @@ from kdmri_lib.datasets.framing import middle, padded
 from kdmri_lib.datasets.source_files import as_complex, hdf5_array, open_hdf5, reading
 from kdmri_lib.declarations import Dataset
 from kdmri_lib.errors import StudyError
-from kdmri_lib.fourier import centred, root_sum_of_squares, to_image, uncentred
+from kdmri_lib.fourier import centred, magnitude_image, to_image, uncentred
 
 OPTIONS = {"combination"}
 PUBLISHED = {"train and validation": (10, 200), "test": (10, 200)}
@@ -52,9 +52,9 @@ def read_mat(path: Path, name: str) -> np.ndarray:
             return as_complex(hdf5_array(file, path, name)[:], path).T
 
 
-def coil_images(kspace: np.ndarray) -> torch.Tensor:
-    """(H, W, coils) centred k-space to (coils, H, W) complex images, the centre in the middle."""
-    return centred(to_image(uncentred(torch.from_numpy(np.ascontiguousarray(kspace.transpose(2, 0, 1))))))
+def coils_first(values: np.ndarray) -> torch.Tensor:
+    """(H, W, coils) to (coils, H, W)."""
+    return torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1)))
 
 
 def count(dataset: Dataset, slices: list[str]) -> int:
@@ -65,8 +65,8 @@ def make(dataset: Dataset, slices: list[str]) -> tuple[np.ndarray, dict]:
     combination = str(dataset.options.get("combination", "rss"))
     if combination not in ("rss", "sensitivity"):
         raise StudyError(f"data set '{dataset.name}': combination '{combination}'; known: rss, sensitivity")
-    images, files, shape = [], [], None
-    for path in map(Path, slices):
+    images, files, shape = np.empty((len(slices), *dataset.shape), np.float32), [], None
+    for place, path in enumerate(map(Path, slices)):
         kspace = read_mat(path, "rawdata")
         files.append(str(path))
         shape = shape or kspace.shape
@@ -74,17 +74,16 @@ def make(dataset: Dataset, slices: list[str]) -> tuple[np.ndarray, dict]:
             raise StudyError(
                 f"{path}: k-space of shape {kspace.shape}, expected (H, W, coils) as in {files[0]}: {shape}"
             )
-        coils = coil_images(kspace)
         if combination == "rss":
-            image = root_sum_of_squares(coils)
+            image = magnitude_image(coils_first(kspace))
         else:
             beside = path.with_name(path.name.replace("rawdata", "espirit"))
             sensitivities = read_mat(beside, "sensitivities")
             if sensitivities.shape != kspace.shape:
                 raise StudyError(f"{beside}: sensitivities of shape {sensitivities.shape}, expected {kspace.shape}")
-            maps = torch.from_numpy(np.ascontiguousarray(sensitivities.transpose(2, 0, 1)))
-            image = (maps.conj() * coils).sum(dim=0).abs()
+            coils = centred(to_image(uncentred(coils_first(kspace))))
+            image = (coils_first(sensitivities).conj() * coils).sum(dim=0).abs()
             files.append(str(beside))
-        images.append(padded(image.numpy(), dataset.shape))
+        images[place] = padded(image.numpy(), dataset.shape)
     attributes = {"kind": "real MR", "origin": f"{Path(slices[0]).parent.name}, {len(slices)} slices", "files": files}
-    return np.stack(images), attributes | {"coils": shape[2], "combination": combination}
+    return images, attributes | {"coils": shape[2], "combination": combination}

@@ -6,28 +6,19 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from kdmri_lib.datasets.prepared import read_prepared
 from kdmri_lib.files import whole_file
 
 MOST_PICTURES = 60
 
 
 def index(path: Path) -> pd.DataFrame:
-    """A row a volume: subject, person, split, slices, size, mean, and every attribute that its source gave."""
+    """A row a volume: subject, person, split, slices, size, and every attribute that its source gave."""
     rows = []
-    for v in read_prepared(path):
-        given = {k: _plain(a) for k, a in v.attributes.items() if k not in ("sha256", "person")}
-        rows.append(
-            {
-                "subject": v.subject,
-                "person": v.attributes.get("person", v.subject),
-                "split": v.split,
-                "slices": len(v.image),
-                "size": f"{v.image.shape[1]}×{v.image.shape[2]}",
-                "mean": round(float(v.image.mean()), 4),
-                **given,
-            }
-        )
+    with h5py.File(path) as file:
+        for name, data in sorted(file["volumes"].items()):
+            given = {k: _plain(v) for k, v in data.attrs.items() if k != "sha256"}
+            about = {"subject": name, "person": given.pop("person", name), "split": given.pop("split")}
+            rows.append({**about, "slices": len(data), "size": f"{data.shape[1]}×{data.shape[2]}", **given})
     return pd.DataFrame(rows)
 
 

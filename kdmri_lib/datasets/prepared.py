@@ -1,11 +1,11 @@
 """The prepared format: one HDF5 file a data set, the only thing that training and evaluation read.
 
 ``/volumes/<subject>`` holds (slices, H, W) float32 in [0, 1], normalised by the volume's maximum, chunked a slice. Its
-attributes say split ("train", "validation", "test", or the name of a further test set), person (whose it is), kind (real
-MR, virtual subject, phantom), origin, scale (the maximum it was divided by), sha256 of its bytes, and what its source knows
-beside (spacing in mm, coils, …). ``/sources/<subject>`` is JSON: the SHA-256 of each file that it was made from. The root's
-attributes say format, declaration (JSON), code (its fingerprint), content, the SHA-256 over all volumes, and left_out
-(JSON): the volumes that couldn't be made, with the reason.
+attributes say split ("train", "validation", "test", or the name of a further test set), person (whose it is), kind
+(real MR, virtual subject, phantom), origin, scale (the maximum it was divided by), mean, sha256 of its bytes, and what
+its source knows beside (spacing in mm, coils, …). ``/sources/<subject>`` is JSON: the SHA-256 of each file that it was
+made from. The root's attributes say format, declaration (JSON), code (its fingerprint), content, the SHA-256 over all
+volumes, and left_out (JSON): the volumes that couldn't be made, with the reason.
 """
 
 import hashlib
@@ -96,12 +96,6 @@ def left_out(path: Path) -> dict[str, str]:
     """The volumes that couldn't be made when the file was, each with the reason."""
     with _open(path) as file:
         return json.loads(file.attrs.get("left_out", "{}"))
-
-
-def source_checksums(path: Path) -> dict[str, dict[str, str]]:
-    """The SHA-256 of each file that a volume was made from, by volume."""
-    with _open(path) as file:
-        return {name: json.loads(stored[()]) for name, stored in file["sources"].items()}
 
 
 def splits(path: Path) -> dict[str, list[str]]:

@@ -48,5 +48,5 @@ def as_complex(values: np.ndarray, path: Path) -> np.ndarray:
     if values.dtype.names == ("real", "imag"):
         return values["real"].astype(np.float32) + 1j * values["imag"].astype(np.float32)
     if np.iscomplexobj(values):
-        return values.astype(np.complex64)
+        return values.astype(np.complex64, copy=False)
     raise StudyError(f"{path}: values of type {values.dtype}, expected complex numbers")

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
@@ -40,47 +41,60 @@ def _content(checksums: Iterable[tuple[str, str]]) -> str:
     return hashlib.sha256("".join(f"{subject} {sha}\n" for subject, sha in sorted(checksums)).encode()).hexdigest()
 
 
-def write_prepared(
-    path: Path, declaration: str, code: str, volumes: Iterable[Volume], left_out: Mapping[str, str] | None = None
-) -> None:
+def write_prepared(path: Path, declaration: str, code: str, volumes: Iterable[Volume]) -> None:
     """Write all volumes, or nothing: the file appears at `path` when it is whole.
 
-    `code` : fingerprint of what made it. `left_out` : reason by volume. A volume's attribute "sources" (checksum by file)
-    becomes a data set of its own, since a series of many files is more than an attribute holds.
+    `code` : fingerprint of what made it. A volume's attribute "sources" (checksum by file) becomes a data set of its own,
+    since a series of many files is more than an attribute holds.
 
     Raises
     ------
     StudyError
         When a person, or the same image, is in two splits.
     """
+    with _new_file(path, declaration, code, {}) as (file, check):
+        for volume in volumes:
+            attributes = dict(volume.attributes)
+            file[f"sources/{volume.subject}"] = json.dumps(attributes.pop("sources", {}))
+            name = f"volumes/{volume.subject}"
+            data = file.create_dataset(name, data=volume.image, chunks=(1, *volume.image.shape[1:]))
+            mean = round(float(volume.image.mean()), 6)
+            data.attrs.update({**attributes, "split": volume.split, "mean": mean, "sha256": image_sha256(volume.image)})
+            check(data)
+
+
+def join_prepared(path: Path, declaration: str, code: str, parts: Iterable[Path], left_out: Mapping[str, str]) -> None:
+    """One prepared file of several, as `write_prepared` would write it; images are copied as they are stored.
+
+    `left_out` : the reason by volume that isn't there.
+    """
+    with _new_file(path, declaration, code, left_out) as (file, check):
+        for group in ("volumes", "sources"):
+            file.create_group(group)
+        for part in parts:
+            with h5py.File(part, "r") as other:
+                for group in ("volumes", "sources"):
+                    for name in other[group]:
+                        other.copy(f"{group}/{name}", file[group])
+                for name in other["volumes"]:
+                    check(file["volumes"][name])
+
+
+@contextmanager
+def _new_file(path: Path, declaration: str, code: str, left_out: Mapping[str, str]):
+    """Yield the file, and what is to be called with each volume written; complete the file when the block ends well."""
+    checksums: list[tuple[str, str]] = []
     known: dict[str, tuple[str, str]] = {}  # (volume, split) of each person and of each image's checksum
-    with whole_file(path) as temporary:
-        checksums = []
-        with h5py.File(temporary, "w") as file:
-            for volume in volumes:
-                checksum = image_sha256(volume.image)
-                here = (volume.subject, volume.split)
-                for what, key in (
-                    ("person", str(volume.attributes.get("person", volume.subject))),
-                    ("image", checksum),
-                ):
-                    before, split = known.setdefault(f"{what} {key}", here)
-                    if split != volume.split:
-                        raise StudyError(
-                            f"{path}: {before} in {split} and {volume.subject} in {volume.split} are the same {what}"
-                        )
-                attributes = dict(volume.attributes)
-                file[f"sources/{volume.subject}"] = json.dumps(attributes.pop("sources", {}))
-                name = f"volumes/{volume.subject}"
-                data = file.create_dataset(name, data=volume.image, chunks=(1, *volume.image.shape[1:]))
-                checksums.append((volume.subject, checksum))
-                data.attrs.update({**attributes, "split": volume.split, "sha256": checksum})
-            file.attrs.update(
-                {
-                    "format": FORMAT,
-                    "declaration": declaration,
-                    "code": code,
-                    "content": _content(checksums),
-                    "left_out": json.dumps(dict(left_out or {})),
-                }
-            )
+
+    def check(data: h5py.Dataset) -> None:
+        name, split, checksum = data.name.rsplit("/", 1)[1], str(data.attrs["split"]), str(data.attrs["sha256"])
+        for what, key in (("person", data.attrs.get("person", name)), ("image", checksum)):
+            before, other = known.setdefault(f"{what} {key}", (name, split))
+            if other != split:
+                raise StudyError(f"{path}: {before} in {other} and {name} in {split} are the same {what}")
+        checksums.append((name, checksum))
+
+    with whole_file(path) as temporary, h5py.File(temporary, "w") as file:
+        yield file, check
+        about = {"format": FORMAT, "declaration": declaration, "code": code, "content": _content(checksums)}
+        file.attrs.update({**about, "left_out": json.dumps(dict(left_out))})

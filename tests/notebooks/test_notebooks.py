@@ -4,6 +4,7 @@ import nibabel
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from PIL import Image
 
 from kdmri_lib.evaluation import METRICS
@@ -11,6 +12,7 @@ from kdmri_lib.execution import execute
 from kdmri_lib.files import read_json
 from kdmri_lib.recipes import FEATURE_LOSSES
 from kdmri_lib.study import METHODS, PROJECT, Study
+from tests import downloads
 
 NOTEBOOKS = PROJECT / "notebooks"
 
@@ -130,3 +132,56 @@ def test_the_report_begins_with_table_1_and_links_every_notebook(executed):
     for notebook in (executed.results / "notebooks").glob("0[123]*.ipynb"):
         assert f'href="{notebook.stem}.html"' in page
         assert (executed.results / "report" / f"{notebook.stem}.html").exists()
+
+
+@pytest.fixture(scope="module")
+def own_downloads(tmp_path_factory):
+    """A profile whose data sets are downloads in miniature, one of each source."""
+    folder = tmp_path_factory.mktemp("downloads")
+    profile = yaml.safe_load((PROJECT / "profiles" / "smoke.yaml").read_text())
+    profile |= {"datasets": {}, "cells": {"cardiac": [4]}, "experiments": {}, "precision_check": False}
+    for name, (source, fill, more) in SOURCES.items():
+        place = folder / name
+        place.mkdir()
+        fill(place)
+        declared = {"source": source, "folder": str(place), "shape": list(downloads.SHAPE), **more}
+        profile["datasets"][name] = declared | {"train": 2, "validation": 1, "test": 1}
+    options = {"masks": str(folder / "published" / "mask_{factor}x.npy")}
+    profile["datasets"]["published"]["options"] = options
+    path = folder / "own.yaml"
+    path.write_text(yaml.safe_dump(profile))
+    return Study(str(path), folder)
+
+
+SOURCES = {
+    "cardiac": ("acdc", downloads.acdc, {}),
+    "mrbrains": ("mrbrains", downloads.mrbrains_2013, {}),
+    "knee_raw": ("knee_matlab", downloads.knee, {"contrast": "coronal_pd"}),
+    "fastmri": ("fastmri", downloads.fastmri, {}),
+    "calgary": ("calgary_campinas", downloads.calgary_nifti, {}),
+    "published": ("kdmri_h5", downloads.published, {}),
+    "nifti": ("nifti_folder", downloads.nifti, {}),
+    "dicom": ("dicom_folder", downloads.dicom, {}),
+}
+
+
+def run(study, name, output, **parameters):
+    profile = str(study.folder / "own.yaml")
+    execute(NOTEBOOKS / f"{name}.ipynb", output, {"profile": profile, "folder": str(study.folder), **parameters})
+
+
+@pytest.mark.parametrize("name", sorted(SOURCES))
+def test_notebook_1_prepares_and_shows_every_download(own_downloads, tmp_path, name):
+    factors = {"factors": "[4]"} if name == "published" else {}
+    run(own_downloads, "01_data_preparation", tmp_path / "out.ipynb", dataset=name, **factors)
+    index = pd.read_csv(own_downloads.table(f"index_{name}"))
+    assert set(index.split) == {"train", "validation", "test"} and set(index.kind) == {"real MR"}
+    assert own_downloads.figure(f"contact_{name}").exists()
+
+
+def test_table_1_of_ones_own_download(own_downloads, tmp_path):
+    run(own_downloads, "01_data_preparation", tmp_path / "1.ipynb", dataset="cardiac")
+    run(own_downloads, "02_teacher_training", tmp_path / "2.ipynb", dataset="cardiac", acceleration="4")
+    run(own_downloads, "03_distillation", tmp_path / "3.ipynb", dataset="cardiac", acceleration="4")
+    table = pd.read_csv(own_downloads.table("volumes_cardiac_4x"))
+    assert set(table.subject) == {"patient101_frame01", "patient101_frame12"} and set(METHODS) <= set(table.method)

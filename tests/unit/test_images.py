@@ -184,7 +184,8 @@ def test_axial_slices_are_axial_whatever_the_header_says(tmp_path, orientation):
 
 
 def test_pixels_are_resampled_only_when_asked(tmp_path):
-    nibabel.save(nibabel.Nifti1Image(np.ones((10, 12, 3), np.float32), np.diag([2, 2, 5, 1])), tmp_path / "x.nii")
+    image = np.random.default_rng(0).random((10, 12, 3), np.float32)
+    nibabel.save(nibabel.Nifti1Image(image, np.diag([2, 2, 5, 1])), tmp_path / "x.nii")
     assert read_nifti(tmp_path / "x.nii")[0].shape == (3, 12, 10)
     assert read_nifti(tmp_path / "x.nii", pixel=1.0)[0].shape == (3, 24, 20)
     assert framed_slices(tmp_path / "x.nii", (16, 16), 2)[0].shape == (2, 16, 16)
@@ -197,9 +198,7 @@ def test_bad_nifti_files_are_named(tmp_path, content):
         nibabel.save(nibabel.Nifti1Image(np.full((4, 4, 4), content, np.float32), np.eye(4)), path)
     elif content is not None:
         path.write_bytes(content)
-    with pytest.raises(
-        StudyError, match=r"scan.nii: (no such file|not a readable NIfTI|the same value everywhere, or holds NaN)"
-    ):
+    with pytest.raises(StudyError, match=r"scan.nii: (no such file|not a readable NIfTI|the same value everywhere)"):
         read_nifti(path)
 
 
