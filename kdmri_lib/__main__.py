@@ -84,6 +84,59 @@ def train(arguments) -> None:
     trained(study, study.runs[arguments.run], study.labels[arguments.run], stop=lambda: bool(asked))
 
 
+def export(arguments) -> None:
+    """Write a trained network as ONNX, with safetensors beside it; with --int8 its quantised version too."""
+    from pathlib import Path
+
+    from kdmri_lib.deployment.export import export as to_file
+    from kdmri_lib.deployment.export import quantise
+    from kdmri_lib.runs import RunFolder
+    from kdmri_lib.study import Cell, Study
+
+    study = Study(arguments.profile, arguments.folder)
+    cell = Cell(arguments.dataset, arguments.acceleration)
+    if cell not in study.cells:
+        known = ", ".join(f"{c.dataset} {c.acceleration:g}" for c in study.cells)
+        raise StudyError(f"profile '{study.name}' has no cell {cell.dataset} {cell.acceleration:g}; it has {known}")
+    runs = study.methods(cell, arguments.seed)
+    if arguments.method not in runs:
+        raise StudyError(f"no method '{arguments.method}'; known: {', '.join(runs)}")
+    folder, output = RunFolder(study, runs[arguments.method]), Path(arguments.output)
+    if output.suffix != ".onnx":
+        raise StudyError(f"{output}: expected a name that ends in .onnx")
+    difference = to_file(folder, output)
+    print(f"{output}: {cell.tag} {arguments.method}; largest difference to PyTorch {difference:.1e}")
+    if arguments.int8:
+        quantised = output.with_suffix(".int8.onnx")
+        quantise(folder, output, quantised)
+        print(f"{quantised}: convolutions inside the cascades in int8")
+
+
+def reconstruct(arguments) -> None:
+    """Reconstruct a volume (HDF5 of k-space or images, NIfTI) with an exported network, slice by slice."""
+    from pathlib import Path
+
+    from kdmri_lib.deployment import Model
+    from kdmri_lib.deployment.reconstruct import reconstruct_file
+
+    model = Model(
+        arguments.model, arguments.engine, arguments.precision, threads=arguments.threads, device=arguments.device
+    )
+    about = model.about
+    print(f"{about['dataset']} {about['acceleration']:g}x, run {about['run']}; {model.engine}, {about['precision']}")
+    done = reconstruct_file(
+        model,
+        Path(arguments.input),
+        Path(arguments.output),
+        order=arguments.order,
+        undersample=arguments.undersample,
+        batch=arguments.batch,
+        force=arguments.force,
+        figures=Path(arguments.figures) if arguments.figures else None,
+    )
+    print("\n".join([*done, f"written: {arguments.output}"]))
+
+
 def notebook(arguments) -> None:
     """Execute a notebook by papermill with parameters; the executed copy appears whole, or is kept aside when it fails."""
     from kdmri_lib.execution import execute
@@ -124,6 +177,32 @@ def main() -> int:
         ("notebook", {}),
         ("output", {}),
         ("--parameter", {"action": "append", "default": [], "metavar": "NAME=VALUE"}),
+    )
+    command(
+        export,
+        profile,
+        folder,
+        ("--dataset", {"required": True}),
+        ("--acceleration", {"type": float, "required": True}),
+        ("--method", {"default": "distilled"}),
+        ("--seed", {"type": int, "default": 0}),
+        ("--output", {"required": True, "help": "name of the .onnx file"}),
+        ("--int8", {"action": "store_true", "help": "also quantise, calibrated on training slices"}),
+    )
+    command(
+        reconstruct,
+        ("--model", {"required": True, "help": "file from `export`"}),
+        ("--input", {"required": True, "help": "HDF5 with kspace or image (slices, H, W), a prepared file, or NIfTI"}),
+        ("--output", {"required": True}),
+        ("--order", {"default": "auto", "choices": ["auto", "centred", "unshifted"], "help": "of k-space"}),
+        ("--undersample", {"action": "store_true", "help": "the input is fully sampled; keep the model's lines alone"}),
+        ("--batch", {"type": int, "default": 4}),
+        ("--engine", {"default": "auto", "choices": ["auto", "openvino", "onnxruntime"]}),
+        ("--precision", {"default": "auto", "choices": ["auto", "float32", "bfloat16"]}),
+        ("--device", {"default": "cpu", "choices": ["cpu", "cuda"]}),
+        ("--threads", {"type": int, "default": 0, "help": "all cores when 0"}),
+        ("--figures", {"default": "", "help": "folder for a PNG of each volume"}),
+        ("--force", {"action": "store_true", "help": "replace the output"}),
     )
     what = ("what", {"nargs": "?", "default": "training", "choices": ["training", "losses", "data"]})
     command(benchmark, what, ("--threads", {"type": int, "default": 2}), ("--seconds", {"type": float, "default": 8.0}))

@@ -55,6 +55,20 @@ def contact_sheet(images: Mapping[str, np.ndarray], title: str, columns: int = 1
     return figure
 
 
+def before_and_after(zero_filled: np.ndarray, image: np.ndarray, title: str) -> Figure:
+    """Zero-filled and reconstructed slice (H, W) side by side, on one grey scale, in the units of the measurement."""
+    figure, axes = grid(1, 2, size=3.2, aspect=image.shape[0] / image.shape[1])
+    white = float(np.percentile(image, DISPLAY_PERCENTILE)) or 1.0
+    for axis, (label, picture) in zip(
+        axes.flat, {"zero-filled": zero_filled, "reconstructed": image}.items(), strict=True
+    ):
+        shown = axis.imshow(picture, cmap="gray", vmin=0, vmax=white)
+        axis.set_title(label, fontsize=9)
+    figure.colorbar(shown, ax=axes, shrink=0.8, label="magnitude")
+    figure.suptitle(title, fontsize=10)
+    return figure
+
+
 def slices(volumes: Mapping[str, np.ndarray], columns: int = 5, title: str = "") -> Figure:
     """A row a volume (label: (slices, H, W)), `columns` evenly spaced slices of each; grey is magnitude, 0 to 1."""
     first = next(iter(volumes.values()))

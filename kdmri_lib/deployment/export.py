@@ -1,0 +1,191 @@
+"""From a trained run to an ONNX file, data consistency included, and its int8 version."""
+
+import json
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+import safetensors.torch
+import torch
+from torch import nn
+
+from kdmri_lib.datasets.prepared import Slices
+from kdmri_lib.deployment.model import CHECKSUM, FORMAT, KEY, graph_checksum, read_model
+from kdmri_lib.errors import StudyError
+from kdmri_lib.files import sha256_file, write_bytes
+from kdmri_lib.models import parameter_count
+from kdmri_lib.runs import WEIGHTS, RunFolder
+from kdmri_lib.sampling import Undersampling, declared_mask, declared_undersampling, line_axis
+
+TOLERANCE = 1e-5  # between PyTorch and ONNX Runtime, both in float32, on images of [0, 1]
+OPSET = 20
+
+
+def about_run(folder: RunFolder) -> dict:
+    """What the file says of itself."""
+    run, mask = folder.run, declared_mask(folder.run.dataset, folder.run.degradation)
+    axis = line_axis(mask)
+    if axis is None:
+        raise StudyError(f"run {run.id}: its mask isn't made of whole lines; only such networks can be exported")
+    lines = mask[:, 0] if axis == 0 else mask[0]
+    return {
+        "format": FORMAT,
+        "run": run.id,
+        "dataset": run.dataset.name,
+        "acceleration": run.degradation.acceleration,
+        "mask": {"shape": list(mask.shape), "axis": axis, "kept": np.flatnonzero(lines).tolist()},
+        "normalisation": "divided by the maximum of the volume's zero-filled magnitude",
+        "parameters": parameter_count(folder.network()),
+        "precision": "float32",
+        "weights_sha256": sha256_file(folder.path / WEIGHTS),
+        "data_sha256": folder.inputs["data"],
+        "commit": folder.record["commit"],
+        "result": folder.study.profile.result,
+    }
+
+
+def to_onnx(network: nn.Module, axis: int, shape: tuple[int, int]) -> onnx.ModelProto:
+    """A network as ONNX: inputs zero_filled and measured (B, 1, H, W), output image; B and the extent along lines free."""
+    example = (torch.rand(2, 1, *shape), torch.rand(2, 1, *shape))
+    free = {0: torch.export.Dim("batch", min=1, max=2**16), 3 - axis: torch.export.Dim("extent", min=1, max=2**16)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        program = torch.onnx.export(
+            network.eval().to(memory_format=torch.contiguous_format),
+            example,
+            dynamo=True,
+            input_names=["zero_filled", "measured"],
+            output_names=["image"],
+            dynamic_shapes=(free, free),
+            opset_version=OPSET,
+            verbose=False,
+        )
+    return program.model_proto
+
+
+def stamped(model: onnx.ModelProto, about: dict) -> bytes:
+    """The file's content: the model with what it says of itself, and the checksum over both."""
+    text = json.dumps(about, sort_keys=True)
+    del model.metadata_props[:]
+    for key, value in ((KEY, text), (CHECKSUM, graph_checksum(model.graph, text))):
+        model.metadata_props.add(key=key, value=value)
+    return model.SerializeToString()
+
+
+def largest_difference(network: nn.Module, path: Path, slices: torch.Tensor, degradation: Undersampling) -> float:
+    """Between PyTorch and ONNX Runtime in float32, over (B, 1, H, W) images, as a batch and as narrower single slices."""
+    from kdmri_lib.deployment.model import Model
+
+    model = Model(path, engine="onnxruntime", precision="float32")
+    narrow = slices[:1, :, :, : slices.shape[3] // 2] if model.axis == 0 else slices[:1, :, : slices.shape[2] // 2]
+    worst = 0.0
+    for images in (slices, narrow):
+        measurement = degradation(images)
+        with torch.inference_mode():
+            expected = network.eval()(*measurement).numpy()
+        worst = max(worst, float(np.abs(model._run(*(v.numpy() for v in measurement)) - expected).max()))
+    return worst
+
+
+def export(folder: RunFolder, path: Path) -> float:
+    """Write the run's network at `path` (.onnx) and its weights beside it (.safetensors).
+
+    Returns
+    -------
+    The largest difference to PyTorch on training slices.
+
+    Raises
+    ------
+    StudyError
+        When the run isn't finished, its mask isn't made of lines, or ONNX Runtime doesn't agree with PyTorch; then no file
+        is left.
+    """
+    state = folder.state()
+    if state != "finished":
+        raise StudyError(f"run {folder.run.id}: {state}; ./run_all.sh or notebook 03 trains it")
+    about, network = about_run(folder), folder.network()
+    content = stamped(to_onnx(network, about["mask"]["axis"], tuple(about["mask"]["shape"])), about)
+    slices = Slices(folder.study.prepared(folder.run.dataset.name), "train")
+    with tempfile.TemporaryDirectory() as trial:
+        (Path(trial) / "trial.onnx").write_bytes(content)
+        chosen = slices[[0, len(slices) // 2, len(slices) - 1]]
+        difference = largest_difference(network, Path(trial) / "trial.onnx", chosen, declared_undersampling(folder.run))
+    if not difference <= TOLERANCE:
+        raise StudyError(
+            f"run {folder.run.id}: ONNX Runtime differs from PyTorch by {difference:.1e} (more than {TOLERANCE})"
+        )
+    write_bytes(path, content)
+    metadata = {KEY: json.dumps(about, sort_keys=True)}
+    weights = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+    write_bytes(path.with_suffix(".safetensors"), safetensors.torch.save(weights, metadata))
+    return difference
+
+
+class CalibrationSlices:
+    """Training slices for static calibration, spread over the split, as ONNX Runtime asks for them."""
+
+    def __init__(self, folder: RunFolder, count: int = 32):
+        slices = Slices(folder.study.prepared(folder.run.dataset.name), "train")
+        chosen = np.linspace(0, len(slices) - 1, min(count, len(slices))).round().astype(int).tolist()
+        degradation = declared_undersampling(folder.run)
+        self._waiting: Iterator[dict] = (
+            dict(zip(("zero_filled", "measured"), (v.numpy() for v in degradation(slices[[n]])), strict=True))
+            for n in chosen
+        )
+
+    def get_next(self) -> dict | None:
+        return next(self._waiting, None)
+
+
+def convolutions(model: onnx.ModelProto) -> list[list[str]]:
+    """Names of the convolutions' nodes, cascade by cascade: a cascade ends where one channel comes out."""
+    weights = {w.name: list(w.dims) for w in model.graph.initializer}
+    found: list[list[str]] = [[]]
+    for node in model.graph.node:
+        if node.op_type == "Conv":
+            found[-1].append(node.name)
+            if weights[node.input[1]][0] == 1:
+                found.append([])
+    return [names for names in found if names]
+
+
+def quantise(folder: RunFolder, path: Path, output: Path, kept: str = "first and last") -> None:
+    """The int8 version of an exported file: weights a channel, activations by static calibration on training slices.
+
+    `kept` in float32: "nothing", "first and last" convolution of each cascade (they have one channel on one side and next
+    to no work), or "first and last, last cascade".
+    """
+    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    model, about = read_model(path)
+    groups = convolutions(model)
+    floating = {
+        "nothing": [],
+        "first and last": [name for group in groups for name in (group[0], group[-1])],
+        "first and last, last cascade": [name for group in groups[:-1] for name in (group[0], group[-1])] + groups[-1],
+    }[kept]
+    with tempfile.TemporaryDirectory() as work:
+        simplified, quantised = Path(work) / "simplified.onnx", Path(work) / "quantised.onnx"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            quant_pre_process(path, simplified)
+            quantize_static(
+                simplified,
+                quantised,
+                CalibrationSlices(folder),
+                quant_format=QuantFormat.QDQ,
+                per_channel=True,
+                weight_type=QuantType.QInt8,
+                activation_type=QuantType.QUInt8,
+                op_types_to_quantize=["Conv"],
+                nodes_to_exclude=floating,
+                calibrate_method=CalibrationMethod.MinMax,
+            )
+        model = onnx.load(quantised)
+    write_bytes(output, stamped(model, {**about, "precision": "int8", "kept_in_float32": kept}))

@@ -1,0 +1,206 @@
+"""A network from its ONNX file: what it was made for, and reconstruction with it. Needs NumPy, SciPy and a runtime only."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import scipy.fft
+
+from kdmri_lib.errors import StudyError
+
+FORMAT = "kdmri-onnx-1"
+KEY, CHECKSUM = "kdmri", "kdmri_sha256"
+ENGINES = ("auto", "openvino", "onnxruntime")
+PRECISIONS = ("auto", "float32", "bfloat16")
+
+
+def graph_checksum(graph: onnx.GraphProto, about: str) -> str:
+    """SHA-256 over a network's graph with its weights, and over what the file says of itself."""
+    return hashlib.sha256(graph.SerializeToString(deterministic=True) + about.encode()).hexdigest()
+
+
+def read_model(path: Path) -> tuple[onnx.ModelProto, dict]:
+    """The ONNX model and what the file says of it; `StudyError` when it isn't ours, is damaged, or of a newer format."""
+    path = Path(path)
+    if not path.exists():
+        raise StudyError(f"{path}: no such file")
+    try:
+        model = onnx.load_from_string(path.read_bytes())
+    except OSError as error:
+        raise StudyError(f"{path}: can't be read ({error})") from None
+    except Exception:  # protobuf raises kinds of its own
+        raise StudyError(f"{path}: not an ONNX file, or cut short") from None
+    stated = {entry.key: entry.value for entry in model.metadata_props}
+    if KEY not in stated:
+        raise StudyError(f"{path}: an ONNX file, but not one of KD-MRI's: it doesn't say which mask it was made for")
+    try:
+        about = json.loads(stated[KEY])
+        found = about["format"]
+    except (ValueError, KeyError, TypeError):
+        raise StudyError(f"{path}: what it says of itself can't be read; the file is damaged") from None
+    if found != FORMAT:
+        raise StudyError(f"{path}: format {found!r}, expected {FORMAT!r}; a newer file needs a newer version")
+    if stated.get(CHECKSUM) != graph_checksum(model.graph, stated[KEY]):
+        raise StudyError(f"{path}: damaged, its checksum is wrong")
+    return model, about
+
+
+def _openvino(path: Path, precision: str, threads: int) -> Callable:
+    import openvino
+
+    settings = {
+        "INFERENCE_PRECISION_HINT": {"bfloat16": "bf16", "float32": "f32"}[precision],
+        "INFERENCE_NUM_THREADS": threads,
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+    request = openvino.Core().compile_model(path, "CPU", settings).create_infer_request()
+    return lambda zero_filled, measured: request.infer({0: zero_filled, 1: measured})[0].copy()
+
+
+def _onnxruntime(path: Path, precision: str, threads: int, device: str) -> Callable:
+    import onnxruntime
+
+    if precision == "bfloat16":
+        raise StudyError("precision bfloat16: ONNX Runtime computes it on no CPU; use engine openvino")
+    providers = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+    if providers[device] not in onnxruntime.get_available_providers():
+        available = ", ".join(n for n, p in providers.items() if p in onnxruntime.get_available_providers())
+        raise StudyError(f"device {device}: not there for ONNX Runtime; available: {available}")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(path, options, providers=[providers[device]])
+    return lambda zero_filled, measured: session.run(None, {"zero_filled": zero_filled, "measured": measured})[0]
+
+
+def has_bfloat16() -> bool:
+    """Whether this CPU multiplies in bfloat16, by what OpenVINO finds."""
+    import openvino
+
+    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+class Model:
+    """A trained network for one undersampling mask.
+
+    Parameters
+    ----------
+    path : file that `export` wrote.
+    engine : "openvino" or "onnxruntime"; "auto" takes OpenVINO on a CPU, where it was the faster.
+    precision : "float32" or "bfloat16"; "auto" takes bfloat16 where the CPU has it. An int8 file brings its own.
+    threads : all cores by default.
+    device : "cpu", or "cuda" with a GPU build of ONNX Runtime.
+
+    Attributes
+    ----------
+    about : dict: data set, acceleration, run, normalisation, parameters, precision.
+    mask : boolean (H, W), unshifted. The extent of the image along its lines may be another.
+
+    Raises
+    ------
+    StudyError
+        When the file isn't one, is damaged, or the device or engine isn't there.
+    """
+
+    def __init__(
+        self, path: str | Path, engine: str = "auto", precision: str = "auto", threads: int = 0, device: str = "cpu"
+    ):
+        for name, value, known in (
+            ("engine", engine, ENGINES),
+            ("precision", precision, PRECISIONS),
+            ("device", device, ("cpu", "cuda")),
+        ):
+            if value not in known:
+                raise StudyError(f"{name} '{value}' is unknown; known: {', '.join(known)}")
+        _, self.about = read_model(Path(path))
+        self.path = Path(path)
+        self.axis: int | None = self.about["mask"]["axis"]
+        self.shape = tuple(self.about["mask"]["shape"])
+        threads = threads or len(os.sched_getaffinity(0))
+        if engine == "auto":
+            engine = "openvino" if device == "cpu" else "onnxruntime"
+        if engine == "openvino" and device != "cpu":
+            raise StudyError(f"device {device}: engine openvino runs on the CPU; use onnxruntime")
+        if precision == "auto":
+            precision = "bfloat16" if engine == "openvino" and has_bfloat16() else "float32"
+        self.engine, self.precision = engine, precision
+        self._run = (
+            _openvino(self.path, precision, threads)
+            if engine == "openvino"
+            else _onnxruntime(self.path, precision, threads, device)
+        )
+
+    @property
+    def lines(self) -> np.ndarray:
+        """Kept frequencies along `axis`, boolean (N,), unshifted."""
+        kept = np.zeros(self.shape[self.axis], dtype=bool)
+        kept[self.about["mask"]["kept"]] = True
+        return kept
+
+    @property
+    def mask(self) -> np.ndarray:
+        along = self.lines[:, None] if self.axis == 0 else self.lines[None, :]
+        return np.broadcast_to(along, self.shape).copy()
+
+    def check_shape(self, shape: tuple[int, int], name: str = "image") -> None:
+        """`StudyError` when a slice of this (H, W) isn't one that the mask allows."""
+        if shape[self.axis] != self.shape[self.axis]:
+            wanted = ["any", "any"]
+            wanted[self.axis] = str(self.shape[self.axis])
+            raise StudyError(
+                f"{name}: slices of {shape[0]}x{shape[1]}, but {self.path.name} was made for {' x '.join(wanted)} (H x W)"
+            )
+
+    def check_mask(self, measured: np.ndarray, name: str = "k-space") -> None:
+        """`StudyError` when the measured lines, boolean (N,) along the mask's axis, aren't the model's."""
+        lines = self.lines
+        if not np.array_equal(measured, lines):
+            raise StudyError(
+                f"{name}: {int(measured.sum())} of {len(lines)} lines along axis {self.axis} are measured, "
+                f"{int((measured & lines).sum())} of them among the {int(lines.sum())} that {self.path.name} was made for"
+            )
+
+    def zero_fill(self, kspace: np.ndarray) -> np.ndarray:
+        """Complex images (..., H, W) of unshifted k-space, its lines outside the mask set to zero."""
+        along = self.lines[:, None] if self.axis == 0 else self.lines
+        return scipy.fft.ifft2(np.where(along, kspace, 0), norm="ortho")
+
+    def undersample(self, images: np.ndarray) -> np.ndarray:
+        """What a scanner would leave of real images (..., H, W): complex zero-filled images."""
+        return self.zero_fill(scipy.fft.fft2(images, norm="ortho"))
+
+    def restore(self, zero_filled: np.ndarray, scale: float) -> np.ndarray:
+        """The network on complex zero-filled images (slices, H, W): float32, in their own units.
+
+        `scale` : the maximum of the volume's zero-filled magnitude, which stands in for the image's, that isn't known.
+        """
+        inputs = (np.abs(zero_filled), zero_filled.real)
+        prepared = [np.ascontiguousarray(v[:, None] / scale, dtype=np.float32) for v in inputs]
+        return self._run(*prepared)[:, 0] * np.float32(scale)
+
+    def reconstruct(self, kspace: np.ndarray, batch: int = 1) -> np.ndarray:
+        """Reconstruct a volume of unshifted k-space.
+
+        Parameters
+        ----------
+        kspace : (slices, H, W) complex, orthonormal FFT, measured on the model's mask; other lines are set to zero.
+
+        Returns
+        -------
+        (slices, H, W) float32 magnitude images in the units of the k-space.
+        """
+        kspace = np.asarray(kspace)
+        if kspace.ndim != 3 or not np.iscomplexobj(kspace):
+            raise StudyError(f"k-space: {kspace.dtype} of shape {kspace.shape}, expected complex (slices, H, W)")
+        self.check_shape(kspace.shape[1:], "k-space")
+        if not np.isfinite(kspace).all():
+            raise StudyError("k-space: NaN or infinite values")
+        zero_filled = self.zero_fill(kspace.astype(np.complex64, copy=False))
+        scale = float(np.abs(zero_filled).max())
+        if scale == 0:
+            raise StudyError("k-space: nothing but zeros on the lines of the mask")
+        parts = [self.restore(zero_filled[n : n + batch], scale) for n in range(0, len(zero_filled), batch)]
+        return np.concatenate(parts)
