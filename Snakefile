@@ -129,6 +129,27 @@ for number, name, outputs in [
             " --parameter acceleration={params.acceleration}"
 
 
+rule notebook_07:
+    input:
+        cell_records,
+    output:
+        aims=study.table("deployment_{cell}"),
+        quality=study.table("deployed_{cell}"),
+        notebook=executed("07_deployment", "{cell}"),
+    params:
+        profile=profile,
+        dataset=lambda w: cells[w.cell].dataset,
+        acceleration=lambda w: cells[w.cell].acceleration,
+        code=fingerprint((*PRESENTING_CODE, "deployment"), "07_deployment"),
+    threads: workflow.cores  # it measures time: nothing else may run beside
+    message:
+        "notebook 07: {wildcards.cell}"
+    shell:
+        "python -m kdmri_lib notebook notebooks/07_deployment.ipynb {output.notebook}"
+        " --parameter profile={params.profile} --parameter dataset={params.dataset}"
+        " --parameter acceleration={params.acceleration}"
+
+
 for name, experiment in study.profile.experiments.items():
 
     rule:
@@ -160,6 +181,7 @@ rule report:
         [study.table(name) for name in study.profile.experiments],
         [study.table(f"{kind}_{cell}") for cell in cells for kind in ("volumes", "slices")],
         [executed("02_teacher_training", cell) for cell in cells],
+        [executed("07_deployment", cell) for cell in cells],
         [executed("01_data_preparation", dataset) for dataset in study.used_datasets],
     output:
         page=study.results / "report/index.html",

@@ -88,8 +88,8 @@ def export(arguments) -> None:
     """Write a trained network as ONNX, with safetensors beside it; with --int8 its quantised version too."""
     from pathlib import Path
 
+    from kdmri_lib.deployment.export import calibration_slices, quantise
     from kdmri_lib.deployment.export import export as to_file
-    from kdmri_lib.deployment.export import quantise
     from kdmri_lib.runs import RunFolder
     from kdmri_lib.study import Cell, Study
 
@@ -108,7 +108,7 @@ def export(arguments) -> None:
     print(f"{output}: {cell.tag} {arguments.method}; largest difference to PyTorch {difference:.1e}")
     if arguments.int8:
         quantised = output.with_suffix(".int8.onnx")
-        quantise(folder, output, quantised)
+        quantise(output, quantised, calibration_slices(folder))
         print(f"{quantised}: convolutions inside the cascades in int8")
 
 
@@ -145,11 +145,17 @@ def notebook(arguments) -> None:
 
 
 def benchmark(arguments) -> None:
-    """Speed of training beside the same networks written plainly, of each loss, or of preparing and loading data."""
+    """Speed of training beside the same networks written plainly, of each loss, of data, of inference; or a profile."""
     from kdmri_lib import benchmark, data_benchmark
 
     if arguments.what == "data":
         print(data_benchmark.measured())
+    elif arguments.what == "inference":
+        from kdmri_lib.deployment.speed import inference_report
+
+        print(inference_report(arguments.threads, arguments.seconds))
+    elif arguments.what == "profile":
+        print(benchmark.where_time_goes(arguments.threads))
     else:
         measured = {"training": benchmark.training_throughput, "losses": benchmark.loss_costs}[arguments.what]
         print(measured(threads=arguments.threads, seconds=arguments.seconds))
@@ -204,7 +210,10 @@ def main() -> int:
         ("--figures", {"default": "", "help": "folder for a PNG of each volume"}),
         ("--force", {"action": "store_true", "help": "replace the output"}),
     )
-    what = ("what", {"nargs": "?", "default": "training", "choices": ["training", "losses", "data"]})
+    what = (
+        "what",
+        {"nargs": "?", "default": "training", "choices": ["training", "losses", "profile", "data", "inference"]},
+    )
     command(benchmark, what, ("--threads", {"type": int, "default": 2}), ("--seconds", {"type": float, "default": 8.0}))
     arguments = parser.parse_args()
     try:

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from kdmri_lib.datasets.cardiac_phantom import subject_volume
 from kdmri_lib.declarations import Dataset, Degradation, LossTerm, Network, Schedule
 from kdmri_lib.losses import Objective, Prediction
-from kdmri_lib.models import build_model
+from kdmri_lib.models import build_model, multiply_accumulates
 from kdmri_lib.provenance import processor_name
 from kdmri_lib.recipes import FEATURE_LOSSES, Distillation, Recipe
 from kdmri_lib.sampling import Undersampling, published_mask, truncation_mask
-from kdmri_lib.training import Batches, accelerated
+from kdmri_lib.training import Batches, accelerated, cpu_has_bfloat16
 
 SHAPE, BATCH, FACTOR = (150, 150), 4, 4
 RECONSTRUCTION = (LossTerm(loss="reconstruction"),)
@@ -253,3 +253,41 @@ def loss_costs(threads: int = 2, seconds: float = 8.0, precision: str = "auto") 
     )
     heading = _heading(threads, f"student at {SHAPE[0]}x{SHAPE[1]}, batch {BATCH}, precision {precision}")
     return f"{heading}\n{rounded.to_string(index=False)}"
+
+
+def where_time_goes(threads: int = 2, precision: str = "auto", steps: int = 10) -> str:
+    """Profile of the student's training step, operation by operation, and its rate beside a large matrix product's."""
+    torch.set_num_threads(threads)
+    step = _study_step(
+        _images(SHAPE, 8), published_mask("cardiac", FACTOR), Network(options={"convolutions": 3}), precision, BATCH
+    )
+    for number in range(3):
+        step(number)
+    began = time.perf_counter()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        for number in range(steps):
+            step(number)
+    seconds = (time.perf_counter() - began) / steps
+    events = sorted(profile.key_averages(), key=lambda e: -e.self_cpu_time_total)
+    whole = sum(e.self_cpu_time_total for e in events)
+    rows = [
+        {"operation": e.key, "of the step": f"{e.self_cpu_time_total / whole:.1%}", "calls a step": e.count / steps}
+        for e in events[:14]
+    ]
+    weights = multiply_accumulates(build_model("dccnn", published_mask("cardiac", FACTOR), convolutions=3))
+    # Forward, and backward to weights and to inputs: three passes of two operations a multiply-accumulate.
+    rate = 6 * weights * SHAPE[0] * SHAPE[1] * BATCH / seconds / 1e9
+    a, b = torch.rand(2, 3072, 3072).to(
+        torch.bfloat16 if cpu_has_bfloat16() and precision != "float32" else torch.float32
+    )
+    a @ b
+    began = time.perf_counter()
+    for _ in range(3):
+        a @ b
+    product = 3 * 2 * 3072**3 / (time.perf_counter() - began) / 1e9
+    heading = _heading(threads, f"student at {SHAPE[0]}x{SHAPE[1]}, batch {BATCH}, precision {precision}, profiled")
+    table = pd.DataFrame(rows).to_string(index=False)
+    return (
+        f"{heading}\n{table}\n{1000 * seconds:.1f} ms a step; convolutions {rate:.0f} GFLOP/s over the whole step, "
+        f"{rate / product:.0%} of a matrix product's {product:.0f}"
+    )

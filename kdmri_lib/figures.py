@@ -242,3 +242,18 @@ def pareto(points: Mapping[str, Sequence[tuple[int, float, str]]], title: str) -
     axis.legend()
     axis.grid(alpha=0.3)
     return figure
+
+
+def bars(groups: Mapping[str, Sequence[tuple[float, str]]], title: str, unit: str) -> Figure:
+    """A panel a group of horizontal bars (value, label), the smallest on top, each with its value."""
+    figure, axes = plt.subplots(1, len(groups), figsize=(5.2 * len(groups), 3.6), layout="constrained", squeeze=False)
+    for axis, (name, points) in zip(axes.flat, groups.items(), strict=True):
+        ordered = sorted(points, reverse=True)
+        drawn = axis.barh([label for _, label in ordered], [value for value, _ in ordered], color="0.55")
+        axis.bar_label(drawn, fmt="%.3g", padding=2, fontsize=7)
+        axis.tick_params(labelsize=7)
+        axis.margins(x=0.12)
+        axis.set_xlabel(unit)
+        axis.set_title(name, fontsize=9)
+    figure.suptitle(title, fontsize=10)
+    return figure

@@ -4,7 +4,7 @@ import json
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +14,12 @@ import torch
 from torch import nn
 
 from kdmri_lib.datasets.prepared import Slices
-from kdmri_lib.deployment.model import CHECKSUM, FORMAT, KEY, graph_checksum, read_model
+from kdmri_lib.deployment.model import CHECKSUM, FORMAT, KEY, Model, graph_checksum, read_model
 from kdmri_lib.errors import StudyError
 from kdmri_lib.files import sha256_file, write_bytes
 from kdmri_lib.models import parameter_count
 from kdmri_lib.runs import WEIGHTS, RunFolder
-from kdmri_lib.sampling import Undersampling, declared_mask, declared_undersampling, line_axis
+from kdmri_lib.sampling import Measurement, Undersampling, declared_mask, declared_undersampling, line_axis
 
 TOLERANCE = 1e-5  # between PyTorch and ONNX Runtime, both in float32, on images of [0, 1]
 OPSET = 20
@@ -79,8 +79,6 @@ def stamped(model: onnx.ModelProto, about: dict) -> bytes:
 
 def largest_difference(network: nn.Module, path: Path, slices: torch.Tensor, degradation: Undersampling) -> float:
     """Between PyTorch and ONNX Runtime in float32, over (B, 1, H, W) images, as a batch and as narrower single slices."""
-    from kdmri_lib.deployment.model import Model
-
     model = Model(path, engine="onnxruntime", precision="float32")
     narrow = slices[:1, :, :, : slices.shape[3] // 2] if model.axis == 0 else slices[:1, :, : slices.shape[2] // 2]
     worst = 0.0
@@ -126,20 +124,23 @@ def export(folder: RunFolder, path: Path) -> float:
     return difference
 
 
-class CalibrationSlices:
-    """Training slices for static calibration, spread over the split, as ONNX Runtime asks for them."""
+def calibration_slices(folder: RunFolder, count: int = 32) -> Iterator[Measurement]:
+    """Undersampled training slices, spread over the split: (1, 1, H, W) each."""
+    slices = Slices(folder.study.prepared(folder.run.dataset.name), "train")
+    degradation = declared_undersampling(folder.run)
+    for n in np.linspace(0, len(slices) - 1, min(count, len(slices))).round().astype(int).tolist():
+        yield degradation(slices[[n]])
 
-    def __init__(self, folder: RunFolder, count: int = 32):
-        slices = Slices(folder.study.prepared(folder.run.dataset.name), "train")
-        chosen = np.linspace(0, len(slices) - 1, min(count, len(slices))).round().astype(int).tolist()
-        degradation = declared_undersampling(folder.run)
-        self._waiting: Iterator[dict] = (
-            dict(zip(("zero_filled", "measured"), (v.numpy() for v in degradation(slices[[n]])), strict=True))
-            for n in chosen
-        )
+
+class _Reader:
+    """Measurements as ONNX Runtime asks for them."""
+
+    def __init__(self, measurements: Iterable[Measurement]):
+        self._waiting = iter(measurements)
 
     def get_next(self) -> dict | None:
-        return next(self._waiting, None)
+        found = next(self._waiting, None)
+        return None if found is None else {k: v.numpy() for k, v in found._asdict().items()}
 
 
 def convolutions(model: onnx.ModelProto) -> list[list[str]]:
@@ -154,8 +155,8 @@ def convolutions(model: onnx.ModelProto) -> list[list[str]]:
     return [names for names in found if names]
 
 
-def quantise(folder: RunFolder, path: Path, output: Path, kept: str = "first and last") -> None:
-    """The int8 version of an exported file: weights a channel, activations by static calibration on training slices.
+def quantise(path: Path, output: Path, calibration: Iterable[Measurement], kept: str = "first and last") -> None:
+    """The int8 version of an exported file: weights a channel, activations by the ranges that `calibration` shows.
 
     `kept` in float32: "nothing", "first and last" convolution of each cascade (they have one channel on one side and next
     to no work), or "first and last, last cascade".
@@ -178,7 +179,7 @@ def quantise(folder: RunFolder, path: Path, output: Path, kept: str = "first and
             quantize_static(
                 simplified,
                 quantised,
-                CalibrationSlices(folder),
+                _Reader(calibration),
                 quant_format=QuantFormat.QDQ,
                 per_channel=True,
                 weight_type=QuantType.QInt8,

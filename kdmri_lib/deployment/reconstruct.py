@@ -32,7 +32,8 @@ def reconstruct_file(
     Parameters
     ----------
     source : HDF5 with `kspace` or `image` (slices, H, W) or a prepared file; NIfTI.
-    output : HDF5, the arrays under the same names (`kspace` becomes `image`), with what `source` said of them; NIfTI for NIfTI.
+    output : HDF5, the arrays under the same names (`kspace` becomes `image`), with what `source` said of them; for NIfTI,
+        NIfTI.
     undersample : take fully sampled k-space, or images, and leave the model's lines of them alone: a retrospective trial.
     figures : folder for a PNG a volume: the middle slice zero-filled and reconstructed.
 

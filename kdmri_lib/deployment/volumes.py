@@ -51,7 +51,7 @@ class InputVolume:
 
 
 def is_centred(array) -> bool:
-    """Whether zero frequency is in the middle: where the middle slice's largest value is nearer to, the middle or a corner."""
+    """Whether zero frequency is in the middle: by what the middle slice's largest value is nearer to, middle or corner."""
     values = np.abs(np.asarray(array[len(array) // 2]))
     place = np.array(np.unravel_index(values.argmax(), values.shape))
     size = np.array(values.shape)

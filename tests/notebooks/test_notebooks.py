@@ -7,11 +7,12 @@ import pytest
 import yaml
 from PIL import Image
 
+from kdmri_lib.deployment import Model
 from kdmri_lib.evaluation import METRICS
 from kdmri_lib.execution import execute
 from kdmri_lib.files import read_json
 from kdmri_lib.recipes import FEATURE_LOSSES
-from kdmri_lib.study import METHODS, PROJECT, Study
+from kdmri_lib.study import METHODS, PROJECT, Cell, Study
 from tests import downloads
 
 NOTEBOOKS = PROJECT / "notebooks"
@@ -36,6 +37,8 @@ def executed(tmp_path_factory):
         where = {"dataset": cell.dataset, "acceleration": f"{cell.acceleration:g}"}
         run("02_teacher_training", cell.tag, **where)
         run("03_distillation", cell.tag, **where, **({"scan": str(scan)} if cell.dataset == "brain" else {}))
+        if cell.dataset == "cardiac":
+            run("07_deployment", cell.tag, **where, seconds="0.02", paper_size="[96, 64]")
     for name, experiment in study.profile.experiments.items():
         run(experiment.notebook, name, experiment=name)
     # Another task, by parameter alone; and a loss of one's own, by its name.
@@ -103,6 +106,18 @@ def test_student_friendly_training_precedes_every_method(executed):
     assert {"Teacher, student-friendly", "Student from the branches", "Teacher", "Student"} <= set(table.method)
     assert {f"{label}, student-friendly" for label in FEATURE_LOSSES.values()} <= set(table.method)
     assert {"comparison", "friendly"} == set(executed.experiment_parts("feature_losses"))
+
+
+def test_the_deployed_network_is_measured_and_says_what_it_is(executed):
+    quality = pd.read_csv(executed.table("deployed_cardiac_8x"), index_col=0)
+    assert abs(quality.loc["ONNX Runtime, float32", "psnr lost"]) < 1e-3
+    assert quality.psnr.notna().all() and "int8, kept in float32: nothing" in quality.index
+    aims = pd.read_csv(executed.table("deployment_cardiac_8x"))
+    assert aims.found.notna().all() and len(aims) == 4 + len(quality) - 1
+    times = pd.read_csv(executed.table("times_cardiac_8x"))
+    assert set(times.network) == {"teacher", "student"} and {1, 4} == set(times.batch)
+    model = Model(executed.results / "models" / "distilled_cardiac_8x.onnx")
+    assert model.about["run"] == executed.methods(Cell("cardiac", 8), 0)["distilled"].id
 
 
 def test_every_figure_is_a_png_and_a_pdf_with_its_stamp(executed):
