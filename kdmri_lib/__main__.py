@@ -109,7 +109,7 @@ def export(arguments) -> None:
     if arguments.int8:
         quantised = output.with_suffix(".int8.onnx")
         quantise(output, quantised, calibration_slices(folder))
-        print(f"{quantised}: convolutions inside the cascades in int8")
+        print(f"{quantised}: convolutions inside all cascades but the last in int8")
 
 
 def reconstruct(arguments) -> None:

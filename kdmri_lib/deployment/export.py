@@ -23,6 +23,7 @@ from kdmri_lib.sampling import Measurement, Undersampling, declared_mask, declar
 
 TOLERANCE = 1e-5  # between PyTorch and ONNX Runtime, both in float32, on images of [0, 1]
 OPSET = 20
+INNER = "first and last, last cascade"
 
 
 def about_run(folder: RunFolder) -> dict:
@@ -155,11 +156,11 @@ def convolutions(model: onnx.ModelProto) -> list[list[str]]:
     return [names for names in found if names]
 
 
-def quantise(path: Path, output: Path, calibration: Iterable[Measurement], kept: str = "first and last") -> None:
+def quantise(path: Path, output: Path, calibration: Iterable[Measurement], kept: str = INNER) -> None:
     """The int8 version of an exported file: weights a channel, activations by the ranges that `calibration` shows.
 
-    `kept` in float32: "nothing", "first and last" convolution of each cascade (they have one channel on one side and next
-    to no work), or "first and last, last cascade".
+    `kept` in float32: "nothing"; "first and last", the convolutions of each cascade that have one channel on one side, next
+    to no work; or these and the "last cascade", whose errors nothing after it corrects (the default).
     """
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
@@ -169,7 +170,7 @@ def quantise(path: Path, output: Path, calibration: Iterable[Measurement], kept:
     floating = {
         "nothing": [],
         "first and last": [name for group in groups for name in (group[0], group[-1])],
-        "first and last, last cascade": [name for group in groups[:-1] for name in (group[0], group[-1])] + groups[-1],
+        INNER: [name for group in groups[:-1] for name in (group[0], group[-1])] + groups[-1],
     }[kept]
     with tempfile.TemporaryDirectory() as work:
         simplified, quantised = Path(work) / "simplified.onnx", Path(work) / "quantised.onnx"

@@ -102,7 +102,7 @@ def test_the_file_says_what_it_is(deployed):
 
 def test_int8_keeps_the_outer_convolutions_and_stays_near(deployed, tmp_path):
     folder, path, (volume, _) = deployed
-    quantise(path, tmp_path / "int8.onnx", calibration_slices(folder))
+    quantise(path, tmp_path / "int8.onnx", calibration_slices(folder), "first and last")
     stored, about = read_model(tmp_path / "int8.onnx")
     assert about["precision"] == "int8" and about["run"] == folder.run.id
     int8 = {w.name for w in stored.graph.initializer if w.data_type == onnx.TensorProto.INT8 and len(w.dims) == 4}
