@@ -1,5 +1,6 @@
 """Every plot of the study. Functions return figures; `save` writes PNG and PDF and says what they were made from."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -147,10 +148,10 @@ def learning_curves(curves: Mapping[str, Sequence[pd.DataFrame]], title: str, va
 
     The legend stands in the order of the final values, the best first.
     """
-    figure, axis = plt.subplots(figsize=(8, 4.5), layout="constrained")
+    figure, axis = plt.subplots(figsize=(10, 4.5), layout="constrained")
     joined = {label: pd.concat(list(seeds)).groupby("step")[value] for label, seeds in curves.items()}
     order = sorted(joined, key=lambda label: joined[label].mean().iloc[-1], reverse=True)
-    colours = dict(zip(curves, plt.get_cmap("tab10").colors, strict=False))
+    colours = dict(zip(curves, itertools.cycle(plt.get_cmap("tab10").colors), strict=False))
     for label in order:
         mean, low, high = joined[label].mean(), joined[label].min(), joined[label].max()
         axis.plot(mean.index, mean, marker=".", color=colours[label], label=f"{label}: {mean.iloc[-1]:.2f}")
@@ -161,7 +162,7 @@ def learning_curves(curves: Mapping[str, Sequence[pd.DataFrame]], title: str, va
     # The first validation is far below the rest and would flatten all differences.
     axis.set_ylim(lowest - margin, highest + margin)
     axis.set(xlabel="step of this training", ylabel="validation PSNR (dB)", title=title)
-    axis.legend(title="final value")
+    axis.legend(title="final value", loc="center left", bbox_to_anchor=(1.01, 0.5))  # beside it, off the curves
     axis.grid(alpha=0.3)
     return figure
 
@@ -231,13 +232,18 @@ def heat_map(
 
 
 def pareto(points: Mapping[str, Sequence[tuple[int, float, str]]], title: str) -> Figure:
-    """Parameters against PSNR, a marker a way of training (label: (parameters, PSNR, name) each)."""
+    """Parameters against PSNR, a marker a way of training (label: (parameters, PSNR, name) each), a bar from way to way."""
     figure, axis = plt.subplots(figsize=(8, 4.5), layout="constrained")
     for (label, found), marker in zip(points.items(), "os^", strict=False):
-        ordered = sorted(found)
-        axis.plot([p for p, *_ in ordered], [v for _, v, _ in ordered], marker=marker, linestyle="--", label=label)
-    for parameters, value, name in next(iter(points.values())):
-        axis.annotate(name, (parameters, value), textcoords="offset points", xytext=(4, -10), fontsize=7)
+        axis.plot([p for p, *_ in found], [v for _, v, _ in found], marker=marker, linestyle="none", label=label)
+    sizes: dict[tuple[int, str], list[float]] = {}
+    for parameters, value, name in (point for found in points.values() for point in found):
+        sizes.setdefault((parameters, name), []).append(value)
+    for (parameters, name), values in sizes.items():
+        axis.plot([parameters] * len(values), values, color="0.7", zorder=0)
+        place = {"xy": (parameters, min(values)), "xytext": (0, -6), "textcoords": "offset points"}
+        axis.annotate(name.replace(", ", "\n"), **place, fontsize=6, ha="center", va="top")
+    axis.margins(x=0.12, y=0.2)
     axis.set(xscale="log", xlabel="parameters", ylabel="test PSNR (dB)", title=title)
     axis.legend()
     axis.grid(alpha=0.3)
