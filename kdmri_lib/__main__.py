@@ -18,16 +18,20 @@ def check(arguments) -> None:
     print(f"  cells: {', '.join(cell.tag for cell in study.cells)}; trainings: {len(study.runs)}")
     for name, folder in study.missing.items():
         print(f"  left out: data set '{name}', whose folder {folder} isn't there (data/README.md says how to get it)")
-    problems = 0
-    for name in study.used_datasets:
-        if study.dataset(name).folder:
-            problems += _check_download(study.dataset(name))
+    problems = []
+    for dataset in (study.dataset(name) for name in study.used_datasets):
+        if dataset.folder:
+            try:
+                problems += _check_download(dataset)
+            except StudyError as error:
+                print(f"  {dataset.name} ({dataset.source}): {error}")
+                problems.append(dataset.name)
     if problems:
-        raise StudyError(f"{problems} of the volumes can't be read; they would be left out")
+        raise StudyError(f"not all is as declared: {', '.join(problems)}")
 
 
-def _check_download(dataset) -> int:
-    """Print what a download holds; returns how many of its volumes can't be read."""
+def _check_download(dataset) -> list[str]:
+    """Print what a download holds; returns its volumes that can't be read, and would be left out."""
     from kdmri_lib.datasets import source, survey
 
     found = survey(dataset)
@@ -42,8 +46,8 @@ def _check_download(dataset) -> int:
         same = "as in the paper" if here == [subjects, slices] else f"the paper has {subjects} and {slices}"
         print(f"    {part}: {here[0]} subjects, {here[1]} slices; {same}")
     for volume, reason in found.problems.items():
-        print(f"    can't be read: {volume}: {reason}")
-    return len(found.problems)
+        print(f"    can't be read, and would be left out: {volume}: {reason}")
+    return list(found.problems)
 
 
 def profiles(arguments) -> None:

@@ -14,11 +14,13 @@ import pandas as pd
 import pytest
 
 from kdmri_lib import datasets
+from kdmri_lib.__main__ import main
 from kdmri_lib.datasets import prepare, survey
 from kdmri_lib.datasets.prepared import Volume, read_prepared, splits
 from kdmri_lib.datasets.writing import write_prepared
 from kdmri_lib.declarations import Degradation
 from kdmri_lib.errors import StudyError
+from kdmri_lib.files import PROJECT
 from kdmri_lib.sampling import declared_mask
 from tests import downloads
 
@@ -396,3 +398,25 @@ def test_bad_declarations(tmp_path, change, message):
     dataset = downloads.declared("nifti_folder", tmp_path).model_copy(update=change)
     with pytest.raises(StudyError, match=message):
         prepare(dataset, tmp_path / "out.h5")
+
+
+def test_checking_says_what_is_there_beside_the_papers_numbers(tmp_path, capsys, monkeypatch):
+    for name, fill in (("acdc", downloads.acdc), ("mrbrains", downloads.mrbrains_2013)):
+        (tmp_path / name).mkdir()
+        fill(tmp_path / name)
+    path = tmp_path / "mine.yaml"
+    text = (PROJECT / "profiles" / "paper.yaml").read_text().replace("data/downloads", str(tmp_path))
+    path.write_text(text.replace("train: 90, validation: 10, test: 50", "train: 2, validation: 1, test: 1"))
+    monkeypatch.setattr(sys, "argv", ["kdmri", "check", "--profile", str(path)])
+    assert main() == 1
+    said = capsys.readouterr()
+    assert "train 2 subjects, 4 volumes, 14 slices" in said.out
+    assert "train and validation: 3 subjects, 20 slices; the paper has 100 and 1841" in said.out
+    assert "left out: data set 'knee', whose folder" in said.out
+    assert "brain (mrbrains): " in said.out and "4 subjects found (4 train, 0 validation, 0 test)" in said.out
+    assert "not all is as declared: brain" in said.err
+    next((tmp_path / "acdc").rglob("patient001_frame01.nii.gz")).write_bytes(b"not NIfTI")
+    assert main() == 1
+    said = capsys.readouterr()
+    assert "can't be read, and would be left out: patient001_frame01: " in said.out
+    assert "not all is as declared: patient001_frame01, brain" in said.err
