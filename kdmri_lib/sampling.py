@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from kdmri_lib.datasets.source_files import reading
 from kdmri_lib.declarations import Dataset, Degradation
 from kdmri_lib.errors import StudyError
 from kdmri_lib.files import PROJECT
@@ -242,12 +243,8 @@ def declared_mask(dataset: Dataset, degradation: Degradation) -> np.ndarray:
     shape, acceleration, seed = dataset.shape, degradation.acceleration, degradation.seed
     file = mask_file(dataset, degradation)
     if file is not None:
-        try:
+        with reading(file, ".npy mask"):
             mask = np.load(file, allow_pickle=False)
-        except FileNotFoundError:
-            raise StudyError(f"{file}: no such file") from None
-        except (ValueError, EOFError, OSError) as error:
-            raise StudyError(f"{file}: not a .npy mask, or cut short ({error})") from None
         return check_mask(mask, shape, str(file))
     if degradation.kind == "gaussian_2d":
         return gaussian_mask_2d(shape, acceleration, seed=seed)

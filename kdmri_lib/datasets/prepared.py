@@ -11,6 +11,7 @@ volumes, and left_out (JSON): the volumes that couldn't be made, with the reason
 import hashlib
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ import h5py
 import numpy as np
 import torch
 
+from kdmri_lib.datasets.source_files import open_hdf5
 from kdmri_lib.errors import StudyError
 
 FORMAT = "kdmri-prepared-1"
@@ -38,18 +40,16 @@ def image_sha256(image: np.ndarray) -> str:
     return hashlib.sha256(np.ascontiguousarray(image)).hexdigest()
 
 
-def _open(path: Path) -> h5py.File:
+@contextmanager
+def _open(path: Path) -> Iterator[h5py.File]:
+    """A prepared file for reading; whatever is wrong with it, in the block too, is a `StudyError` that names it."""
     if not Path(path).exists():
         raise StudyError(f"{path}: no such file; notebook 01 prepares it")
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        raise StudyError(f"{path}: not an HDF5 file, or cut short ({error})") from None
-    found = file.attrs.get("format")
-    if found != FORMAT:
-        file.close()
-        raise StudyError(f"{path}: format {found!r}, expected {FORMAT!r}")
-    return file
+    with open_hdf5(path, "prepared file") as file:
+        found = file.attrs.get("format")
+        if found != FORMAT:
+            raise StudyError(f"{path}: format {found!r}, expected {FORMAT!r}")
+        yield file
 
 
 def preparing_code(path: Path) -> str:
@@ -138,7 +138,7 @@ class Slices:
             plane = volume.image.shape[1:]
         self.shape = (len(self.names), 1, *plane)
         self._held = torch.from_numpy(np.concatenate(volumes)).unsqueeze(1) if total <= held_bytes else None
-        self._file = None if self._held is not None else _open(path)
+        self._file = None if self._held is not None else h5py.File(path, "r")
         self.device = torch.device("cpu")
 
     @property

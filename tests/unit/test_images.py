@@ -45,7 +45,7 @@ def test_prepared_files_are_read_as_written(file):
 @pytest.mark.parametrize("size", [0, 100, 1000])
 def test_a_prepared_file_cut_short_is_refused(file, size):
     file.write_bytes(file.read_bytes()[:size])
-    with pytest.raises(StudyError, match=r"x.h5: not an HDF5 file, or cut short"):
+    with pytest.raises(StudyError, match=r"x.h5: not a readable prepared file, or cut short"):
         list(read_prepared(file))
 
 
@@ -233,5 +233,5 @@ def test_a_mask_of_ones_own(tmp_path):
     with pytest.raises(StudyError, match=r"mask.npy: shape \(50, 120\), expected \(120, 120\)"):
         declared_mask(BRAIN, degradation)
     np.save(path, np.array([{"a": 1}], dtype=object), allow_pickle=True)
-    with pytest.raises(StudyError, match=r"mask.npy: not a .npy mask"):
+    with pytest.raises(StudyError, match=r"mask.npy: not a readable .npy mask"):
         declared_mask(BRAIN, degradation)
