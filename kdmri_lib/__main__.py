@@ -88,6 +88,20 @@ def train(arguments) -> None:
     trained(study, study.runs[arguments.run], study.labels[arguments.run], stop=lambda: bool(asked))
 
 
+def verify(arguments) -> None:
+    """Make every table and figure anew from the stored runs, and say which differ from those that are there."""
+    from kdmri_lib.study import Study
+    from kdmri_lib.verification import verify as differences
+
+    study = Study(arguments.profile, arguments.folder)
+    found = differences(study)
+    for line in found:
+        print(line)
+    if found:
+        raise StudyError(f"{len(found)} tables or figures differ from their runs")
+    print(f"profile {study.name}: every table and figure follows from its runs (times, which are measured, left out)")
+
+
 def export(arguments) -> None:
     """Write a trained network as ONNX, with safetensors beside it; with --int8 its quantised version too."""
     from pathlib import Path
@@ -188,6 +202,7 @@ def main() -> int:
         ("output", {}),
         ("--parameter", {"action": "append", "default": [], "metavar": "NAME=VALUE"}),
     )
+    command(verify, profile, folder)
     command(
         export,
         profile,

@@ -149,6 +149,7 @@ class Study:
     """
 
     def __init__(self, profile: str = "quick", folder: str | Path = ""):
+        self.source = str(profile)
         self.name, self.profile = load_profile(profile)
         self.missing = self._missing() if self.profile.leave_out_missing else {}
         if self.missing:

@@ -6,13 +6,16 @@ import pandas as pd
 import pytest
 import yaml
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from kdmri_lib.deployment import Model
+from kdmri_lib.errors import StudyError
 from kdmri_lib.evaluation import METRICS
 from kdmri_lib.execution import execute
 from kdmri_lib.files import read_json
 from kdmri_lib.recipes import FEATURE_LOSSES
 from kdmri_lib.study import METHODS, PROJECT, Cell, Study
+from kdmri_lib.verification import verify
 from tests import downloads
 
 NOTEBOOKS = PROJECT / "notebooks"
@@ -200,3 +203,25 @@ def test_table_1_of_ones_own_download(own_downloads, tmp_path):
     run(own_downloads, "03_distillation", tmp_path / "3.ipynb", dataset="cardiac", acceleration="4")
     table = pd.read_csv(own_downloads.table("volumes_cardiac_4x"))
     assert set(table.subject) == {"patient101_frame01", "patient101_frame12"} and set(METHODS) <= set(table.method)
+
+
+def test_tables_that_do_not_follow_from_their_runs_are_found(own_downloads, tmp_path):
+    test_table_1_of_ones_own_download(own_downloads, tmp_path)
+    only = ("03_distillation",)
+    assert verify(own_downloads, only) == []
+    table, picture = own_downloads.table("volumes_cardiac_4x"), own_downloads.figure("figure2_cardiac_4x")
+    kept = pd.read_csv(table)
+    kept.assign(psnr=kept.psnr.where(kept.index != 3, kept.psnr + 0.1)).to_csv(table, index=False)
+    image = Image.open(picture)
+    text, pixels = PngInfo(), np.asarray(image).copy()
+    text.add_text("Description", image.text["Description"])
+    pixels[50:60, 50:60] = 0
+    Image.fromarray(pixels).save(picture, pnginfo=text)
+    found = verify(own_downloads, only)
+    assert len(found) == 2
+    assert f"{picture}: " in found[0] and "pixels differ from the picture made from its runs" in found[0]
+    assert f"{table}: row 3, psnr: " in found[1]
+    run = next(iter(own_downloads.runs))
+    (own_downloads.results / "runs" / run / "curve.csv").write_text("step\n")
+    with pytest.raises(StudyError, match=r"1 of 6 runs can't vouch for a table; the first: .*curve.csv is damaged"):
+        verify(own_downloads, only)
