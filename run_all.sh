@@ -36,5 +36,5 @@ if command -v flock > /dev/null && ! flock --nonblock 9; then
     echo "kdmri: another ./run_all.sh is at work in this folder; wait for it or stop it first" >&2
     exit 1
 fi
-snakemake --quiet host --nolock --rerun-incomplete --cores "$jobs" --config profile="$profile" "${rest[@]}" 9>&-
+snakemake --quiet host --nolock --keep-going --rerun-incomplete --cores "$jobs" --config profile="$profile" "${rest[@]}" 9>&-
 echo "kdmri: all is up to date. Start with results/$(basename "${profile%.yaml}")/report/index.html"

@@ -10,5 +10,6 @@ if [ "${1:-}" = "--long" ]; then
 fi
 ruff check --quiet .
 ruff format --quiet --check .
-# Worker processes share the cores; a thread each keeps them out of one another's way.
-OMP_NUM_THREADS=1 python -m pytest -n auto --dist worksteal "${long[@]}" "$@"
+# Worker processes share the cores; a thread each keeps them out of one another's way. A file stays with one of them, since
+# its fixtures are dear.
+OMP_NUM_THREADS=1 python -m pytest -n auto --dist loadfile "${long[@]}" "$@"

@@ -1,0 +1,91 @@
+"""The notebooks on downloads in miniature, one of each source; and tables compared with the runs that they name."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from kdmri_lib.errors import StudyError
+from kdmri_lib.execution import execute
+from kdmri_lib.study import METHODS, PROJECT, Study
+from kdmri_lib.verification import verify
+from tests import downloads
+
+NOTEBOOKS = PROJECT / "notebooks"
+
+
+@pytest.fixture(scope="module")
+def own_downloads(tmp_path_factory):
+    """A profile whose data sets are downloads in miniature, one of each source."""
+    folder = tmp_path_factory.mktemp("downloads")
+    profile = yaml.safe_load((PROJECT / "profiles" / "smoke.yaml").read_text())
+    profile |= {"datasets": {}, "cells": {"cardiac": [4]}, "experiments": {}, "precision_check": False}
+    for name, (source, fill, more) in SOURCES.items():
+        place = folder / name
+        place.mkdir()
+        fill(place)
+        declared = {"source": source, "folder": str(place), "shape": list(downloads.SHAPE), **more}
+        profile["datasets"][name] = declared | {"train": 2, "validation": 1, "test": 1}
+    options = {"masks": str(folder / "published" / "mask_{factor}x.npy")}
+    profile["datasets"]["published"]["options"] = options
+    path = folder / "own.yaml"
+    path.write_text(yaml.safe_dump(profile))
+    return Study(str(path), folder)
+
+
+SOURCES = {
+    "cardiac": ("acdc", downloads.acdc, {}),
+    "mrbrains": ("mrbrains", downloads.mrbrains_2013, {}),
+    "knee_raw": ("knee_matlab", downloads.knee, {"contrast": "coronal_pd"}),
+    "fastmri": ("fastmri", downloads.fastmri, {}),
+    "calgary": ("calgary_campinas", downloads.calgary_nifti, {}),
+    "published": ("kdmri_h5", downloads.published, {}),
+    "nifti": ("nifti_folder", downloads.nifti, {}),
+    "dicom": ("dicom_folder", downloads.dicom, {}),
+}
+
+
+def run(study, name, output, **parameters):
+    profile = str(study.folder / "own.yaml")
+    execute(NOTEBOOKS / f"{name}.ipynb", output, {"profile": profile, "folder": str(study.folder), **parameters})
+
+
+@pytest.mark.parametrize("name", sorted(SOURCES))
+def test_notebook_1_prepares_and_shows_every_download(own_downloads, tmp_path, name):
+    factors = {"factors": "[4]"} if name == "published" else {}
+    run(own_downloads, "01_data_preparation", tmp_path / "out.ipynb", dataset=name, **factors)
+    index = pd.read_csv(own_downloads.table(f"index_{name}"))
+    assert set(index.split) == {"train", "validation", "test"} and set(index.kind) == {"real MR"}
+    assert own_downloads.figure(f"contact_{name}").exists()
+
+
+def test_table_1_of_ones_own_download(own_downloads, tmp_path):
+    run(own_downloads, "01_data_preparation", tmp_path / "1.ipynb", dataset="cardiac")
+    run(own_downloads, "02_teacher_training", tmp_path / "2.ipynb", dataset="cardiac", acceleration="4")
+    run(own_downloads, "03_distillation", tmp_path / "3.ipynb", dataset="cardiac", acceleration="4")
+    table = pd.read_csv(own_downloads.table("volumes_cardiac_4x"))
+    assert set(table.subject) == {"patient101_frame01", "patient101_frame12"} and set(METHODS) <= set(table.method)
+
+
+def test_tables_that_do_not_follow_from_their_runs_are_found(own_downloads, tmp_path):
+    test_table_1_of_ones_own_download(own_downloads, tmp_path)
+    only = ("03_distillation",)
+    assert verify(own_downloads, only) == []
+    table, picture = own_downloads.table("volumes_cardiac_4x"), own_downloads.figure("figure2_cardiac_4x")
+    kept = pd.read_csv(table)
+    kept.assign(psnr=kept.psnr.where(kept.index != 3, kept.psnr + 0.1)).to_csv(table, index=False)
+    image = Image.open(picture)
+    text, pixels = PngInfo(), np.asarray(image).copy()
+    text.add_text("Description", image.text["Description"])
+    pixels[50:60, 50:60] = 0
+    Image.fromarray(pixels).save(picture, pnginfo=text)
+    found = verify(own_downloads, only)
+    assert len(found) == 2
+    assert f"{picture}: " in found[0] and "pixels differ from the picture made from its runs" in found[0]
+    assert f"{table}: row 3, psnr: " in found[1]
+    run = next(iter(own_downloads.runs))
+    (own_downloads.results / "runs" / run / "curve.csv").write_text("step\n")
+    with pytest.raises(StudyError, match=r"1 of 6 runs can't vouch for a table; the first: .*curve.csv is damaged"):
+        verify(own_downloads, only)
