@@ -65,6 +65,11 @@ def test_three_lines_of_python_give_what_the_study_gives(deployed, engine, preci
     np.testing.assert_allclose(image, expected, atol=tolerance)
 
 
+def test_using_a_model_needs_no_pytorch(deployed):
+    code = f"import sys; from kdmri_lib.deployment import Model; Model({str(deployed[1])!r}); assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=True)
+
+
 def test_units_pass_through(model, deployed):
     kspace = measured_kspace(model, deployed[2][0])
     np.testing.assert_allclose(model.reconstruct(1e4 * kspace), 1e4 * model.reconstruct(kspace), rtol=1e-3, atol=1)
