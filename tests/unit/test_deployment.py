@@ -66,7 +66,8 @@ def test_three_lines_of_python_give_what_the_study_gives(deployed, engine, preci
 
 
 def test_using_a_model_needs_no_pytorch(deployed):
-    code = f"import sys; from kdmri_lib.deployment import Model; Model({str(deployed[1])!r}); assert 'torch' not in sys.modules"
+    code = f"import sys; from kdmri_lib.deployment import Model; Model({str(deployed[1])!r})"
+    code += "; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=True)
 
 
