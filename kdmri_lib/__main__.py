@@ -141,7 +141,10 @@ def reconstruct(arguments) -> None:
         arguments.model, arguments.engine, arguments.precision, threads=arguments.threads, device=arguments.device
     )
     about = model.about
-    print(f"{about['dataset']} {about['acceleration']:g}x, run {about['run']}; {model.engine}, {about['precision']}")
+    weights = "" if about["precision"] == "float32" else f", weights in {about['precision']}"
+    print(
+        f"{about['dataset']} {about['acceleration']:g}x, run {about['run']}; {model.engine} in {model.precision}{weights}"
+    )
     done = reconstruct_file(
         model,
         Path(arguments.input),
