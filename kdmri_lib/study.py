@@ -85,6 +85,10 @@ class Profile(Declaration):
     )
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     precision_check: bool = Field(False, description="also train the student in float32, to show what bfloat16 changes")
+    timing_seconds: float = Field(0.5, gt=0, description="how long notebook 07 times each way to compute a network")
+    timing_shape: tuple[PositiveInt, PositiveInt] = Field(
+        (640, 368), description="(H, W) that it compares at; the paper's"
+    )
     threads: PositiveInt = Field(
         1, description="threads a training; a number of threads is part of what fixes the bits"
     )

@@ -36,7 +36,7 @@ def executed(tmp_path_factory):
         run("02_teacher_training", cell.tag, **where)
         run("03_distillation", cell.tag, **where, **({"scan": str(scan)} if cell.dataset == "brain" else {}))
         if cell.dataset == "cardiac":
-            run("07_deployment", cell.tag, **where, seconds="0.02", paper_size="[96, 64]")
+            run("07_deployment", cell.tag, **where)
     for name, experiment in study.profile.experiments.items():
         run(experiment.notebook, name, experiment=name)
     # Another task, by parameter alone; and a loss of one's own, by its name.
