@@ -15,12 +15,13 @@ from torch import Tensor, nn
 
 from kdmri_lib.datasets.cardiac_phantom import subject_volume
 from kdmri_lib.declarations import Dataset, Degradation, LossTerm, Network, Schedule
-from kdmri_lib.losses import Objective, Prediction
+from kdmri_lib.losses import Objective
+from kdmri_lib.memory import peak_memory
 from kdmri_lib.models import build_model, multiply_accumulates
 from kdmri_lib.provenance import processor_name
 from kdmri_lib.recipes import FEATURE_LOSSES, Distillation, Recipe
 from kdmri_lib.sampling import Undersampling, published_mask, truncation_mask
-from kdmri_lib.training import Batches, accelerated, cpu_has_bfloat16
+from kdmri_lib.training import Batches, accelerated, cpu_has_bfloat16, predict
 
 SHAPE, BATCH, FACTOR = (150, 150), 4, 4
 RECONSTRUCTION = (LossTerm(loss="reconstruction"),)
@@ -123,10 +124,6 @@ def _study_step(
     degradation = fabric.to_device(Undersampling(mask))
     batches = Batches(images.to(fabric.device), batch, seed=0)
 
-    def predict(model: nn.Module, measurement, features: list[str]) -> Prediction:
-        result = model(*measurement, features=features)
-        return Prediction(*result) if features else Prediction(result, {})
-
     def step(number: int) -> None:
         target = batches(number)
         measurement = degradation(target)
@@ -214,12 +211,6 @@ def _loss_step(label: str, precision: str) -> Callable[[int], None]:
     return _study_step(_images(SHAPE, 8), mask, network, precision, BATCH, objective, teacher)
 
 
-def peak_memory() -> float:
-    """The most memory in MB that this process has held so far (Linux)."""
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return int(status["VmHWM"].split()[0]) / 1024
-
-
 def _peak_of(label: str, precision: str, threads: int) -> float:
     """Peak memory in MB of a process that does nothing but three steps with this loss."""
     torch.set_num_threads(threads)
@@ -255,6 +246,20 @@ def loss_costs(threads: int = 2, seconds: float = 8.0, precision: str = "auto") 
     return f"{heading}\n{rounded.to_string(index=False)}"
 
 
+def matrix_rates(size: int = 2048, seconds: float = 1.0) -> dict[str, float]:
+    """GFLOP/s that a large matrix product reaches here, by precision; by the threads that PyTorch has now."""
+    rates = {}
+    for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
+        a, b = torch.rand(2, size, size).to(dtype)
+        times, began = [], time.perf_counter()
+        while time.perf_counter() - began < seconds or len(times) < 3:
+            start = time.perf_counter()
+            a @ b
+            times.append(time.perf_counter() - start)
+        rates[name] = 2 * size**3 / float(np.median(times)) / 1e9
+    return rates
+
+
 def where_time_goes(threads: int = 2, precision: str = "auto", steps: int = 10) -> str:
     """Profile of the student's training step, operation by operation, and its rate beside a large matrix product's."""
     torch.set_num_threads(threads)
@@ -277,14 +282,7 @@ def where_time_goes(threads: int = 2, precision: str = "auto", steps: int = 10) 
     weights = multiply_accumulates(build_model("dccnn", published_mask("cardiac", FACTOR), convolutions=3))
     # Forward, and backward to weights and to inputs: three passes of two operations a multiply-accumulate.
     rate = 6 * weights * SHAPE[0] * SHAPE[1] * BATCH / seconds / 1e9
-    a, b = torch.rand(2, 3072, 3072).to(
-        torch.bfloat16 if cpu_has_bfloat16() and precision != "float32" else torch.float32
-    )
-    a @ b
-    began = time.perf_counter()
-    for _ in range(3):
-        a @ b
-    product = 3 * 2 * 3072**3 / (time.perf_counter() - began) / 1e9
+    product = matrix_rates()["bfloat16" if cpu_has_bfloat16() and precision != "float32" else "float32"]
     heading = _heading(threads, f"student at {SHAPE[0]}x{SHAPE[1]}, batch {BATCH}, precision {precision}, profiled")
     table = pd.DataFrame(rows).to_string(index=False)
     return (

@@ -12,11 +12,11 @@ import nibabel
 import numpy as np
 import pandas as pd
 
-from kdmri_lib.benchmark import peak_memory
 from kdmri_lib.datasets import prepare
 from kdmri_lib.datasets.prepared import Slices, Volume
 from kdmri_lib.datasets.writing import write_prepared
 from kdmri_lib.declarations import Dataset
+from kdmri_lib.memory import peak_memory
 from kdmri_lib.provenance import processor_name
 from kdmri_lib.training import Batches
 

@@ -24,7 +24,7 @@ def whole_file(path: Path):
         When the disk is full or the folder can't be written; what stood at `path` before is untouched.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    temporary = path.with_name(f".{os.getpid()}.partial.{path.name}")  # writers tell the format by its whole suffix
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary

@@ -27,7 +27,7 @@ from kdmri_lib.evaluation import psnr, reconstruct
 from kdmri_lib.files import read_checked, write_checked
 from kdmri_lib.losses import Objective, Prediction
 from kdmri_lib.models import begin_from, build_model
-from kdmri_lib.sampling import declared_mask, declared_undersampling
+from kdmri_lib.sampling import Measurement, declared_mask, declared_undersampling
 
 CHECKPOINT_SECONDS = 60
 
@@ -113,6 +113,12 @@ class Batches:
         return torch.stack(strips)
 
 
+def predict(model: nn.Module, measurement: Measurement, features: list[str]) -> Prediction:
+    """What a network makes of a measurement, with the features that are asked for."""
+    result = model(*measurement, features=features)
+    return Prediction(*result) if features else Prediction(result, {})
+
+
 def validate(forward: Callable, objective: Objective, volumes: list[Tensor], batch: int = 4) -> dict[str, float]:
     """Mean over validation volumes of volume PSNR and mean absolute error; the objective too, if it judges no image."""
     rows = []
@@ -191,21 +197,20 @@ def train(
     steps = schedule.total_steps(len(images))
     checks = {round((i + 1) * steps / schedule.validations) for i in range(schedule.validations)}
 
-    def predict(model: nn.Module, target: Tensor, features: list[str]) -> Prediction:
-        result = model(*degradation(target), features=features)
-        return Prediction(*result) if features else Prediction(result, {})
-
     def forward(target: Tensor) -> tuple[Prediction, Prediction | None]:
-        student = predict(network, target, objective.student_features)
+        measurement = degradation(target)
+        student = predict(network, measurement, objective.student_features)
         if not objective.uses_teacher:
             return student, None
         with torch.no_grad():
-            return student, predict(teacher, target, objective.teacher_features)
+            return student, predict(teacher, measurement, objective.teacher_features)
 
     if objective.needs_teacher_errors:
         extent = images.shape[batches.axis] if batches.strip is None else batches.strip
         with torch.no_grad():
-            objective.prepare(_sample_errors(lambda x: predict(teacher, x, []).image, images, extent, batches.axis))
+            objective.prepare(
+                _sample_errors(lambda x: predict(teacher, degradation(x), []).image, images, extent, batches.axis)
+            )
 
     first, rows, best, best_value, loss_sum, loss_count = 0, [], None, -math.inf, 0.0, 0
     if checkpoint.exists():

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from kdmri_lib.datasets.cohort import Member, folder_of, in_order, split_subjects
-from kdmri_lib.datasets.framing import evenly_spaced, padded
+from kdmri_lib.datasets.framing import framed
 from kdmri_lib.datasets.nifti import read_nifti, slices_in
 from kdmri_lib.declarations import Dataset
 from kdmri_lib.errors import StudyError
@@ -57,6 +57,6 @@ def count(dataset: Dataset, file: str) -> int:
 
 def make(dataset: Dataset, file: str) -> tuple[np.ndarray, dict]:
     slices, spacing = read_nifti(Path(file), "thickest", times=bool(dataset.options.get("cine")))
-    image = padded(evenly_spaced(np.maximum(slices, 0), dataset.slices_per_volume), dataset.shape)
+    image = framed(slices, dataset.shape, dataset.slices_per_volume)
     attributes = {"kind": "real MR", "origin": Path(file).name, "spacing": spacing, "files": [file]}
     return image, attributes | {"phase": phase(Path(file))}

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 
 from kdmri_lib.datasets.cohort import Member, folder_of, in_order, split_subjects
-from kdmri_lib.datasets.framing import evenly_spaced, middle, padded
-from kdmri_lib.datasets.nifti import read_nifti, slices_in
+from kdmri_lib.datasets.framing import middle, padded
+from kdmri_lib.datasets.nifti import framed_slices, slices_in
 from kdmri_lib.datasets.source_files import hdf5_array, open_hdf5, reading
 from kdmri_lib.declarations import Dataset
 from kdmri_lib.errors import StudyError
@@ -79,6 +79,5 @@ def make(dataset: Dataset, file: str) -> tuple[np.ndarray, dict]:
     if path.suffix == ".npy":
         with reading(path, "NumPy array"):
             return _from_kspace(np.load(path, mmap_mode="r", allow_pickle=False), path, dataset), attributes
-    slices, spacing = read_nifti(path, _orientation(dataset))
-    image = padded(evenly_spaced(np.maximum(slices, 0), dataset.slices_per_volume), dataset.shape)
+    image, spacing = framed_slices(path, dataset.shape, dataset.slices_per_volume, orientation=_orientation(dataset))
     return image, attributes | {"spacing": spacing}

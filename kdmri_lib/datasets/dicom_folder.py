@@ -10,10 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
-from scipy import ndimage
 
 from kdmri_lib.datasets.cohort import Member, folder_of, in_order, split_subjects
-from kdmri_lib.datasets.framing import evenly_spaced, padded
+from kdmri_lib.datasets.framing import framed, resampled
 from kdmri_lib.datasets.source_files import reading
 from kdmri_lib.declarations import Dataset
 from kdmri_lib.errors import StudyError
@@ -81,12 +80,10 @@ def make(dataset: Dataset, files: list[str]) -> tuple[np.ndarray, dict]:
             f"{twice}: a second slice at the same position of its series; a 4-D series needs splitting first"
         )
     thickness = float(np.median(np.diff(positions))) if len(slices) > 1 else 0.0
-    volume, spacing = np.stack([s[1] for s in slices]), first[2]
+    volume = np.stack([s[1] for s in slices])
     if not np.isfinite(volume).all():
         raise StudyError(f"{files[0]}: NaN or infinite values in its series (a scale may have overflowed)")
-    pixel = dataset.options.get("pixel")
-    if pixel and max(abs(v / pixel - 1) for v in spacing) > 0.01:
-        volume, spacing = ndimage.zoom(volume, (1, spacing[0] / pixel, spacing[1] / pixel), order=3), (pixel, pixel)
-    image = padded(evenly_spaced(np.maximum(volume, 0), dataset.slices_per_volume), dataset.shape)
+    volume, spacing = resampled(volume, (thickness, *first[2]), dataset.options.get("pixel") or None)
+    image = framed(volume, dataset.shape, dataset.slices_per_volume)
     origin = f"DICOM series of {len(files)} slices, {Path(files[0]).parent.name}"
-    return image, {"kind": "real MR", "origin": origin, "spacing": (thickness, *spacing), "files": files}
+    return image, {"kind": "real MR", "origin": origin, "spacing": spacing, "files": files}

@@ -1,6 +1,7 @@
 """Slices of one size: choosing them from a volume, and cropping or padding them about their centre."""
 
 import numpy as np
+from scipy import ndimage
 
 
 def padded(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
@@ -26,6 +27,24 @@ def evenly_spaced(volume: np.ndarray, count: int | None) -> np.ndarray:
     means = volume.mean(axis=(1, 2))
     inside = np.flatnonzero(means > 0.1 * means.max())
     return volume[np.unique(np.linspace(inside[0], inside[-1], count).round().astype(int))]
+
+
+def framed(volume: np.ndarray, shape: tuple[int, int], count: int | None) -> np.ndarray:
+    """`count` evenly spaced slices of (slices, H, W), all for None, padded or cropped to `shape`, never negative."""
+    return padded(evenly_spaced(np.maximum(volume, 0), count), shape)
+
+
+def resampled(
+    volume: np.ndarray, spacing: tuple[float, float, float], pixel: float | None
+) -> tuple[np.ndarray, tuple[float, float, float]]:
+    """(slices, H, W) with pixels of `pixel` mm in the plane (cubic splines), and its (slice, row, column) spacing in mm.
+
+    Unchanged where `pixel` is None, or the pixels are of that size to within 1%.
+    """
+    thickness, row, column = spacing
+    if pixel is None or not max(abs(row / pixel - 1), abs(column / pixel - 1)) > 0.01:
+        return volume, spacing
+    return ndimage.zoom(volume, (1, row / pixel, column / pixel), order=3), (thickness, float(pixel), float(pixel))
 
 
 def middle(count: int, wanted: int | None) -> range:

@@ -11,13 +11,14 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import h5py
 import numpy as np
 import scipy.io
 import torch
 
 from kdmri_lib.datasets.cohort import Member, folder_of, in_order, split_subjects
 from kdmri_lib.datasets.framing import middle, padded
-from kdmri_lib.datasets.source_files import as_complex, hdf5_array, open_hdf5, reading
+from kdmri_lib.datasets.source_files import as_complex, hdf5_array, reading
 from kdmri_lib.declarations import Dataset
 from kdmri_lib.errors import StudyError
 from kdmri_lib.fourier import centred, magnitude_image, to_image, uncentred
@@ -48,7 +49,7 @@ def read_mat(path: Path, name: str) -> np.ndarray:
             if name not in found:
                 raise StudyError(f"{path}: no array '{name}'")
             return as_complex(found[name], path)
-        with open_hdf5(path, "MATLAB file") as file:
+        with h5py.File(path, "r") as file:
             return as_complex(hdf5_array(file, path, name)[:], path).T
 
 

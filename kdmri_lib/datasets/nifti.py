@@ -4,9 +4,8 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
-from scipy import ndimage
 
-from kdmri_lib.datasets.framing import evenly_spaced, padded
+from kdmri_lib.datasets.framing import framed, resampled
 from kdmri_lib.datasets.source_files import reading
 from kdmri_lib.errors import StudyError
 
@@ -50,11 +49,7 @@ def read_nifti(path: Path, orientation: str = "axial", pixel: float | None = Non
     rows, columns = {2: (1, 0), 1: (2, 0), 0: (2, 1)}[across]
     slices = image.transpose(0, across + 1, rows + 1, columns + 1)[..., ::-1, ::-1]
     slices = slices.reshape(-1, *slices.shape[2:])
-    spacing = zooms[[across, rows, columns]]
-    if pixel is not None and abs(spacing[1:] / pixel - 1).max() > 0.01:
-        slices = ndimage.zoom(slices, (1, *(spacing[1:] / pixel)), order=3)
-        spacing[1:] = pixel
-    return slices, tuple(float(v) for v in spacing)
+    return resampled(slices, tuple(float(zooms[axis]) for axis in (across, rows, columns)), pixel)
 
 
 def framed_slices(
@@ -63,7 +58,7 @@ def framed_slices(
     """`count` evenly spaced slices of a NIfTI volume (all for None), padded or cropped to `shape`, never negative; and
     the spacing. The rest as in `read_nifti`."""
     slices, spacing = read_nifti(path, orientation, pixel)
-    return padded(evenly_spaced(np.maximum(slices, 0), count), shape), spacing
+    return framed(slices, shape, count), spacing
 
 
 def slices_in(path: Path, orientation: str = "axial") -> int:

@@ -121,7 +121,6 @@ class Slices:
     """
 
     def __init__(self, path: Path, split: str, held_bytes: int = HELD_BYTES):
-        self.path = path
         self.names: list[str] = []
         self._places: list[tuple[str, int]] = []
         volumes: list[np.ndarray] = []

@@ -17,7 +17,7 @@ from kdmri_lib.datasets.prepared import Slices
 from kdmri_lib.deployment.model import CHECKSUM, FORMAT, KEY, Model, graph_checksum, read_model
 from kdmri_lib.errors import StudyError
 from kdmri_lib.files import sha256_file, write_bytes
-from kdmri_lib.models import parameter_count
+from kdmri_lib.models import network_of, parameter_count
 from kdmri_lib.runs import WEIGHTS, RunFolder
 from kdmri_lib.sampling import Measurement, Undersampling, declared_mask, declared_undersampling, line_axis
 
@@ -26,21 +26,26 @@ OPSET = 20
 INNER = "first and last, last cascade"
 
 
-def about_run(folder: RunFolder) -> dict:
-    """What the file says of itself."""
-    run, mask = folder.run, declared_mask(folder.run.dataset, folder.run.degradation)
+def about_mask(mask: np.ndarray, name: str) -> dict:
+    """A mask of whole lines as a file holds it; `StudyError`, with the `name` of whose it is, for any other."""
     axis = line_axis(mask)
     if axis is None:
-        raise StudyError(f"run {run.id}: its mask isn't made of whole lines; only such networks can be exported")
+        raise StudyError(f"{name}: its mask isn't made of whole lines; only such networks can be exported")
     lines = mask[:, 0] if axis == 0 else mask[0]
+    return {"shape": list(mask.shape), "axis": axis, "kept": np.flatnonzero(lines).tolist()}
+
+
+def about_run(folder: RunFolder) -> dict:
+    """What the file says of itself."""
+    run = folder.run
     return {
         "format": FORMAT,
         "run": run.id,
         "dataset": run.dataset.name,
         "acceleration": run.degradation.acceleration,
-        "mask": {"shape": list(mask.shape), "axis": axis, "kept": np.flatnonzero(lines).tolist()},
+        "mask": about_mask(declared_mask(run.dataset, run.degradation), f"run {run.id}"),
         "normalisation": "divided by the maximum of the volume's zero-filled magnitude",
-        "parameters": parameter_count(folder.network()),
+        "parameters": parameter_count(network_of(run.network)),
         "precision": "float32",
         "weights_sha256": sha256_file(folder.path / WEIGHTS),
         "data_sha256": folder.inputs["data"],

@@ -56,11 +56,8 @@ def reconstruct_file(
             (volume,) = volumes
             slices = np.empty((len(volume), *volume.shape), np.float32)
             done.append(_reconstruct(model, volume, slices, batch, figures))
-            suffix = ".nii.gz" if output.name.endswith(".nii.gz") else ".nii"
             with whole_file(output) as temporary:
-                named = temporary.with_name(temporary.name.removesuffix(temporary.suffix).removesuffix(".nii") + suffix)
-                write_nifti(named, source, slices)
-                named.replace(temporary)
+                write_nifti(temporary, source, slices)
         else:
             with whole_file(output) as temporary, h5py.File(temporary, "w") as file:
                 file.attrs.update({f"model_{k}": str(v) for k, v in model.about.items() if k != "mask"})

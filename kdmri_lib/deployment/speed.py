@@ -13,32 +13,18 @@ import pandas as pd
 import torch
 from torch import nn
 
-from kdmri_lib.benchmark import DCCNN, PlainDCCNN
-from kdmri_lib.deployment.export import quantise, stamped, to_onnx
+from kdmri_lib.benchmark import DCCNN, PlainDCCNN, matrix_rates
+from kdmri_lib.deployment.export import about_mask, quantise, stamped, to_onnx
 from kdmri_lib.deployment.model import FORMAT, Model, has_bfloat16
 from kdmri_lib.files import PROJECT
 from kdmri_lib.models import build_model, multiply_accumulates, parameter_count
 from kdmri_lib.provenance import processor_name
-from kdmri_lib.sampling import Measurement, Undersampling, line_axis, published_mask
+from kdmri_lib.sampling import Measurement, Undersampling, published_mask
 
 PLAIN = "plain, float32"
 WARM_UP = 3
 
 Step = Callable[[], object]
-
-
-def matrix_rates(size: int = 2048, seconds: float = 1.0) -> dict[str, float]:
-    """GFLOP/s that a large matrix product reaches here, by precision; by the threads that PyTorch has now."""
-    rates = {}
-    for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
-        a, b = torch.rand(2, size, size).to(dtype)
-        times, began = [], time.perf_counter()
-        while time.perf_counter() - began < seconds or len(times) < 3:
-            start = time.perf_counter()
-            a @ b
-            times.append(time.perf_counter() - start)
-        rates[name] = 2 * size**3 / float(np.median(times)) / 1e9
-    return rates
 
 
 def timed(step: Step, seconds: float) -> dict[str, float]:
@@ -61,14 +47,9 @@ def _untrained(mask: np.ndarray, convolutions: int) -> nn.Module:
 
 def _file(network: nn.Module, mask: np.ndarray, folder: Path) -> Path:
     """An exported file of an untrained network."""
-    path, axis = folder / "network.onnx", line_axis(mask)
-    lines = mask[:, 0] if axis == 0 else mask[0]
-    about = {
-        "format": FORMAT,
-        "mask": {"shape": list(mask.shape), "axis": axis, "kept": np.flatnonzero(lines).tolist()},
-        "precision": "float32",
-    }
-    path.write_bytes(stamped(to_onnx(network, axis, mask.shape), about))
+    path = folder / "network.onnx"
+    about = {"format": FORMAT, "mask": about_mask(mask, "untrained network"), "precision": "float32"}
+    path.write_bytes(stamped(to_onnx(network, about["mask"]["axis"], mask.shape), about))
     return path
 
 
@@ -167,10 +148,7 @@ def implementations(
     return found
 
 
-PEAK = """
-status = dict(line.split(":", 1) for line in open("/proc/self/status").read().splitlines())
-print(int(status["VmHWM"].split()[0]) / 1024)
-"""
+PEAK = "\nfrom kdmri_lib.memory import peak_memory; print(peak_memory())"
 
 
 def _peak(code: str, *arguments) -> float:
