@@ -7,8 +7,11 @@ numbers are compounds and axes come reversed; older files are read by SciPy. `Da
 paper's single channel; the default) or "sensitivity" (|sum of conj(S) x|, Roemer et al. 1990).
 """
 
+import multiprocessing
 import re
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import h5py
@@ -45,12 +48,21 @@ def read_mat(path: Path, name: str) -> np.ndarray:
         with path.open("rb") as file:
             older = not file.read(128).startswith(b"MATLAB 7.3")
         if older:
-            found = scipy.io.loadmat(path, variable_names=[name])
+            found = _load_older(path, name)
             if name not in found:
                 raise StudyError(f"{path}: no array '{name}'")
             return as_complex(found[name], path)
         with h5py.File(path, "r") as file:
             return as_complex(hdf5_array(file, path, name)[:], path).T
+
+
+def _load_older(path: Path, name: str) -> dict:
+    """`scipy.io.loadmat` in a process of its own: damaged files of this format crash it (SciPy 1.17), which must not end ours."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        try:
+            return process.submit(scipy.io.loadmat, str(path), variable_names=[name]).result()
+        except BrokenProcessPool:
+            raise StudyError(f"{path}: damaged: SciPy crashed while it read this MATLAB file") from None
 
 
 def coils_first(values: np.ndarray) -> torch.Tensor:

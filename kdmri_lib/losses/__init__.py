@@ -34,6 +34,9 @@ class Loss(nn.Module):
     """(teacher feature, student feature) names, for losses on features."""
     needs_teacher_errors: bool = False
     """Whether `prepare` wants to see the teacher's errors over the training set before training begins."""
+    needs_whole_batch: bool = False
+    """Whether it is something else than a mean over samples, such as a comparison of them; then its batches can't be
+    shared among processes."""
 
     @property
     def teacher_features(self) -> list[str]:
@@ -131,6 +134,10 @@ class Objective(nn.Module):
     @property
     def needs_teacher_errors(self) -> bool:
         return any(loss.needs_teacher_errors for loss in self.losses)
+
+    @property
+    def needs_whole_batch(self) -> bool:
+        return any(loss.needs_whole_batch for loss in self.losses)
 
     def prepare(self, teacher_errors: Tensor) -> None:
         """Hand the teacher's errors over the training set to every loss."""

@@ -34,6 +34,7 @@ class AttentionTransfer(Loss):
         super().__init__()
         self.pairs = checked_pairs("attention_transfer", pairs)
         self.variant = check_variant("attention_transfer", variant)
+        self.needs_whole_batch = self.variant == "released"
 
     def forward(self, target: Tensor, student: Prediction, teacher: Prediction) -> Tensor:
         distances = [

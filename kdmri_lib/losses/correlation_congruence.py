@@ -29,6 +29,8 @@ class CorrelationCongruence(Loss):
     its successor does (Gayathri et al. 2023). No gradient passes to the teacher.
     """
 
+    needs_whole_batch = True
+
     def __init__(self, pairs: Sequence[Sequence[str]], gamma: float = 0.4, order: int = 2):
         super().__init__()
         self.pairs = checked_pairs("correlation_congruence", pairs)

@@ -24,6 +24,7 @@ class Imitation(Loss):
         self.alpha = alpha
         self.distance = NORMS[check_variant("imitation", norm, tuple(NORMS))]
         self.variant = check_variant("imitation", variant)
+        self.needs_whole_batch = self.variant == "released"
 
     def forward(self, target: Tensor, student: Prediction, teacher: Prediction) -> Tensor:
         truth = self.distance(student.image, target)

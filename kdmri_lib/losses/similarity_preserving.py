@@ -22,6 +22,8 @@ class SimilarityPreserving(Loss):
     least 2. The published KD-MRI code holds no similarity preserving. No gradient passes to the teacher.
     """
 
+    needs_whole_batch = True
+
     def __init__(self, pairs: Sequence[Sequence[str]]):
         super().__init__()
         self.pairs = checked_pairs("similarity_preserving", pairs)

@@ -35,6 +35,7 @@ class StudentFriendly(Loss):
         self.branches = list(branches)
         self.distance = NORMS[check_variant("student_friendly", norm, tuple(NORMS))]
         self.variant = check_variant("student_friendly", variant)
+        self.needs_whole_batch = self.variant == "released"
 
     @property
     def student_features(self) -> list[str]:

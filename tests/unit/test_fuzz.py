@@ -170,7 +170,7 @@ class Server:
     def start(self) -> None:
         self.connection, theirs = multiprocessing.Pipe()
         context = multiprocessing.get_context("spawn")
-        self.process = context.Process(target=_serve, args=(theirs,), daemon=True)
+        self.process = context.Process(target=_serve, args=(theirs,))
         self.process.start()
         theirs.close()
         assert self.connection.recv() == "ready"
