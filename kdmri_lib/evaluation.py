@@ -5,6 +5,7 @@ once, data_range the target's maximum, SSIM with slices as channels. A slice's u
 slice isn't judged on a scale of its own. Aggregation matters: the same images give other numbers a slice.
 """
 
+import math
 from collections.abc import Iterable
 
 import numpy as np
@@ -15,7 +16,6 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import nn
 
 from kdmri_lib.datasets.prepared import Volume
-from kdmri_lib.errors import StudyError
 
 METRICS = {  # the first two better when higher, the last two when lower
     "psnr": "PSNR / dB",
@@ -86,22 +86,17 @@ def evaluate(
     Returns
     -------
     Two data frames: a row a volume (set, kind, subject, slices and the metrics) and a row a slice.
-
-    Raises
-    ------
-    StudyError
-        When a reconstruction holds NaN or infinite values.
+    The metrics of a reconstruction that holds NaN or infinite values are NaN.
     """
-    by_volume, by_slice = [], []
+    by_volume, by_slice, hole = [], [], dict.fromkeys(METRICS, math.nan)
     for volume in volumes:
         image = reconstruct(model, degradation, volume.image)
-        if not np.isfinite(image).all():
-            raise StudyError(f"volume {volume.subject}: the reconstruction holds NaN or infinite values")
+        sound = bool(np.isfinite(image).all())
         about = {"set": volume.split, "kind": volume.attributes["kind"], "subject": volume.subject}
-        by_volume.append({**about, "slices": len(image), **measure(volume.image, image)})
+        by_volume.append({**about, "slices": len(image), **(measure(volume.image, image) if sound else hole)})
         peak = float(volume.image.max())
         for number, (target, result) in enumerate(zip(volume.image, image, strict=True)):
             # A slice without signal has no NMSE; it counts in its volume.
             if target.any():
-                by_slice.append({**about, "slice": number, **measure(target, result, peak)})
+                by_slice.append({**about, "slice": number, **(measure(target, result, peak) if sound else hole)})
     return pd.DataFrame(by_volume), pd.DataFrame(by_slice)

@@ -2,7 +2,9 @@
 
 import hashlib
 import inspect
+import math
 import os
+import sys
 import time
 from functools import cached_property
 from pathlib import Path
@@ -12,11 +14,11 @@ import safetensors.torch
 from filelock import FileLock
 from torch import nn
 
-from kdmri_lib import training
+from kdmri_lib import data_parallel, training
 from kdmri_lib.datasets.prepared import Slices, content_checksum, held_out, read_prepared
 from kdmri_lib.declarations import Run
-from kdmri_lib.errors import StudyError
-from kdmri_lib.evaluation import evaluate
+from kdmri_lib.errors import NotFinite, StudyError
+from kdmri_lib.evaluation import METRICS, evaluate
 from kdmri_lib.files import read_json, sha256_file, whole_file, write_bytes, write_json
 from kdmri_lib.losses import LOSSES
 from kdmri_lib.progress import training_progress
@@ -61,7 +63,11 @@ def checksum_of_mask(run: Run) -> str:
 
 
 class RunFolder:
-    """What a finished run left: `record` (run.json), `curve`, `volumes` and `slices` (metrics), `network()`."""
+    """What a finished run left: `record` (run.json), `curve`, `volumes` and `slices` (metrics), `network()`.
+
+    A run whose numbers went wrong is finished too, and `failed` says how: its curve ends in NaN, its metrics and weights are
+    NaN, so that whatever is made from them is a hole and not a number.
+    """
 
     def __init__(self, study: Study, run: Run):
         self.study, self.run = study, run
@@ -75,11 +81,15 @@ class RunFolder:
             "code": code_fingerprint(training_code(self.run)),
             "mask": checksum_of_mask(self.run),
             "data": content_checksum(self.study.prepared(self.run.dataset.name)),
-            "needs": {r.id: sha256_file(RunFolder(self.study, r).path / WEIGHTS) for r in self.run.needs},
+            "needs": {r.id: RunFolder(self.study, r).checksum() for r in self.run.needs},
         }
 
+    def checksum(self) -> str:
+        """SHA-256 of the weights, or how the run failed."""
+        return self.failed or sha256_file(self.path / WEIGHTS)
+
     def state(self) -> str:
-        """ "finished", or why it is not: "missing", "out of date", or which file is damaged."""
+        """ "finished" or "failed", or why it is neither: "missing", "out of date", or which file is damaged."""
         record = self.path / "run.json"
         if not record.exists():
             return "missing"
@@ -92,7 +102,12 @@ class RunFolder:
                     return f"{name} is damaged"
         except (StudyError, KeyError, OSError) as error:
             return f"run.json is damaged ({error})"
-        return "finished"
+        return "failed" if found.get("failed") else "finished"
+
+    @property
+    def failed(self) -> str:
+        """How the run's numbers went wrong; empty where they didn't."""
+        return self.record.get("failed", "")
 
     @cached_property
     def record(self) -> dict:
@@ -111,26 +126,51 @@ class RunFolder:
         return pd.read_csv(self.path / SLICES)
 
     def network(self) -> nn.Module:
-        """The trained network, on the CPU, in evaluation mode."""
+        """The trained network, on the CPU, in evaluation mode; all NaN of a run that failed."""
         network = training.build_network(self.run)
-        network.load_state_dict(load_weights(self.path / WEIGHTS))
+        if self.failed:
+            for parameter in network.parameters():
+                nn.init.constant_(parameter, math.nan)
+        else:
+            network.load_state_dict(load_weights(self.path / WEIGHTS))
         return network.eval()
 
 
 def trained(study: Study, run: Run, label: str = "", stop=lambda: False) -> RunFolder:
-    """The finished folder of `run`: loaded where it is whole and up to date, trained (after what it needs) otherwise."""
+    """The finished folder of `run`: loaded where it is whole and up to date, trained (after what it needs) otherwise.
+
+    A run whose numbers go wrong comes back too, with `failed` saying how.
+    """
     folder = RunFolder(study, run)
-    needed = {id(r): trained(study, r, stop=stop) for r in run.needs}
+    for needed in run.needs:
+        trained(study, needed, stop=stop)
     folder.path.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.path / ".lock"):
-        if folder.state() != "finished":
-            _train(folder, needed, label, stop)
+        if folder.state() not in ("finished", "failed"):
+            _train(folder, label, stop)
+    if folder.failed:
+        print(f"kdmri: {folder.failed}; to try again, delete {folder.path}", file=sys.stderr)
     return folder
 
 
-def _train(folder: RunFolder, needed: dict[int, RunFolder], label: str, stop) -> None:
-    study, run = folder.study, folder.run
+def train_run(study: Study, run: Run, folder: Path, progress, stop) -> training.Trained:
+    """Train `run` on the study's data, from the weights it needs, with its checkpoint in `folder`."""
     data = study.prepared(run.dataset.name)
+    networks = {r.id: RunFolder(study, r).network() for r in run.needs}
+    return training.train(
+        run,
+        Slices(data, "train"),
+        list(read_prepared(data, "validation")),
+        folder / "checkpoint.pt",
+        teacher=networks[run.teacher.id] if run.teacher else None,
+        start=networks[run.start.id] if run.start else None,
+        progress=progress,
+        stop=stop,
+    )
+
+
+def _train(folder: RunFolder, label: str, stop) -> None:
+    study, run = folder.study, folder.run
     inputs = folder.inputs
     checkpoint, begun = folder.path / "checkpoint.pt", folder.path / "begun.json"
     (folder.path / "run.json").unlink(missing_ok=True)
@@ -142,36 +182,56 @@ def _train(folder: RunFolder, needed: dict[int, RunFolder], label: str, stop) ->
     write_json(begun, inputs)
     write_json(folder.path / "declaration.json", run.model_dump(mode="json"))
     started = time.monotonic()
-    with training_progress(label or run.id) as progress:
-        result = training.train(
-            run,
-            Slices(data, "train"),
-            list(read_prepared(data, "validation")),
-            checkpoint,
-            teacher=needed[id(run.teacher)].network() if run.teacher else None,
-            start=needed[id(run.start)].network() if run.start else None,
-            progress=progress,
-            stop=stop,
-        )
-    volumes, slices = evaluate(result.network, declared_undersampling(run), held_out(data))
-    contiguous = {name: tensor.contiguous() for name, tensor in result.network.state_dict().items()}
-    write_bytes(folder.path / WEIGHTS, safetensors.torch.save(contiguous, {"run": run.id}))
-    for name, table in ((CURVE, result.curve), (VOLUMES, volumes), (SLICES, slices)):
+    processes = data_parallel.processes_for(run, study.profile.processes)
+    failed, about = "", {}
+    try:
+        for needed in (RunFolder(study, r) for r in run.needs):
+            if needed.failed:
+                raise NotFinite(f"run {run.id}: it needs one that failed ({needed.failed})")
+        if processes > 1:
+            data_parallel.advance(folder.path, study.source, study.folder, processes, label or run.id, stop)
+        with training_progress(label or run.id) as progress:
+            result = train_run(study, run, folder.path, progress, stop)
+        network, curve, about = result.network, result.curve, {"device": result.device, "precision": result.precision}
+    except NotFinite as error:
+        network, curve, failed = None, _cut_short(error.rows), str(error)
+    volumes, slices = evaluate(network, declared_undersampling(run), held_out(study.prepared(run.dataset.name)))
+    if not failed and volumes[list(METRICS)].isna().any(axis=None):
+        failed = f"run {run.id}: a reconstruction of the test set holds NaN or infinite values"
+    if failed:
+        for table in (volumes, slices):
+            table[list(METRICS)] = math.nan
+    else:
+        contiguous = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+        write_bytes(folder.path / WEIGHTS, safetensors.torch.save(contiguous, {"run": run.id}))
+    for name, table in ((CURVE, curve), (VOLUMES, volumes), (SLICES, slices)):
         with whole_file(folder.path / name) as temporary:
             table.to_csv(temporary, index=False)
-    files = (WEIGHTS, CURVE, VOLUMES, SLICES)
+    files = (CURVE, VOLUMES, SLICES) if failed else (WEIGHTS, CURVE, VOLUMES, SLICES)
     record = {
+        **({"failed": failed} if failed else {}),
         "inputs": inputs,
         "files": {name: sha256_file(folder.path / name) for name in files},
-        "device": result.device,
-        "precision": result.precision,
+        **about,
+        "processes": processes,
         "seconds": round(time.monotonic() - started, 1),
         **environment(),
     }
     # Last, since it is what says that the run is finished.
     write_json(folder.path / "run.json", record)
+    folder.__dict__.pop("record", None)
+    if failed:
+        (folder.path / WEIGHTS).unlink(missing_ok=True)  # an earlier training's
+        return  # the last good checkpoint stays
     for file in (checkpoint, begun):
         file.unlink(missing_ok=True)
+
+
+def _cut_short(rows: list[dict]) -> pd.DataFrame:
+    """The curve of a run that failed after these validations: it ends in NaN."""
+    last = rows[-1]["step"] + 1 if rows else 0
+    names = ("learning_rate", "training_loss", "validation_psnr", "validation_l1", "validation_objective")
+    return pd.DataFrame([*rows, {"step": last, **dict.fromkeys(names, math.nan)}])
 
 
 def use_threads(threads: int) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import yaml
-from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError, model_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError, model_validator
 
 from kdmri_lib.declarations import Dataset, Declaration, Degradation, Name, Network, Run, Schedule
 from kdmri_lib.errors import StudyError
@@ -65,6 +65,22 @@ class Experiment(Declaration):
         return self
 
 
+class Needs(Declaration):
+    """What a job asks a cluster for."""
+
+    memory_gb: PositiveFloat = 4
+    minutes: PositiveInt = 60
+    gpus: NonNegativeInt = 0
+
+
+class Resources(Declaration):
+    """What each kind of job asks a cluster for; on one machine nothing is asked."""
+
+    prepare: Needs = Needs()
+    train: Needs = Needs(minutes=240)
+    notebook: Needs = Needs()
+
+
 class Profile(Declaration):
     """How large the study is."""
 
@@ -90,8 +106,10 @@ class Profile(Declaration):
         (640, 368), description="(H, W) that it compares at; the paper's"
     )
     threads: PositiveInt = Field(
-        1, description="threads a training; a number of threads is part of what fixes the bits"
+        1, description="threads a process of a training; a number of threads is part of what fixes the bits"
     )
+    processes: PositiveInt = Field(1, description="processes that share a training's batches, one a GPU or some cores")
+    resources: Resources = Resources()
 
     @model_validator(mode="before")
     @classmethod

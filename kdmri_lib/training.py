@@ -2,6 +2,9 @@
 
 Everything random is a function of the run's seed and the step, nothing else: batches, strips and initial weights. So a
 run that was killed and goes on from its checkpoint ends with the same bits as one that was not.
+
+Started by torchrun (`data_parallel.py`), its processes share each batch: the gradient is the mean of theirs, and the first
+process validates and writes.
 """
 
 import io
@@ -18,11 +21,13 @@ import numpy as np
 import pandas as pd
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
+from lightning_fabric.strategies import DDPStrategy
 from torch import Tensor, nn
 
 from kdmri_lib.datasets.prepared import Slices, Volume
 from kdmri_lib.declarations import Run, Schedule
-from kdmri_lib.errors import Stopped, StudyError
+from kdmri_lib.errors import NotFinite, Stopped, StudyError
 from kdmri_lib.evaluation import psnr, reconstruct
 from kdmri_lib.files import read_checked, write_checked
 from kdmri_lib.losses import Objective, Prediction
@@ -39,10 +44,22 @@ class Trained(NamedTuple):
     precision: str
 
 
+class SharedBatches(DDPStrategy):
+    """Processes side by side whose gradients the training loop averages itself.
+
+    In place of DDP's wrapper, which would have to be told of every feature loss which convolutions it leaves without a
+    gradient; networks of this size go into one message.
+    """
+
+    def setup_module(self, module: nn.Module) -> nn.Module:
+        return module
+
+
 def accelerated(precision: str) -> Fabric:
     """Fabric on the GPU where there is one, else the CPU; bfloat16 autocast where the device computes in it.
 
-    `precision`: "float32", "bfloat16", or "auto" for bfloat16 where the hardware has it.
+    One device, or one a process when torchrun has started this process. `precision`: "float32", "bfloat16", or "auto" for
+    bfloat16 where the hardware has it.
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
@@ -52,12 +69,25 @@ def accelerated(precision: str) -> Fabric:
     if precision == "auto":
         native = torch.cuda.is_bf16_supported(including_emulation=False) if gpu else cpu_has_bfloat16()
         precision = "bfloat16" if native else "float32"
-    fabric = Fabric(
-        accelerator="cuda" if gpu else "cpu",
-        devices=1,
-        precision="bf16-mixed" if precision == "bfloat16" else "32-true",
-    )
+    common = {
+        "accelerator": "cuda" if gpu else "cpu",
+        "precision": "bf16-mixed" if precision == "bfloat16" else "32-true",
+    }
+    if TorchElasticEnvironment.detect():
+        fabric = Fabric(devices=int(os.environ["LOCAL_WORLD_SIZE"]), strategy=SharedBatches(), **common)
+    else:
+        # Said outright, since Fabric takes a SLURM job's variables for those of a job that shares its batches.
+        fabric = Fabric(devices=1, plugins=LightningEnvironment(), **common)
+    fabric.launch()
     return fabric
+
+
+def average_gradients(fabric: Fabric, parameters: list[nn.Parameter]) -> None:
+    """Replace each gradient by its mean over the processes: of a loss that is a mean over samples, the whole batch's."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    mean = fabric.all_reduce(torch.cat([g.flatten() for g in gradients]), reduce_op="mean")
+    for gradient, values in zip(gradients, mean.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(values.view_as(gradient))
 
 
 def cpu_has_bfloat16() -> bool:
@@ -170,9 +200,10 @@ def train(
 
     Raises
     ------
+    NotFinite
+        When the loss or the weights are NaN or infinite, naming step, volumes and slices; the last good checkpoint is kept.
     StudyError
-        When the loss is NaN or infinite (naming step, volumes and slices; the last good checkpoint is kept), or when
-        strips are asked for with a mask that isn't made of lines.
+        When strips are asked for with a mask that isn't made of lines.
     """
     schedule = run.schedule
     fabric = accelerated(run.precision)
@@ -221,7 +252,16 @@ def train(
         first, rows, best, best_value = state["step"], state["rows"], state["best"], state["best_value"]
         loss_sum, loss_count = state["loss_sum"], state["loss_count"]
 
+    def finite() -> bool:
+        return all(bool(p.isfinite().all()) for p in parameters)
+
+    def failed(what: str, step: int) -> NotFinite:
+        held = ", ".join(training.names[n] for n in batches.chosen(step))
+        return NotFinite(f"run {run.id}: {what} at step {step}; its batch: {held}", rows)
+
     def save(step: int) -> None:
+        if not finite():
+            return  # the last good checkpoint stays; the next loss will say what happened
         state = {
             "step": step,
             "network": network.state_dict(),
@@ -235,25 +275,28 @@ def train(
         }
         write_checked(checkpoint, lambda file: torch.save(state, file))
 
+    share = schedule.batch // fabric.world_size
+    mine = slice(fabric.global_rank * share, (fabric.global_rank + 1) * share)
     saved = time.monotonic()
     for step in range(first, steps):
         rate = learning_rate(schedule, step, steps)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        target = batches(step)
+        target = batches(step)[mine]
         student, shown = forward(target)
         loss = objective(target, student, shown)
-        value = loss.item()
+        value = fabric.all_reduce(loss.detach().clone(), reduce_op="mean").item()
         if not math.isfinite(value):
-            held = ", ".join(training.names[n] for n in batches.chosen(step))
-            raise StudyError(f"run {run.id}: the loss is {value} at step {step}; its batch: {held}")
+            raise failed(f"the loss is {value}", step)
         optimizer.zero_grad()
         fabric.backward(loss)
+        if fabric.world_size > 1:
+            average_gradients(fabric, parameters)
         optimizer.step()
         loss_sum, loss_count = loss_sum + value, loss_count + 1
 
         done = step + 1
-        if done in checks:
+        if done in checks and fabric.is_global_zero:
             network.eval()
             with torch.inference_mode():
                 latest = validate(forward, objective, held_out)
@@ -264,15 +307,18 @@ def train(
             if value > best_value:
                 best_value, best = value, {k: v.detach().clone() for k, v in network.state_dict().items()}
         progress(done, steps, rows[-1] if rows else {})
-        asked_to_stop = stop()
-        if done in checks or asked_to_stop or time.monotonic() - saved > CHECKPOINT_SECONDS:
+        # All stop after the same step, or those that go on would wait for the others.
+        asked_to_stop = fabric.all_reduce(float(stop()), reduce_op="sum").item() > 0
+        if fabric.is_global_zero and (done in checks or asked_to_stop or time.monotonic() - saved > CHECKPOINT_SECONDS):
             save(done)
             saved = time.monotonic()
         if asked_to_stop and done < steps:
             raise Stopped(f"run {run.id}: stopped after step {done} of {steps}; start again to go on from there")
 
+    if not finite() or (best is None and fabric.is_global_zero):
+        raise failed("the weights or all validations are NaN or infinite", steps - 1)
     trained = build_network(run)
-    trained.load_state_dict(best)
+    trained.load_state_dict(best if fabric.is_global_zero else network.state_dict())
     return Trained(trained, pd.DataFrame(rows), _device_name(fabric), _precision_name(fabric))
 
 

@@ -57,7 +57,7 @@ def read_mat(path: Path, name: str) -> np.ndarray:
 
 
 def _load_older(path: Path, name: str) -> dict:
-    """`scipy.io.loadmat` in a process of its own: damaged files of this format crash it (SciPy 1.17), which must not end ours."""
+    """`scipy.io.loadmat` in a process of its own: damaged files crash it (SciPy 1.17), which must not end ours."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
         try:
             return process.submit(scipy.io.loadmat, str(path), variable_names=[name]).result()
