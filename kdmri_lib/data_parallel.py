@@ -6,6 +6,7 @@ computes the gradient of its share of the batch, and all step by the mean (`trai
 order of sums.
 """
 
+import logging
 import os
 import signal
 import subprocess
@@ -52,7 +53,11 @@ def advance(folder: Path, profile: str, study_folder: Path, processes: int, labe
     run = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     worker = ["-m", "kdmri_lib.data_parallel", str(folder), profile, str(study_folder), label, str(os.getpid())]
     # A session of their own: a Ctrl-C reaches this process alone, which passes on one signal.
-    process = subprocess.Popen([sys.executable, *run, "--max-restarts", str(RESTARTS), *worker], start_new_session=True)
+    process = subprocess.Popen(
+        [sys.executable, *run, "--max-restarts", str(RESTARTS), *worker],
+        start_new_session=True,
+        env={"OMP_NUM_THREADS": "1"} | os.environ,
+    )
     asked = 0.0
     while process.poll() is None:
         if not asked and stop():
@@ -80,6 +85,7 @@ def _work(folder: Path, profile: str, study_folder: str, label: str, started_by:
     from kdmri_lib.runs import train_run, use_threads
     from kdmri_lib.study import Study
 
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     asked = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: asked.append(True))
