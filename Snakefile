@@ -1,12 +1,17 @@
 # Which notebook and which training makes what from what. ./run_all.sh runs it; every path comes from kdmri_lib.study.
 import re
+import shlex
 
+from kdmri_lib.data_parallel import processes_for
 from kdmri_lib.provenance import PRESENTING_CODE, code_fingerprint, preparing_code, training_code
 from kdmri_lib.runs import RunFolder
 from kdmri_lib.study import Study
 
 profile = config.get("profile", "quick")
-study = Study(profile)
+study = Study(profile, config.get("folder", ""))
+# How every command below finds the same study; a notebook takes it as parameters.
+where = f"--profile {shlex.quote(profile)} --folder {shlex.quote(str(study.folder))}"
+parameters = f"--parameter profile={shlex.quote(profile)} --parameter folder={shlex.quote(str(study.folder))}"
 cells = {cell.tag: cell for cell in study.cells}
 notebooks = study.results / "notebooks"
 
@@ -29,6 +34,13 @@ def fingerprint(code, notebook=""):
     return code_fingerprint(code) + (f"-{study.notebook_digest(notebook)}" if notebook else "")
 
 
+def asked(kind):
+    """What a job of this kind asks a cluster for, by the names of Snakemake's resources; unused on one machine."""
+    needs = getattr(study.profile.resources, kind)
+    gpus = {"gpu": needs.gpus} if needs.gpus else {}
+    return {"mem_mb": round(1000 * needs.memory_gb), "runtime": needs.minutes, **gpus}
+
+
 wildcard_constraints:
     cell="|".join(cells),
     run="|".join(re.escape(run) for run in study.runs),
@@ -48,15 +60,17 @@ for dataset in study.used_datasets:
             study.prepared(dataset),
         params:
             dataset=dataset,
-            profile=profile,
+            where=where,
             code=preparing_code(study.dataset(dataset)),
         threads:
             # Files are read side by side; generated images are made beside other data sets.
             workflow.cores if study.dataset(dataset).folder else 1
+        resources:
+            **asked("prepare"),
         message:
             f"preparing {dataset}"
         shell:
-            "python -m kdmri_lib prepare --profile {params.profile} --jobs {threads} {params.dataset}"
+            "python -m kdmri_lib prepare {params.where} --jobs {threads} {params.dataset}"
 
     rule:
         name:
@@ -68,13 +82,15 @@ for dataset in study.used_datasets:
             index=study.table(f"index_{dataset}"),
         params:
             dataset=dataset,
-            profile=profile,
+            parameters=parameters,
             code=fingerprint(PRESENTING_CODE, "01_data_preparation"),
+        resources:
+            **asked("notebook"),
         message:
             f"notebook 01: {dataset}"
         shell:
             "python -m kdmri_lib notebook notebooks/01_data_preparation.ipynb {output.notebook}"
-            " --parameter profile={params.profile} --parameter dataset={params.dataset}"
+            " {params.parameters} --parameter dataset={params.dataset}"
 
 
 rule train:
@@ -84,13 +100,16 @@ rule train:
     output:
         study.results / "runs/{run}/run.json",
     params:
-        profile=profile,
+        where=where,
         code=lambda w: fingerprint(training_code(study.runs[w.run])),
         label=lambda w: study.labels[w.run],
+    threads: lambda w: study.profile.threads * processes_for(study.runs[w.run], study.profile.processes)
+    resources:
+        **asked("train"),
     message:
         "training: {params.label}"
     shell:
-        "python -m kdmri_lib train --profile {params.profile} {wildcards.run}"
+        "python -m kdmri_lib train {params.where} {wildcards.run}"
 
 
 for number, name, outputs in [
@@ -116,16 +135,18 @@ for number, name, outputs in [
             **outputs,
             notebook=executed(name, "{cell}"),
         params:
-            profile=profile,
+            parameters=parameters,
             source=name,
             dataset=lambda w: cells[w.cell].dataset,
             acceleration=lambda w: cells[w.cell].acceleration,
             code=fingerprint(PRESENTING_CODE, name),
+        resources:
+            **asked("notebook"),
         message:
             f"notebook {number}: {{wildcards.cell}}"
         shell:
             "python -m kdmri_lib notebook notebooks/{params.source}.ipynb {output.notebook}"
-            " --parameter profile={params.profile} --parameter dataset={params.dataset}"
+            " {params.parameters} --parameter dataset={params.dataset}"
             " --parameter acceleration={params.acceleration}"
 
 
@@ -137,16 +158,18 @@ rule notebook_07:
         quality=study.table("deployed_{cell}"),
         notebook=executed("07_deployment", "{cell}"),
     params:
-        profile=profile,
+        parameters=parameters,
         dataset=lambda w: cells[w.cell].dataset,
         acceleration=lambda w: cells[w.cell].acceleration,
         code=fingerprint((*PRESENTING_CODE, "deployment"), "07_deployment"),
     threads: workflow.cores  # it measures time: nothing else may run beside
+    resources:
+        **asked("notebook"),
     message:
         "notebook 07: {wildcards.cell}"
     shell:
         "python -m kdmri_lib notebook notebooks/07_deployment.ipynb {output.notebook}"
-        " --parameter profile={params.profile} --parameter dataset={params.dataset}"
+        " {params.parameters} --parameter dataset={params.dataset}"
         " --parameter acceleration={params.acceleration}"
 
 
@@ -161,15 +184,17 @@ for name, experiment in study.profile.experiments.items():
             table=study.table(name),
             notebook=executed(experiment.notebook, name),
         params:
-            profile=profile,
+            parameters=parameters,
             experiment=name,
             source=experiment.notebook,
             code=fingerprint(PRESENTING_CODE, experiment.notebook),
+        resources:
+            **asked("notebook"),
         message:
             f"notebook {experiment.notebook[:2]}: {name}"
         shell:
             "python -m kdmri_lib notebook notebooks/{params.source}.ipynb {output.notebook}"
-            " --parameter profile={params.profile} --parameter experiment={params.experiment}"
+            " {params.parameters} --parameter experiment={params.experiment}"
 
 
 rule report:
@@ -192,9 +217,11 @@ rule report:
         masks=study.figure("masks"),
         notebook=executed("08_report"),
     params:
-        profile=profile,
+        parameters=parameters,
         code=fingerprint(PRESENTING_CODE, "08_report"),
+    resources:
+        **asked("notebook"),
     message:
         "notebook 08: the report"
     shell:
-        "python -m kdmri_lib notebook notebooks/08_report.ipynb {output.notebook} --parameter profile={params.profile}"
+        "python -m kdmri_lib notebook notebooks/08_report.ipynb {output.notebook} {params.parameters}"

@@ -88,6 +88,18 @@ def train(arguments) -> None:
     trained(study, study.runs[arguments.run], study.labels[arguments.run], stop=lambda: bool(asked))
 
 
+def failures(arguments) -> None:
+    """Say which trainings failed, whose numbers are holes in the tables; exit status 1 if any did."""
+    from kdmri_lib.study import Study
+    from kdmri_lib.tables import failures as failed
+
+    found = failed(Study(arguments.profile, arguments.folder))
+    for label, reason in found.items():
+        print(f"{label}: {reason}", file=sys.stderr)
+    if found:
+        raise StudyError(f"{len(found)} trainings failed; their numbers are holes in the tables, all others are there")
+
+
 def verify(arguments) -> None:
     """Make every table and figure anew from the stored runs, and say which differ from those that are there."""
     from kdmri_lib.study import Study
@@ -206,6 +218,7 @@ def main() -> int:
         ("--parameter", {"action": "append", "default": [], "metavar": "NAME=VALUE"}),
     )
     command(verify, profile, folder)
+    command(failures, profile, folder)
     command(
         export,
         profile,

@@ -146,21 +146,30 @@ def power_spectra(volumes: Mapping[str, np.ndarray]) -> Figure:
 def learning_curves(curves: Mapping[str, Sequence[pd.DataFrame]], title: str, value: str = "validation_psnr") -> Figure:
     """Validation value against steps: a line a method (the mean over its seeds) and a band (their range).
 
-    The legend stands in the order of the final values, the best first.
+    The legend stands in the order of the final values, the best first. A method with a training that failed, whose curve
+    ends in NaN, has no final value and stands last.
     """
     figure, axis = plt.subplots(figsize=(10, 4.5), layout="constrained")
     joined = {label: pd.concat(list(seeds)).groupby("step")[value] for label, seeds in curves.items()}
-    order = sorted(joined, key=lambda label: joined[label].mean().iloc[-1], reverse=True)
+    final = {label: np.mean([seed[value].iloc[-1] for seed in seeds]) for label, seeds in curves.items()}
+    order = sorted(joined, key=lambda label: np.nan_to_num(final[label], nan=-np.inf), reverse=True)
     colours = dict(zip(curves, itertools.cycle(plt.get_cmap("tab10").colors), strict=False))
     for label in order:
         mean, low, high = joined[label].mean(), joined[label].min(), joined[label].max()
-        axis.plot(mean.index, mean, marker=".", color=colours[label], label=f"{label}: {mean.iloc[-1]:.2f}")
+        axis.plot(
+            mean.index,
+            mean,
+            marker=".",
+            color=colours[label],
+            label=f"{label}: {final[label]:.2f}".replace("nan", "failed"),
+        )
         axis.fill_between(mean.index, low, high, color=colours[label], alpha=0.2, linewidth=0)
-    lowest = min(joined[label].mean().iloc[min(1, len(joined[label].mean()) - 1)] for label in order)
-    highest = max(joined[label].max().max() for label in order)
+    lowest = np.nanmin([joined[label].mean().iloc[min(1, len(joined[label].mean()) - 1)] for label in order] + [np.inf])
+    highest = np.nanmax([joined[label].max().max() for label in order] + [-np.inf])
     margin = 0.05 * max(highest - lowest, 0.1)
-    # The first validation is far below the rest and would flatten all differences.
-    axis.set_ylim(lowest - margin, highest + margin)
+    if np.isfinite(margin):
+        # The first validation is far below the rest and would flatten all differences.
+        axis.set_ylim(lowest - margin, highest + margin)
     axis.set(xlabel="step of this training", ylabel="validation PSNR (dB)", title=title)
     axis.legend(title="final value", loc="center left", bbox_to_anchor=(1.01, 0.5))  # beside it, off the curves
     axis.grid(alpha=0.3)
@@ -179,11 +188,11 @@ def comparison(cases: Mapping[str, tuple[np.ndarray, Mapping[str, np.ndarray]]],
     for row, (label, (target, images)) in zip(axes, cases.items(), strict=True):
         white = np.percentile(target, DISPLAY_PERCENTILE)
         errors = {name: np.abs(images[name] - target) for name in residues}
-        scale = np.percentile(np.stack(list(errors.values())), 99.8)
+        scale = _upper(list(errors.values()), 99.8)
         shown = [(names[0], images[names[0]]), ("Target", target), *((n, images[n]) for n in names[1:])]
         for axis, (name, image) in zip(row, shown, strict=False):
             picture = axis.imshow(image, cmap="gray", vmin=0, vmax=white)
-            axis.set_title(name, fontsize=8)
+            axis.set_title(name if np.isfinite(image).all() else f"{name}: failed", fontsize=8)
         for axis, name in zip(row[len(shown) :], residues, strict=True):
             error = axis.imshow(errors[name], cmap="inferno", vmin=0, vmax=scale)
             axis.set_title(f"|residue|, {name.lower()}", fontsize=8)
@@ -194,6 +203,13 @@ def comparison(cases: Mapping[str, tuple[np.ndarray, Mapping[str, np.ndarray]]],
     return figure
 
 
+def _upper(images: Sequence[np.ndarray], percentile: float) -> float:
+    """A percentile of the images' values, as the upper end of their scale; images of NaN, of failed trainings, left out."""
+    values = np.stack(images)
+    values = values[np.isfinite(values)]
+    return float(np.percentile(values, percentile)) if values.size else 1.0
+
+
 def attention_maps(maps: Mapping[str, Sequence[np.ndarray]], reference: str, title: str = "") -> Figure:
     """Attention maps (H, W) a cascade, divided by their L2 norm: a row a network, and its residue to `reference` below."""
     columns = len(maps[reference])
@@ -201,7 +217,7 @@ def attention_maps(maps: Mapping[str, Sequence[np.ndarray]], reference: str, tit
     rows += [(f"|{label} − {reference}|", v, maps[reference]) for label, v in maps.items() if label != reference]
     figure, axes = grid(len(rows), columns, size=1.8)
     residues = [np.abs(a - b) for _, v, r in rows if r is not None for a, b in zip(v, r, strict=True)]
-    limits = {False: np.percentile(np.stack(maps[reference]), 99.7), True: np.percentile(np.stack(residues), 99.7)}
+    limits = {False: _upper(maps[reference], 99.7), True: _upper(residues, 99.7)}
     for number in range(columns):
         axes[0, number].set_title(f"cascade {number + 1}", fontsize=9)
     for row, (label, values, other) in zip(axes, rows, strict=True):
@@ -225,7 +241,13 @@ def heat_map(
     axis.set(xlabel=across, ylabel=down)
     for (row, column), value in np.ndenumerate(values):
         axis.text(
-            column, row, f"{value:.2f}", ha="center", va="center", color="white", bbox={"color": "black", "alpha": 0.4}
+            column,
+            row,
+            "failed" if np.isnan(value) else f"{value:.2f}",
+            ha="center",
+            va="center",
+            color="white",
+            bbox={"color": "black", "alpha": 0.4},
         )
     figure.colorbar(picture, label=unit)
     return figure
@@ -238,7 +260,8 @@ def pareto(points: Mapping[str, Sequence[tuple[int, float, str]]], title: str) -
         axis.plot([p for p, *_ in found], [v for _, v, _ in found], marker=marker, linestyle="none", label=label)
     sizes: dict[tuple[int, str], list[float]] = {}
     for parameters, value, name in (point for found in points.values() for point in found):
-        sizes.setdefault((parameters, name), []).append(value)
+        if not np.isnan(value):  # of a training that failed
+            sizes.setdefault((parameters, name), []).append(value)
     for (parameters, name), values in sizes.items():
         axis.plot([parameters] * len(values), values, color="0.7", zorder=0)
         place = {"xy": (parameters, min(values)), "xytext": (0, -6), "textcoords": "offset points"}

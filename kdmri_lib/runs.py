@@ -65,8 +65,8 @@ def checksum_of_mask(run: Run) -> str:
 class RunFolder:
     """What a finished run left: `record` (run.json), `curve`, `volumes` and `slices` (metrics), `network()`.
 
-    A run whose numbers went wrong is finished too, and `failed` says how: its curve ends in NaN, its metrics and weights are
-    NaN, so that whatever is made from them is a hole and not a number.
+    A run whose numbers went wrong is finished too, and `failed` says how. Its curve ends in NaN, its metrics and weights
+    are NaN, so that whatever is made from them is a hole and not a number.
     """
 
     def __init__(self, study: Study, run: Run):
@@ -183,7 +183,7 @@ def _train(folder: RunFolder, label: str, stop) -> None:
     write_json(folder.path / "declaration.json", run.model_dump(mode="json"))
     started = time.monotonic()
     processes = data_parallel.processes_for(run, study.profile.processes)
-    failed, about = "", {}
+    failed = ""
     try:
         for needed in (RunFolder(study, r) for r in run.needs):
             if needed.failed:
@@ -192,7 +192,7 @@ def _train(folder: RunFolder, label: str, stop) -> None:
             data_parallel.advance(folder.path, study.source, study.folder, processes, label or run.id, stop)
         with training_progress(label or run.id) as progress:
             result = train_run(study, run, folder.path, progress, stop)
-        network, curve, about = result.network, result.curve, {"device": result.device, "precision": result.precision}
+        network, curve = result.network, result.curve
     except NotFinite as error:
         network, curve, failed = None, _cut_short(error.rows), str(error)
     volumes, slices = evaluate(network, declared_undersampling(run), held_out(study.prepared(run.dataset.name)))
@@ -212,7 +212,7 @@ def _train(folder: RunFolder, label: str, stop) -> None:
         **({"failed": failed} if failed else {}),
         "inputs": inputs,
         "files": {name: sha256_file(folder.path / name) for name in files},
-        **about,
+        **training.computed_on(run.precision),
         "processes": processes,
         "seconds": round(time.monotonic() - started, 1),
         **environment(),

@@ -49,8 +49,11 @@ def joined_metrics(
 
 
 def over_seeds(metrics: pd.DataFrame, unit: list[str]) -> pd.DataFrame:
-    """Mean over seeds of each method and subject (and slice): the unit that is averaged and tested is not the seed."""
-    return metrics.groupby([*CELL, "method", *unit], as_index=False)[list(METRICS)].mean()
+    """Mean over seeds of each method and subject (and slice): the unit that is averaged and tested is not the seed.
+
+    NaN where a seed's training failed: the mean of the others would be of fewer seeds than the table says.
+    """
+    return metrics.groupby([*CELL, "method", *unit], as_index=False)[list(METRICS)].mean(skipna=False)
 
 
 def summary(metrics: pd.DataFrame, aggregation: str, methods: Iterable[str] = METHODS) -> pd.DataFrame:
@@ -60,7 +63,8 @@ def summary(metrics: pd.DataFrame, aggregation: str, methods: Iterable[str] = ME
     """
     unit = ["subject"] if aggregation == "volume" else ["subject", "slice"]
     groups = over_seeds(metrics, unit).groupby([*CELL, "method"])[list(METRICS)]
-    table = groups.mean().join(groups.std().add_suffix("_sd")).join(groups.size().rename("n")).reset_index()
+    deviation = groups.std(skipna=False).add_suffix("_sd")
+    table = groups.mean(skipna=False).join(deviation).join(groups.size().rename("n")).reset_index()
     seeds = metrics[metrics.seed >= 0].seed.nunique()
     table = table.assign(aggregation=aggregation, seeds=seeds)
     order = {method: place for place, method in enumerate(methods)}
@@ -139,11 +143,12 @@ def significance_markdown(table: pd.DataFrame) -> str:
     ]
     for row in table.itertuples():
         digits = 3 if row.metric == "psnr" else 5
-        interval = f"{row.difference:+.{digits}f} [{row.low:+.{digits}f}, {row.high:+.{digits}f}]"
+        values = f"{row.difference:+.{digits}f} [{row.low:+.{digits}f}, {row.high:+.{digits}f}] | {row.p_holm:.3g} "
+        values += f"| {row.effect:+.2f} | {row.pairs}"
         cell = f"{row.dataset} {row.acceleration:g}x, {row.set}"
         lines.append(
             f"| {cell} | {METRICS[row.metric]} | {METHODS.get(row.a, row.a)} − {METHODS.get(row.b, row.b)} "
-            f"| {interval} | {row.p_holm:.3g} | {row.effect:+.2f} | {row.pairs} |"
+            f"| {'– | – | – | –' if np.isnan(row.difference) else values} |"
         )
     return "\n".join(lines) + "\n"
 
@@ -152,8 +157,14 @@ def verdict(volumes: pd.DataFrame) -> str:
     """In words, for each cell and set: does ZF < student < distilled < teacher hold, and where do the controls stand."""
     lines = []
     for (dataset, factor, name, kind), group in over_seeds(volumes, ["subject"]).groupby(CELL):
-        mean = group.groupby("method").psnr.mean()
+        mean = group.groupby("method").psnr.mean(skipna=False)
         chain = ["zero_filled", "student", "distilled", "teacher"]
+        if missing := [METHODS[m].lower() for m in [*chain, "student_steps", "student_compute"] if np.isnan(mean[m])]:
+            lines.append(
+                f"- **{dataset} {factor:g}x, {name} ({kind}).** Nothing can be said: the training failed of "
+                f"{', '.join(missing)}."
+            )
+            continue
         holds = all(mean[a] < mean[b] for a, b in itertools.pairwise(chain))
         gap = mean["teacher"] - mean["student"]
         gain = mean["distilled"] - mean["student"]
@@ -168,6 +179,18 @@ def verdict(volumes: pd.DataFrame) -> str:
             f"for as much compute {compute:+.2f} dB."
         )
     return "\n".join(lines) + "\n"
+
+
+def failures(study: Study) -> dict[str, str]:
+    """What the study's runs that failed are called, and how their numbers went wrong."""
+    folders = {study.labels[run.id]: RunFolder(study, run) for run in study.runs.values()}
+    return {label: folder.failed for label, folder in folders.items() if folder.state() == "failed"}
+
+
+def failures_markdown(found: dict[str, str]) -> str:
+    """The trainings that failed, for reading; where their numbers would stand, tables have a hole (–)."""
+    lines = ["These trainings failed; where their numbers would stand, there is a hole (–).\n"]
+    return "\n".join([*lines, *(f"- **{label}**: {reason}" for label, reason in found.items())]) + "\n"
 
 
 def write_table(table: pd.DataFrame, path: Path, runs: list[str], markdown: str = "") -> None:

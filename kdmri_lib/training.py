@@ -40,8 +40,6 @@ CHECKPOINT_SECONDS = 60
 class Trained(NamedTuple):
     network: nn.Module
     curve: pd.DataFrame
-    device: str
-    precision: str
 
 
 class SharedBatches(DDPStrategy):
@@ -319,7 +317,7 @@ def train(
         raise failed("the weights or all validations are NaN or infinite", steps - 1)
     trained = build_network(run)
     trained.load_state_dict(best if fabric.is_global_zero else network.state_dict())
-    return Trained(trained, pd.DataFrame(rows), _device_name(fabric), _precision_name(fabric))
+    return Trained(trained, pd.DataFrame(rows))
 
 
 def _sample_errors(reconstruct: Callable, images: Tensor | Slices, extent: int, axis: int) -> Tensor:
@@ -341,11 +339,13 @@ def _load_checkpoint(path: Path, device: torch.device) -> dict:
         raise StudyError(f"{path}: not a KD-MRI checkpoint; delete it and the run begins anew ({error})") from None
 
 
-def _device_name(fabric: Fabric) -> str:
-    if fabric.device.type == "cuda":
-        return torch.cuda.get_device_name(fabric.device)
-    return f"CPU, {torch.get_num_threads()} thread{'s' if torch.get_num_threads() > 1 else ''}"
-
-
-def _precision_name(fabric: Fabric) -> str:
-    return "bfloat16" if "bf16" in str(fabric._precision.precision) else "float32"
+def computed_on(precision: str) -> dict[str, str]:
+    """The "device" that training uses here, and the "precision" it computes in there."""
+    fabric = accelerated(precision)
+    threads = torch.get_num_threads()
+    return {
+        "device": torch.cuda.get_device_name(fabric.device)
+        if fabric.device.type == "cuda"
+        else f"CPU, {threads} thread{'s' if threads > 1 else ''}",
+        "precision": "bfloat16" if "bf16" in str(fabric._precision.precision) else "float32",
+    }

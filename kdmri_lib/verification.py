@@ -52,7 +52,7 @@ def verify(study: Study, notebooks: Sequence[str] = ()) -> list[str]:
         When a run isn't finished, or out of date: nothing is trained here.
     """
     states = {run.id: RunFolder(study, run).state() for run in study.runs.values()}
-    unfinished = {name: state for name, state in states.items() if state != "finished"}
+    unfinished = {name: state for name, state in states.items() if state not in ("finished", "failed")}
     if unfinished:
         name, state = next(iter(unfinished.items()))
         raise StudyError(f"{len(unfinished)} of {len(states)} runs can't vouch for a table; the first: {name}, {state}")

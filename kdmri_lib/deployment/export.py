@@ -111,7 +111,8 @@ def export(folder: RunFolder, path: Path) -> float:
     """
     state = folder.state()
     if state != "finished":
-        raise StudyError(f"run {folder.run.id}: {state}; ./run_all.sh or notebook 03 trains it")
+        missing = folder.failed if state == "failed" else f"run {folder.run.id}: {state}; ./run_all.sh trains it"
+        raise StudyError(f"there is no network to export: {missing}")
     about, network = about_run(folder), folder.network()
     content = stamped(to_onnx(network, about["mask"]["axis"], tuple(about["mask"]["shape"])), about)
     slices = Slices(folder.study.prepared(folder.run.dataset.name), "train")
