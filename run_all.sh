@@ -28,7 +28,7 @@ if [ -n "$help" ]; then
 
 Makes every table and figure of a profile, in results/NAME/. What is up to date isn't made again; what was killed goes on
 from its last checkpoint. --jobs: cores, on which trainings and notebooks run side by side (default 2). --folder: where
-data/prepared and results are (default: here). On a cluster: see CLUSTER.md.
+data/prepared and results are (default: here). On a cluster: see cluster/README.md.
 
 Profiles:
 END

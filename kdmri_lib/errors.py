@@ -12,7 +12,7 @@ class NotFinite(StudyError):
 
     Attributes
     ----------
-    rows : validations so far, as in a run's curve.
+    rows : validations so far, as in a run's curve, and the step that it ended at.
     """
 
     def __init__(self, message: str, rows: list[dict] | None = None):

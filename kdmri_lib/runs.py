@@ -228,10 +228,9 @@ def _train(folder: RunFolder, label: str, stop) -> None:
 
 
 def _cut_short(rows: list[dict]) -> pd.DataFrame:
-    """The curve of a run that failed after these validations: it ends in NaN."""
-    last = rows[-1]["step"] + 1 if rows else 0
-    names = ("learning_rate", "training_loss", "validation_psnr", "validation_l1", "validation_objective")
-    return pd.DataFrame([*rows, {"step": last, **dict.fromkeys(names, math.nan)}])
+    """The curve of a run that failed: validations, and the step that it ended at, where all is NaN."""
+    names = ["step", "learning_rate", "training_loss", "validation_psnr", "validation_l1", "validation_objective"]
+    return pd.DataFrame(rows or [{"step": 0}], columns=names)
 
 
 def use_threads(threads: int) -> None:

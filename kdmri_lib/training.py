@@ -255,7 +255,7 @@ def train(
 
     def failed(what: str, step: int) -> NotFinite:
         held = ", ".join(training.names[n] for n in batches.chosen(step))
-        return NotFinite(f"run {run.id}: {what} at step {step}; its batch: {held}", rows)
+        return NotFinite(f"run {run.id}: {what} at step {step + 1}; its batch: {held}", [*rows, {"step": step + 1}])
 
     def save(step: int) -> None:
         if not finite():

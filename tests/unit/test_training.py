@@ -116,7 +116,7 @@ def test_a_loss_that_is_not_finite_stops_and_names_step_and_slices(runs, data, t
     broken, validation = data
     broken._held.fill_(float("inf"))
     with pytest.raises(
-        StudyError, match=r"the loss is (nan|inf) at step 0; its batch: phantom00\d slice \d, phantom00\d"
+        StudyError, match=r"the loss is (nan|inf) at step 1; its batch: phantom00\d slice \d, phantom00\d"
     ):
         training.train(runs["student"], broken, validation, tmp_path / "x.pt")
 

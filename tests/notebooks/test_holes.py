@@ -1,0 +1,127 @@
+"""A training whose loss becomes NaN for real: the rest goes on, and everything made from it shows a hole, not a number."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+
+from kdmri_lib.datasets import prepare
+from kdmri_lib.deployment.export import export
+from kdmri_lib.errors import StudyError
+from kdmri_lib.execution import execute
+from kdmri_lib.losses.attention_transfer import AttentionTransfer
+from kdmri_lib.runs import RunFolder, trained
+from kdmri_lib.study import METHODS, PROJECT, Cell, Study
+from kdmri_lib.tables import failures
+from kdmri_lib.verification import verify
+
+CELL = Cell("cardiac", 8)
+FAILED = "Attention transfer"
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory) -> Study:
+    """A study of one cell and the feature losses, in which attention transfer's loss is NaN from its fifth step on."""
+    folder = tmp_path_factory.mktemp("holes")
+    profile = yaml.safe_load((PROJECT / "profiles" / "smoke.yaml").read_text())
+    cardiac = {"dataset": "cardiac", "degradation": {"acceleration": 8}}
+    profile |= {
+        "cells": {"cardiac": [8]},
+        "datasets": {"cardiac": profile["datasets"]["cardiac"] | {"test": 5}},
+        "experiments": {
+            "feature_losses": {"notebook": "04_feature_distillation", "parts": ["comparison"], **cardiac},
+            "ablations": {"notebook": "05_ablations", "parts": ["ablation", "sizes"], **cardiac},
+        },
+    }
+    (folder / "holes.yaml").write_text(yaml.safe_dump(profile))
+    study = Study(str(folder / "holes.yaml"), folder)
+    prepare(study.dataset("cardiac"), study.prepared("cardiac"))
+    right, calls = AttentionTransfer.forward, []
+
+    def wrong(loss, target, student, teacher):
+        calls.append(1)
+        return right(loss, target, student, teacher) * (torch.nan if len(calls) >= 5 else 1)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(AttentionTransfer, "forward", wrong)
+        trained(study, study.methods(CELL, 0)["attention_transfer"])
+    for name, part, more in (
+        ("02_teacher_training", CELL.tag, {"dataset": "cardiac", "acceleration": "8"}),
+        ("03_distillation", CELL.tag, {"dataset": "cardiac", "acceleration": "8"}),
+        ("04_feature_distillation", "feature_losses", {"experiment": "feature_losses"}),
+        ("05_ablations", "ablations", {"experiment": "ablations"}),
+        ("07_deployment", CELL.tag, {"dataset": "cardiac", "acceleration": "8"}),
+        ("08_report", "", {}),
+    ):
+        output = study.results / "notebooks" / f"{name}{'_' if part else ''}{part}.ipynb"
+        execute(
+            PROJECT / "notebooks" / f"{name}.ipynb", output, {"profile": study.source, "folder": str(folder), **more}
+        )
+    return study
+
+
+def test_the_run_says_at_which_step_and_on_which_slices(study):
+    folder = RunFolder(study, study.methods(CELL, 0)["attention_transfer"])
+    assert folder.state() == "failed"
+    assert "the loss is nan at step 4; its batch: phantom" in folder.failed
+    assert (folder.path / "checkpoint.pt").exists(), "the last good one"
+    assert folder.curve.step.tolist() == [3, 4] and np.isnan(folder.curve.validation_psnr.iloc[-1])
+    assert not (folder.path / "weights.safetensors").exists()
+
+
+def test_what_needs_it_fails_too_and_says_why_and_all_else_is_there(study):
+    runs = study.methods(CELL, 0)
+    distilled = RunFolder(study, runs["distilled"])
+    assert "needs one that failed (run cardiac-8x-attention_transfer" in distilled.failed
+    states = {label: RunFolder(study, run).state() for label, run in runs.items()}
+    assert {label for label, state in states.items() if state == "failed"} == {"attention_transfer", "distilled"}
+    assert {state for state in states.values()} == {"failed", "finished"}
+    found = failures(study)
+    assert all("attention_transfer" in reason for reason in found.values()) and len(found) >= 3
+
+
+def test_table_1_has_a_hole_and_the_verdict_says_nothing(study):
+    table = pd.read_csv(study.table("table1")).set_index(["aggregation", "method"])
+    holes = table[table.psnr.isna()]
+    assert set(holes.index) == {("volume", "distilled"), ("slice", "distilled")}
+    assert len(table) == 2 * len(METHODS) and table.drop("distilled", level="method").notna().all(axis=None)
+    text = study.table("table1").with_suffix(".md").read_text()
+    assert "| Distilled student | – | – |" in text and "nan" not in text
+    words = study.table("significance").with_suffix(".md").read_text()
+    assert "Nothing can be said: the training failed of distilled student" in words and "nan" not in words
+    tests = pd.read_csv(study.table("significance"))
+    asked = tests.a.eq("distilled") | tests.b.eq("distilled")
+    assert tests[asked].p_holm.isna().all() and tests[~asked].p_holm.notna().all() and asked.sum() == 8
+
+
+def test_the_experiments_have_holes_where_they_belong(study):
+    table = pd.read_csv(study.table("feature_losses")).set_index("method").psnr
+    assert np.isnan(table[FAILED]) and table.drop(FAILED).notna().all()
+    ablations = pd.read_csv(study.table("ablations")).set_index(["part", "method"]).psnr
+    assert ablations.isna().any() and ablations.notna().any()
+    assert ablations["ablation", "Student, as many steps"] > 0
+
+
+def test_the_report_lists_what_failed(study):
+    page = (study.results / "report" / "index.html").read_text()
+    assert "Trainings that failed" in page and "the loss is nan at step 4" in page
+
+
+def test_nothing_is_deployed_and_the_notebook_says_so(study):
+    assert not list(study.results.glob("models/*"))
+    quality = pd.read_csv(study.table(f"deployed_{CELL.tag}"))
+    assert quality.psnr.isna().all()
+    with pytest.raises(StudyError, match=r"there is no network to export: .*the loss is nan at step 4"):
+        export(RunFolder(study, study.methods(CELL, 0)["distilled"]), study.results / "x.onnx")
+
+
+def test_what_is_there_still_follows_from_its_runs(study):
+    assert verify(study, ["03_distillation"]) == []
+
+
+def test_a_failed_run_is_not_trained_again_until_it_is_deleted(study):
+    run = study.methods(CELL, 0)["attention_transfer"]
+    record = RunFolder(study, run).path / "run.json"
+    before = record.stat().st_mtime_ns
+    assert trained(study, run).failed and record.stat().st_mtime_ns == before
