@@ -161,7 +161,7 @@ def verdict(volumes: pd.DataFrame) -> str:
         chain = ["zero_filled", "student", "distilled", "teacher"]
         if missing := [METHODS[m].lower() for m in [*chain, "student_steps", "student_compute"] if np.isnan(mean[m])]:
             lines.append(
-                f"- **{dataset} {factor:g}x, {name} ({kind}).** Nothing can be said: the training failed of "
+                f"- **{dataset} {factor:g}x, {name} ({kind}).** Nothing can be said, since a training failed: "
                 f"{', '.join(missing)}."
             )
             continue

@@ -89,7 +89,7 @@ def test_table_1_has_a_hole_and_the_verdict_says_nothing(study):
     text = study.table("table1").with_suffix(".md").read_text()
     assert "| Distilled student | – | – |" in text and "nan" not in text
     words = study.table("significance").with_suffix(".md").read_text()
-    assert "Nothing can be said: the training failed of distilled student" in words and "nan" not in words
+    assert "Nothing can be said, since a training failed: distilled student" in words and "nan" not in words
     tests = pd.read_csv(study.table("significance"))
     asked = tests.a.eq("distilled") | tests.b.eq("distilled")
     assert tests[asked].p_holm.isna().all() and tests[~asked].p_holm.notna().all() and asked.sum() == 8
