@@ -42,7 +42,8 @@ if command -v flock > /dev/null && ! flock --nonblock 9; then
     echo "kdmri: another ./run_all.sh is at work in $folder; wait for it or stop it first" >&2
     exit 1
 fi
-snakemake --quiet host --nolock --keep-going --rerun-incomplete --cores "$jobs" --config profile="$profile" folder="$folder" "${rest[@]}" 9>&-
+snakemake "${rest[@]}" --quiet host --nolock --keep-going --rerun-incomplete --cores "$jobs" \
+    --config profile="$profile" folder="$folder" 9>&-
 case " ${rest[*]} " in *" --dry-run "* | *" -n "*) exit ;; esac
 echo "kdmri: all is up to date. Start with $folder/results/$(basename "${profile%.yaml}")/report/index.html"
 python -m kdmri_lib failures --profile "$profile" --folder "$folder"

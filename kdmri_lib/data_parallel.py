@@ -16,7 +16,7 @@ from pathlib import Path
 
 from kdmri_lib.declarations import Run
 from kdmri_lib.errors import NotFinite, Stopped, StudyError
-from kdmri_lib.files import read_json, write_json
+from kdmri_lib.files import alive, read_json, write_json
 from kdmri_lib.losses import LOSSES, Objective
 
 RESTARTS = 3
@@ -96,21 +96,13 @@ def _work(folder: Path, profile: str, study_folder: str, label: str, started_by:
     try:
         with training_progress(label) as progress:
             shown = progress if first else lambda *_: None
-            train_run(study, run, folder, shown, stop=lambda: bool(asked) or not _alive(started_by))
+            # Workers whose starter was killed would go on beside those of the next start.
+            train_run(study, run, folder, shown, stop=lambda: bool(asked) or not alive(started_by))
     except NotFinite as error:
         if first:
             write_json(folder / NOT_FINITE, {"message": str(error), "rows": error.rows})
     except Stopped:
         pass
-
-
-def _alive(process: int) -> bool:
-    """Whether a process is there: workers whose starter was killed would go on beside the next start's."""
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 if __name__ == "__main__":

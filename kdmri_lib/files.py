@@ -1,9 +1,11 @@
 """Writing files whole or not at all, and recognising a file that has changed since it was written."""
 
 import errno
+import glob
 import hashlib
 import json
 import os
+import socket
 from collections.abc import Callable
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -11,6 +13,7 @@ from pathlib import Path
 from kdmri_lib.errors import StudyError
 
 PROJECT = Path(__file__).resolve().parents[1]
+HOST = socket.gethostname()
 CHECKED_MAGIC = b"kdmri-checked-1\n"
 
 
@@ -24,9 +27,11 @@ def whole_file(path: Path):
         When the disk is full or the folder can't be written; what stood at `path` before is untouched.
     """
     path = Path(path)
-    temporary = path.with_name(f".{os.getpid()}.partial.{path.name}")  # writers tell the format by its whole suffix
+    # The name ends as `path` does, since writers tell the format by the suffix.
+    temporary = path.with_name(f".{HOST}-{os.getpid()}.partial.{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(path)
         yield temporary
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
@@ -38,6 +43,25 @@ def whole_file(path: Path):
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Remove what a process of this machine was writing beside `path` when it was killed."""
+    for left in path.parent.glob(f".{HOST}-*.partial.{glob.escape(path.name)}"):
+        writer = left.name.removeprefix(f".{HOST}-").partition(".")[0]
+        if writer.isdigit() and not alive(int(writer)):
+            left.unlink(missing_ok=True)
+
+
+def alive(process: int) -> bool:
+    """Whether a process of that number is there."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # there, and another user's
+    return True
 
 
 def write_bytes(path: Path, content: bytes) -> None:

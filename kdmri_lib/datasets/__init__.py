@@ -75,10 +75,13 @@ def prepare(dataset: Dataset, path: Path, jobs: int = 1) -> Preparation:
         When a split is left without any volume.
     """
     code = current_code(dataset)
+    parts = path.with_name(f".{path.stem}.parts")
     if path.exists() and preparing_code(path) == code:
+        if parts.exists():  # killed when all but the overview was done
+            write_overview(path)
+            shutil.rmtree(parts)
         return Preparation(False, left_out(path))
     cohort = members(dataset)
-    parts = path.with_name(f".{path.stem}.parts")
     parts.mkdir(parents=True, exist_ok=True)
     problems = _make_parts(dataset, cohort, parts, code, jobs)
     made = [member for member in cohort if member.volume not in problems]
