@@ -256,6 +256,13 @@ def main() -> int:
     except StudyError as error:
         print(f"kdmri: {error}", file=sys.stderr)
         return 1
+    except OSError as error:
+        from kdmri_lib.files import UNWRITABLE
+
+        if error.errno not in UNWRITABLE:
+            raise
+        print(f"kdmri: {error.filename}: {error.strerror}; nothing was replaced", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("kdmri: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
         return 130

@@ -13,6 +13,8 @@ from pathlib import Path
 from kdmri_lib.errors import StudyError
 
 PROJECT = Path(__file__).resolve().parents[1]
+# No space, quota, too large; no permission, read-only.
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.EPERM)
 HOST = socket.gethostname()
 CHECKED_MAGIC = b"kdmri-checked-1\n"
 
@@ -37,7 +39,7 @@ def whole_file(path: Path):
             os.fsync(written.fileno())
         temporary.replace(path)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.EPERM):
+        if error.errno in UNWRITABLE:
             raise StudyError(f"{path}: can't be written ({os.strerror(error.errno)}); nothing was replaced") from error
         raise
     finally:
