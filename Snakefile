@@ -89,7 +89,7 @@ for dataset in study.used_datasets:
         message:
             f"notebook 01: {dataset}"
         shell:
-            "python -m kdmri_lib notebook notebooks/01_data_preparation.ipynb {output.notebook}"
+            "python -m kdmri_lib notebook notebooks/01_data_preparation.ipynb {output.notebook:q}"
             " {params.parameters} --parameter dataset={params.dataset}"
 
 
@@ -145,7 +145,7 @@ for number, name, outputs in [
         message:
             f"notebook {number}: {{wildcards.cell}}"
         shell:
-            "python -m kdmri_lib notebook notebooks/{params.source}.ipynb {output.notebook}"
+            "python -m kdmri_lib notebook notebooks/{params.source}.ipynb {output.notebook:q}"
             " {params.parameters} --parameter dataset={params.dataset}"
             " --parameter acceleration={params.acceleration}"
 
@@ -168,7 +168,7 @@ rule notebook_07:
     message:
         "notebook 07: {wildcards.cell}"
     shell:
-        "python -m kdmri_lib notebook notebooks/07_deployment.ipynb {output.notebook}"
+        "python -m kdmri_lib notebook notebooks/07_deployment.ipynb {output.notebook:q}"
         " {params.parameters} --parameter dataset={params.dataset}"
         " --parameter acceleration={params.acceleration}"
 
@@ -193,7 +193,7 @@ for name, experiment in study.profile.experiments.items():
         message:
             f"notebook {experiment.notebook[:2]}: {name}"
         shell:
-            "python -m kdmri_lib notebook notebooks/{params.source}.ipynb {output.notebook}"
+            "python -m kdmri_lib notebook notebooks/{params.source}.ipynb {output.notebook:q}"
             " {params.parameters} --parameter experiment={params.experiment}"
 
 
@@ -224,4 +224,4 @@ rule report:
     message:
         "notebook 08: the report"
     shell:
-        "python -m kdmri_lib notebook notebooks/08_report.ipynb {output.notebook} {params.parameters}"
+        "python -m kdmri_lib notebook notebooks/08_report.ipynb {output.notebook:q} {params.parameters}"

@@ -21,14 +21,14 @@ from pydantic import (
 from kdmri_lib.files import digest_json
 
 
-def _plain_name(name: str) -> str:
+def plain_name(name: str) -> str:
     """Names become parts of file names: nothing in them may leave a folder."""
     if not name or not all(letter.isalnum() or letter in "_-" for letter in name) or not name.isascii():
         raise ValueError(f"'{name}' isn't a plain name (ASCII letters, digits, _ and -)")
     return name
 
 
-Name = Annotated[str, AfterValidator(_plain_name)]
+Name = Annotated[str, AfterValidator(plain_name)]
 
 
 class Declaration(BaseModel):

@@ -12,7 +12,9 @@ from kdmri_lib.files import whole_file
 
 
 def execute(source: str | Path, output: str | Path, parameters: dict[str, str]) -> None:
-    """Run `source` with `parameters` (YAML scalars) and write the executed notebook at `output`.
+    """Run `source` with `parameters` and write the executed notebook at `output`.
+
+    A parameter is a number, a truth value or a list in YAML, or text; none of it is executed.
 
     Raises
     ------
@@ -34,7 +36,7 @@ def execute(source: str | Path, output: str | Path, parameters: dict[str, str]) 
             papermill.execute_notebook(
                 str(source),
                 str(temporary),
-                {name: yaml.safe_load(value) for name, value in parameters.items()},
+                {name: _value(value) for name, value in parameters.items()},
                 kernel_name="python3",
                 progress_bar=False,
                 cwd=str(source.parent),
@@ -45,3 +47,13 @@ def execute(source: str | Path, output: str | Path, parameters: dict[str, str]) 
                 f"{source.name}, cell {error.exec_count}: {error.ename}: {error.evalue} (as far as it came: {failed})"
             ) from None
     failed.unlink(missing_ok=True)
+
+
+def _value(text: str):
+    """A parameter as data: a number, a truth value, a list, or the text as it is. Papermill writes it as a literal."""
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+    listed = isinstance(value, list) and all(isinstance(item, str | int | float) for item in value)
+    return value if isinstance(value, int | float) or listed else text

@@ -41,7 +41,8 @@ def training_code(run: Run) -> tuple[str, ...]:
         losses.add("attentive_hint")  # which holds the weighting of both
     networks = {run.network.kind, "dccnn"} if run.network.kind == "student_friendly" else {run.network.kind}
     return (
-        *("fourier.py", "sampling.py", "training.py", "evaluation.py", "datasets/prepared.py", "losses/__init__.py"),
+        *("declarations.py", "fourier.py", "sampling.py", "training.py", "evaluation.py"),
+        *("datasets/prepared.py", "losses/__init__.py"),
         *("models/__init__.py", "models/data_consistency.py", "models/features.py"),
         *(f"models/{network}.py" for network in sorted(networks)),
         *(f"losses/{loss}.py" for loss in sorted(losses)),

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 import yaml
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError, model_validator
 
-from kdmri_lib.declarations import Dataset, Declaration, Degradation, Name, Network, Run, Schedule
+from kdmri_lib.declarations import Dataset, Declaration, Degradation, Name, Network, Run, Schedule, plain_name
 from kdmri_lib.errors import StudyError
 from kdmri_lib.files import PROJECT, digest_json, read_json
 from kdmri_lib.recipes import Distillation, Recipe
@@ -139,6 +139,10 @@ def load_profile(name: str) -> tuple[str, Profile]:
         raise StudyError(
             f"unknown profile '{name}' (no file {path}); known: {', '.join(known)}, or the path of a .yaml"
         )
+    try:
+        plain_name(path.stem)  # it names the folder of the results
+    except ValueError as error:
+        raise StudyError(f"{path}: {error}; rename the file") from None
     try:
         return path.stem, Profile.model_validate(yaml.safe_load(path.read_text()))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
