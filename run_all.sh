@@ -42,8 +42,23 @@ if command -v flock > /dev/null && ! flock --nonblock 9; then
     echo "kdmri: another ./run_all.sh is at work in $folder; wait for it or stop it first" >&2
     exit 1
 fi
+# In a process group of its own, to which a signal to this shell is passed on: trainings save and end within seconds.
+set -m
 snakemake "${rest[@]}" --quiet host --nolock --keep-going --rerun-incomplete --cores "$jobs" \
-    --config profile="$profile" folder="$folder" 9>&-
+    --config profile="$profile" folder="$folder" 9>&- &
+study=$!
+set +m
+trap 'kill -TERM -- "-$study"' TERM INT HUP
+status=0
+wait "$study" || status=$?
+while kill -0 "$study" 2> /dev/null; do # a signal ends the wait early
+    wait "$study" || status=$?
+done
+trap - TERM INT HUP
+if [ "$status" -ne 0 ]; then
+    echo "kdmri: not finished; the same command goes on from here" >&2
+    exit "$status"
+fi
 case " ${rest[*]} " in *" --dry-run "* | *" -n "*) exit ;; esac
 echo "kdmri: all is up to date. Start with $folder/results/$(basename "${profile%.yaml}")/report/index.html"
 python -m kdmri_lib failures --profile "$profile" --folder "$folder"

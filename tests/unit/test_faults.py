@@ -343,6 +343,30 @@ def test_a_second_start_in_one_checkout_says_so_and_the_first_goes_on(checkout):
     assert third.returncode == 0, "the lock of one that ended, however it did, holds nobody"
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_run_all_asked_to_stop_has_its_trainings_save_and_ends(checkout, prepared_study, number):
+    profile = profile_file(checkout / "profiles" / "longer.yaml", 20_000)
+    study = Study(str(profile), checkout)
+    study.prepared("cardiac").parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(prepared_study.prepared("cardiac"), study.prepared("cardiac"))
+    folder = RunFolder(study, study.methods(CELL, 0)["student"]).path
+    process = subprocess.Popen(
+        [checkout / "run_all.sh", "--profile", profile, "--jobs", "1", str(folder / "run.json")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    while process.poll() is None and not (folder / "checkpoint.pt").exists():
+        time.sleep(0.05)
+    everyone = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(number)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode != 0 and "of 20000; start again to go on from there" in said
+    assert said.strip().splitlines()[-1] == "kdmri: not finished; the same command goes on from here"
+    assert not [p for p in everyone if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+    assert not (folder / "run.json").exists()
+
+
 @pytest.mark.skipif(os.geteuid() == 0 and not shutil.which("setpriv"), reason="root may write everywhere")
 def test_results_that_cannot_be_written_are_one_message_and_stay_as_they_are(study, tmp_path):
     run = study.methods(CELL, 0)["student"]

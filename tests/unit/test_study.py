@@ -293,6 +293,18 @@ def test_constraints_pin_every_dependency():
     assert {name.split("==")[0] for name in wanted} <= pins
 
 
+def test_the_bill_of_materials_lists_what_is_pinned():
+    pins = {line for line in (PROJECT / "constraints.txt").read_text().splitlines() if "==" in line}
+    components = read_json(PROJECT / "sbom.cdx.json")["components"]
+    listed = {f"{c['name']}=={c['version'].partition('+')[0]}" for c in components}
+    tools = {name for name in listed if name.startswith(("pip==", "setuptools=="))}
+
+    def plain(names):
+        return {name.lower().replace("_", "-") for name in names}
+
+    assert plain(listed - tools) == plain(pins)
+
+
 @pytest.mark.parametrize("path", sorted((PROJECT / "notebooks").glob("*.ipynb")), ids=lambda p: p.stem)
 def test_notebooks_carry_no_outputs_and_declare_parameters(path):
     cells = json.loads(path.read_text())["cells"]
