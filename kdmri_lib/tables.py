@@ -10,7 +10,7 @@ from torch import nn
 
 from kdmri_lib.errors import StudyError
 from kdmri_lib.evaluation import METRICS, evaluate
-from kdmri_lib.files import whole_file, write_text
+from kdmri_lib.files import sha256_file, whole_file, write_text
 from kdmri_lib.runs import RunFolder
 from kdmri_lib.statistics import compare, holm
 from kdmri_lib.study import METHODS, PROJECT, Cell, Study
@@ -194,20 +194,26 @@ def failures_markdown(found: dict[str, str]) -> str:
 
 
 def write_table(table: pd.DataFrame, path: Path, runs: list[str], markdown: str = "") -> None:
-    """Write a CSV, beside it the names of the run folders it was made from, and a Markdown rendering if given."""
+    """Write a CSV, beside it its checksum and the run folders it was made from, and a Markdown rendering if given."""
     with whole_file(path) as temporary:
         table.to_csv(temporary, index=False)
-    write_text(path.with_suffix(".runs.txt"), "\n".join(sorted({r for r in runs if r})) + "\n")
+    lines = [f"# sha256 {sha256_file(path)}", *sorted({r for r in runs if r})]
+    write_text(path.with_suffix(".runs.txt"), "\n".join(lines) + "\n")
     if markdown:
         write_text(path.with_suffix(".md"), markdown)
 
 
 def read_metrics(study: Study, kind: str) -> pd.DataFrame:
-    """The "volumes" or "slices" of every cell that notebook 03 has left; `StudyError` names the first that is missing."""
+    """The "volumes" or "slices" of all cells, as notebook 03 left them; `StudyError` names one that is missing or damaged."""
     paths = [study.table(f"{kind}_{cell.tag}") for cell in study.cells]
     for path in paths:
         if not path.exists():
             raise StudyError(f"{path}: no such file; notebook 03 writes it")
+        about = path.with_suffix(".runs.txt")
+        if not about.exists() or f"# sha256 {sha256_file(path)}" not in about.read_text().splitlines():
+            raise StudyError(
+                f"{path}: not as notebook 03 wrote it (its checksum is wrong); delete it to have it made again"
+            )
     return pd.concat([pd.read_csv(path) for path in paths], ignore_index=True)
 
 

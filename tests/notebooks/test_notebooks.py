@@ -9,7 +9,7 @@ from PIL import Image
 from kdmri_lib.deployment import Model
 from kdmri_lib.evaluation import METRICS
 from kdmri_lib.execution import execute
-from kdmri_lib.files import read_json
+from kdmri_lib.files import read_json, sha256_file
 from kdmri_lib.recipes import FEATURE_LOSSES
 from kdmri_lib.study import METHODS, PROJECT, Cell, Study
 
@@ -57,8 +57,9 @@ def test_table_1_has_every_method_of_every_cell(executed):
 
 
 def test_table_1_comes_from_the_run_folders_that_it_names(executed):
-    named = set(executed.table("table1").with_suffix(".runs.txt").read_text().split())
-    assert named == {r.id for cell in executed.cells for m, r in executed.methods(cell, 0).items() if m in METHODS}
+    checksum, *named = executed.table("table1").with_suffix(".runs.txt").read_text().splitlines()
+    assert checksum == f"# sha256 {sha256_file(executed.table('table1'))}"
+    assert set(named) == {r.id for cell in executed.cells for m, r in executed.methods(cell, 0).items() if m in METHODS}
     table = pd.read_csv(executed.table("table1")).set_index(["dataset", "set", "aggregation", "method"])
     for cell in executed.cells:
         run = executed.methods(cell, 0)["distilled"]

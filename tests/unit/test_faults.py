@@ -12,6 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import h5py
+import numpy as np
+import pandas as pd
 import psutil
 import pytest
 import yaml
@@ -24,6 +26,7 @@ from kdmri_lib.errors import StudyError
 from kdmri_lib.files import sha256_file, write_text
 from kdmri_lib.runs import CURVE, SLICES, VOLUMES, WEIGHTS, RunFolder, trained
 from kdmri_lib.study import PROJECT, Cell, Study
+from kdmri_lib.tables import read_metrics, write_table
 
 CELL = Cell("cardiac", 8)
 
@@ -262,6 +265,19 @@ def test_damaged_prepared_data_are_refused(tmp_path, prepared_study, damage):
     path.write_bytes(content if damage == "a bit flipped" else DAMAGES[damage](content))
     with pytest.raises(StudyError, match=r"prepared.h5"):
         list(read_prepared(path))
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_metrics_make_no_table_1(tmp_path, damage):
+    study = Study("smoke", tmp_path)
+    table = pd.DataFrame({"method": ["student"] * 9, "psnr": np.linspace(20, 30, 9)})
+    for cell in study.cells:
+        write_table(table, study.table(f"volumes_{cell.tag}"), ["run"])
+    assert len(read_metrics(study, "volumes")) == 9 * len(study.cells)
+    path = study.table(f"volumes_{study.cells[1].tag}")
+    path.write_bytes(DAMAGES[damage](path.read_bytes()))
+    with pytest.raises(StudyError, match=rf"{path.name}: not as notebook 03 wrote it"):
+        read_metrics(study, "volumes")
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
