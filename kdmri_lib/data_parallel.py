@@ -6,7 +6,6 @@ computes the gradient of its share of the batch, and all step by the mean (`trai
 order of sums.
 """
 
-import logging
 import os
 import signal
 import subprocess
@@ -85,7 +84,6 @@ def _work(folder: Path, profile: str, study_folder: str, label: str, started_by:
     from kdmri_lib.runs import train_run, use_threads
     from kdmri_lib.study import Study
 
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     asked = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: asked.append(True))

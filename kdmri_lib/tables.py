@@ -204,7 +204,7 @@ def write_table(table: pd.DataFrame, path: Path, runs: list[str], markdown: str 
 
 
 def read_metrics(study: Study, kind: str) -> pd.DataFrame:
-    """The "volumes" or "slices" of all cells, as notebook 03 left them; `StudyError` names one that is missing or damaged."""
+    """The "volumes" or "slices" of all cells, as notebook 03 left them; `StudyError` names what is missing or damaged."""
     paths = [study.table(f"{kind}_{cell.tag}") for cell in study.cells]
     for path in paths:
         if not path.exists():

@@ -8,6 +8,7 @@ process validates and writes.
 """
 
 import io
+import logging
 import math
 import os
 import pickle
@@ -35,6 +36,7 @@ from kdmri_lib.models import begin_from, build_model
 from kdmri_lib.sampling import Measurement, declared_mask, declared_undersampling
 
 CHECKPOINT_SECONDS = 60
+logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # or it says at each start what run.json records
 
 
 class Trained(NamedTuple):

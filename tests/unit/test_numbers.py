@@ -7,8 +7,7 @@ import pytest
 from skimage.metrics import structural_similarity
 
 from kdmri_lib.datasets.prepared import Volume
-from kdmri_lib.errors import StudyError
-from kdmri_lib.evaluation import evaluate, hfn, measure, nmse, psnr, ssim
+from kdmri_lib.evaluation import METRICS, evaluate, hfn, measure, nmse, psnr, ssim
 from kdmri_lib.sampling import Undersampling, cartesian_mask
 from kdmri_lib.statistics import compare, holm, rank_biserial
 
@@ -58,10 +57,20 @@ def test_evaluate_gives_a_row_a_volume_and_a_row_a_slice_and_skips_empty_slices(
     assert slices.psnr.notna().all()
 
 
-def test_a_reconstruction_with_nan_is_an_error_that_names_the_volume():
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_a_reconstruction_with_nan_or_infinite_values_has_no_numbers(wrong):
     volume = Volume("sick", "test", TARGET, {"kind": "phantom"})
-    with pytest.raises(StudyError, match="volume sick"):
-        evaluate(lambda zero_filled, measured: zero_filled * np.nan, Undersampling(np.ones((16, 20), bool)), [volume])
+    tables = evaluate(
+        lambda zero_filled, measured: zero_filled * wrong, Undersampling(np.ones((16, 20), bool)), [volume]
+    )
+    assert [len(table) for table in tables] == [1, 3]
+    assert all(table[list(METRICS)].isna().all(axis=None) for table in tables)
+
+
+def test_where_a_seed_failed_there_is_no_mean_and_no_test():
+    values = [30.0, 31.0, math.nan, 33.0]
+    assert np.isnan(compare(np.array(values), np.zeros(4))[:5]).all()
+    np.testing.assert_allclose(holm([0.01, math.nan, 0.2]), [0.02, math.nan, 0.2])
 
 
 def test_wilcoxon_against_a_published_example():
