@@ -36,7 +36,7 @@ END
 fi
 python -m kdmri_lib check --profile "$profile"
 mkdir -p "$folder/results"
-# Held until this shell ends, however it ends; a second start in this folder says so in place of waiting.
+# Held until this shell and its Snakemake end, however they end; a second start says so in place of waiting.
 exec 9> "$folder/results/.lock"
 if command -v flock > /dev/null && ! flock --nonblock 9; then
     echo "kdmri: another ./run_all.sh is at work in $folder; wait for it or stop it first" >&2
@@ -45,7 +45,7 @@ fi
 # In a process group of its own, to which a signal to this shell is passed on: trainings save and end within seconds.
 set -m
 snakemake "${rest[@]}" --quiet host --nolock --keep-going --rerun-incomplete --cores "$jobs" \
-    --config profile="$profile" folder="$folder" 9>&- &
+    --config profile="$profile" folder="$folder" &
 study=$!
 set +m
 trap 'kill -TERM -- "-$study"' TERM INT HUP
