@@ -5,6 +5,10 @@ class StudyError(Exception):
     """Bad input or a bad state of files; the message names the thing, what was found and what was expected."""
 
 
+class Unwritable(StudyError):
+    """A file couldn't be written: no space, no permission. Nothing is wrong with what was to be in it."""
+
+
 class NotFinite(StudyError):
     """Numbers went wrong: a loss, weights or a reconstruction with NaN or infinite values.
 

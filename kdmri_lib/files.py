@@ -5,12 +5,13 @@ import glob
 import hashlib
 import json
 import os
+import re
 import socket
 from collections.abc import Callable
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from kdmri_lib.errors import StudyError
+from kdmri_lib.errors import StudyError, Unwritable
 
 PROJECT = Path(__file__).resolve().parents[1]
 # No space, quota, too large; no permission, read-only.
@@ -25,7 +26,7 @@ def whole_file(path: Path):
 
     Raises
     ------
-    StudyError
+    Unwritable
         When the disk is full or the folder can't be written; what stood at `path` before is untouched.
     """
     path = Path(path)
@@ -38,13 +39,23 @@ def whole_file(path: Path):
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
         temporary.replace(path)
-    except OSError as error:
-        if error.errno in UNWRITABLE:
-            raise StudyError(f"{path}: can't be written ({os.strerror(error.errno)}); nothing was replaced") from error
+    except (OSError, RuntimeError) as error:
+        number = getattr(error, "errno", None)
+        if number is None and (told := re.search(r"errno = (\d+)", str(error))):  # HDF5 tells it in words
+            number = int(told[1])
+        if number in UNWRITABLE:
+            raise Unwritable(f"{path}: can't be written ({os.strerror(number)}); nothing was replaced") from error
         raise
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def reserve(path: Path, size: int) -> None:
+    """Make `path` a file of that many bytes; `OSError` when they don't fit, as far as the system can tell beforehand."""
+    with Path(path).open("wb") as file:
+        if hasattr(os, "posix_fallocate") and size:
+            os.posix_fallocate(file.fileno(), 0, size)
 
 
 def _remove_abandoned(path: Path) -> None:

@@ -14,6 +14,7 @@ normalisation, checks, checksums, going on after a stop, the file — is the sam
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from importlib import import_module
 from multiprocessing import get_context
 from pathlib import Path
@@ -26,7 +27,7 @@ from kdmri_lib.datasets.overview import write_overview
 from kdmri_lib.datasets.prepared import left_out, preparing_code, read_prepared
 from kdmri_lib.datasets.writing import checked_volume, join_prepared, write_prepared
 from kdmri_lib.declarations import Dataset
-from kdmri_lib.errors import StudyError
+from kdmri_lib.errors import StudyError, Unwritable
 from kdmri_lib.files import sha256_file
 from kdmri_lib.provenance import preparing_code as current_code
 
@@ -73,6 +74,8 @@ def prepare(dataset: Dataset, path: Path, jobs: int = 1) -> Preparation:
     ------
     StudyError
         When a split is left without any volume.
+    Unwritable
+        When the disk is full, say; what was made is kept.
     """
     code = current_code(dataset)
     parts = path.with_name(f".{path.stem}.parts")
@@ -110,6 +113,8 @@ def _make_parts(dataset: Dataset, cohort: list[Member], parts: Path, code: str, 
         def done(member: Member, result: Callable[[], None]) -> None:
             try:
                 result()
+            except Unwritable:
+                raise  # that says nothing of the volume: leaving it out would make another data set
             except StudyError as error:
                 problems[member.volume] = str(error)
                 bar.write(f"left out {member.volume}: {error}")
@@ -121,8 +126,17 @@ def _make_parts(dataset: Dataset, cohort: list[Member], parts: Path, code: str, 
         else:
             with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
                 running = {pool.submit(_make_part, dataset, m, _part(parts, m), code): m for m in waiting}
-                for future in as_completed(running):
-                    done(running[future], future.result)
+                try:
+                    for future in as_completed(running):
+                        done(running[future], future.result)
+                except Unwritable:
+                    pool.shutdown(cancel_futures=True)
+                    raise
+                except BrokenProcessPool:
+                    raise StudyError(
+                        f"data set '{dataset.name}': a process that made volumes died (out of memory?); what was made is "
+                        "kept, and fewer --jobs need less memory"
+                    ) from None
     return problems
 
 

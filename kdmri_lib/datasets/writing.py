@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from kdmri_lib.datasets.prepared import FORMAT, Volume, image_sha256
 from kdmri_lib.errors import StudyError
-from kdmri_lib.files import whole_file
+from kdmri_lib.files import reserve, whole_file
 
 
 def checked_volume(subject: str, split: str, image: np.ndarray, attributes: dict, shape: tuple[int, int]) -> Volume:
@@ -52,15 +52,21 @@ def write_prepared(path: Path, declaration: str, code: str, volumes: Iterable[Vo
     StudyError
         When a person, or the same image, is in two splits.
     """
-    with _new_file(path, declaration, code, {}) as (file, check):
-        for volume in volumes:
-            attributes = dict(volume.attributes)
-            file[f"sources/{volume.subject}"] = json.dumps(attributes.pop("sources", {}))
-            name = f"volumes/{volume.subject}"
-            data = file.create_dataset(name, data=volume.image, chunks=(1, *volume.image.shape[1:]))
-            mean = round(float(volume.image.mean()), 6)
-            data.attrs.update({**attributes, "split": volume.split, "mean": mean, "sha256": image_sha256(volume.image)})
-            check(data)
+    # In memory first: HDF5 (2.0) crashes later on when a file that it writes doesn't fit on the disk.
+    with whole_file(path) as temporary, h5py.File(path.name, "w", driver="core", backing_store=False) as file:
+        with _completed(file, path, declaration, code, {}) as check:
+            for volume in volumes:
+                attributes = dict(volume.attributes)
+                file[f"sources/{volume.subject}"] = json.dumps(attributes.pop("sources", {}))
+                name = f"volumes/{volume.subject}"
+                data = file.create_dataset(name, data=volume.image, chunks=(1, *volume.image.shape[1:]))
+                mean = round(float(volume.image.mean()), 6)
+                data.attrs.update(
+                    {**attributes, "split": volume.split, "mean": mean, "sha256": image_sha256(volume.image)}
+                )
+                check(data)
+        file.flush()
+        temporary.write_bytes(file.id.get_file_image())
 
 
 def join_prepared(path: Path, declaration: str, code: str, parts: Iterable[Path], left_out: Mapping[str, str]) -> None:
@@ -68,21 +74,30 @@ def join_prepared(path: Path, declaration: str, code: str, parts: Iterable[Path]
 
     `left_out` : the reason by volume that isn't there.
     """
-    with _new_file(path, declaration, code, left_out) as (file, check):
-        for group in ("volumes", "sources"):
-            file.create_group(group)
-        for part in parts:
-            with h5py.File(part, "r") as other:
-                for group in ("volumes", "sources"):
-                    for name in other[group]:
-                        other.copy(f"{group}/{name}", file[group])
-                for name in other["volumes"]:
-                    check(file["volumes"][name])
+    parts = list(parts)
+    with whole_file(path) as temporary:
+        # Found now, a lack of space is a message; found by HDF5 it is a crash.
+        reserve(temporary, sum(part.stat().st_size for part in parts))
+        with h5py.File(temporary, "w") as file, _completed(file, path, declaration, code, left_out) as check:
+            _copy(parts, file, check)
+
+
+def _copy(parts: list[Path], file: h5py.File, check: Callable[[h5py.Dataset], None]) -> None:
+    """Copy the volumes of all parts into one file, images as they are stored."""
+    for group in ("volumes", "sources"):
+        file.create_group(group)
+    for part in parts:
+        with h5py.File(part, "r") as other:
+            for group in ("volumes", "sources"):
+                for name in other[group]:
+                    other.copy(f"{group}/{name}", file[group])
+            for name in other["volumes"]:
+                check(file["volumes"][name])
 
 
 @contextmanager
-def _new_file(path: Path, declaration: str, code: str, left_out: Mapping[str, str]):
-    """Yield the file, and what is to be called with each volume written; complete the file when the block ends well."""
+def _completed(file: h5py.File, path: Path, declaration: str, code: str, left_out: Mapping[str, str]):
+    """Yield what is to be called with each volume written; complete the file when the block ends well."""
     checksums: list[tuple[str, str]] = []
     known: dict[str, tuple[str, str]] = {}  # (volume, split) of each person and of each image's checksum
 
@@ -94,7 +109,6 @@ def _new_file(path: Path, declaration: str, code: str, left_out: Mapping[str, st
                 raise StudyError(f"{path}: {before} in {other} and {name} in {split} are the same {what}")
         checksums.append((name, checksum))
 
-    with whole_file(path) as temporary, h5py.File(temporary, "w") as file:
-        yield file, check
-        about = {"format": FORMAT, "declaration": declaration, "code": code, "content": _content(checksums)}
-        file.attrs.update({**about, "left_out": json.dumps(dict(left_out))})
+    yield check
+    about = {"format": FORMAT, "declaration": declaration, "code": code, "content": _content(checksums)}
+    file.attrs.update({**about, "left_out": json.dumps(dict(left_out))})
