@@ -173,7 +173,7 @@ def test_what_a_model_refuses(model, deployed):
 
 def test_runs_that_cannot_be_exported(deployed, tmp_path):
     folder = deployed[0]
-    with pytest.raises(StudyError, match=r"missing; ./run_all.sh or notebook 03 trains it"):
+    with pytest.raises(StudyError, match=r"no network to export: run .*: missing; ./run_all.sh trains it"):
         export(runs.RunFolder(folder.study, folder.run.model_copy(update={"seed": 7})), tmp_path / "x.onnx")
     points = folder.run.degradation.model_copy(update={"kind": "gaussian_2d"})
     with pytest.raises(StudyError, match="isn't made of whole lines"):
