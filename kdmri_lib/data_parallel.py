@@ -1,9 +1,9 @@
 """Training in several processes that share each batch, one a GPU (or some cores) of one machine.
 
-`advance` has torchrun start the workers, and start all of them again from the checkpoint when one dies; they do nothing but
-bring a run's checkpoint to its last step. The process that called it finishes the run from there, as always. Every process
-computes the gradient of its share of the batch, and all step by the mean (`training.py`): equal to one process but for the
-order of sums.
+`advance` has torchrun start the workers, and again, from the checkpoint, when one has died; they do nothing but bring a
+run's checkpoint to its last step. The process that called it finishes the run from there, as always. Every process computes
+the gradient of its share of the batch, and all step by the mean (`training.py`): equal to one process but for the order of
+sums.
 """
 
 import os
@@ -49,11 +49,43 @@ def advance(folder: Path, profile: str, study_folder: Path, processes: int, labe
         When workers died more often than they are started again.
     """
     (folder / NOT_FINITE).unlink(missing_ok=True)
-    run = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    worker = ["-m", "kdmri_lib.data_parallel", str(folder), profile, str(study_folder), label, str(os.getpid())]
-    # A session of their own: a Ctrl-C reaches this process alone, which passes on one signal.
+    worker = [str(folder), profile, str(study_folder), label, str(os.getpid())]
+    stopped, status = False, 1
+    for _ in range(1 + RESTARTS):
+        stopped, status = _together(processes, worker, stop)
+        if stopped or status == 0:
+            break
+    if (folder / NOT_FINITE).exists():
+        found = read_json(folder / NOT_FINITE)
+        (folder / NOT_FINITE).unlink()
+        raise NotFinite(found["message"], found["rows"])
+    if stopped:
+        raise Stopped(f"run {folder.name}: stopped; start again to go on from its checkpoint")
+    if status:
+        raise StudyError(
+            f"run {folder.name}: its {processes} processes died {RESTARTS + 1} times; what they said stands above, "
+            "and starting again goes on from the checkpoint"
+        )
+
+
+def _together(processes: int, worker: list[str], stop) -> tuple[bool, int]:
+    """Run the workers until all have ended; whether `stop` ended them, and torchrun's exit status.
+
+    torchrun ends them all when one dies. It isn't left to start them again, since workers that it restarts may wait for one
+    another for ever (seen with torch 2.13 and gloo).
+    """
+    torchrun = [
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        str(processes),
+        "--max-restarts",
+        "0",
+    ]
     process = subprocess.Popen(
-        [sys.executable, *run, "--max-restarts", str(RESTARTS), *worker],
+        [sys.executable, *torchrun, "-m", "kdmri_lib.data_parallel", *worker],
+        # A session of their own: a Ctrl-C reaches this process alone, which passes on one signal.
         start_new_session=True,
         env={"OMP_NUM_THREADS": "1"} | os.environ,
     )
@@ -65,17 +97,7 @@ def advance(folder: Path, profile: str, study_folder: Path, processes: int, labe
         if asked and time.monotonic() - asked > SECONDS_TO_STOP:
             process.kill()
         time.sleep(0.1)
-    if (folder / NOT_FINITE).exists():
-        found = read_json(folder / NOT_FINITE)
-        (folder / NOT_FINITE).unlink()
-        raise NotFinite(found["message"], found["rows"])
-    if asked:
-        raise Stopped(f"run {folder.name}: stopped; start again to go on from its checkpoint")
-    if process.returncode:
-        raise StudyError(
-            f"run {folder.name}: its {processes} processes died {RESTARTS + 1} times; what they said stands above, "
-            "and starting again goes on from the checkpoint"
-        )
+    return bool(asked), process.returncode
 
 
 def _work(folder: Path, profile: str, study_folder: str, label: str, started_by: int) -> None:

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psutil
+
 from kdmri_lib.errors import StudyError, Unwritable
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -67,14 +69,11 @@ def _remove_abandoned(path: Path) -> None:
 
 
 def alive(process: int) -> bool:
-    """Whether a process of that number is there."""
+    """Whether a process of that number is at work; one that has ended and that nobody has asked about isn't."""
     try:
-        os.kill(process, 0)
-    except ProcessLookupError:
+        return psutil.Process(process).status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+    except psutil.NoSuchProcess:
         return False
-    except PermissionError:
-        pass  # there, and another user's
-    return True
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -159,7 +159,7 @@ def test_losses_that_need_the_whole_batch_stay_in_one_process(study):
 @pytest.fixture
 def pair(study, tmp_path):
     """A training of two processes and some seconds, and the command that starts it."""
-    profile = small(tmp_path / "pair.yaml", 1500, processes=2)
+    profile = small(tmp_path / "pair.yaml", 600, processes=2)
     study = Study(str(profile), study.folder)
     run = study.methods(CELL, 0)["student"]
     command = [sys.executable, "-m", "kdmri_lib", "train", "--profile", str(profile), "--folder", str(study.folder)]
