@@ -48,7 +48,16 @@ snakemake "${rest[@]}" --quiet host --nolock --keep-going --rerun-incomplete --c
     --config profile="$profile" folder="$folder" &
 study=$!
 set +m
-trap 'kill -TERM -- "-$study"' TERM INT HUP
+stop() {
+    kill -TERM -- "-$study" 2> /dev/null || return 0
+    for _ in $(seq 60); do
+        sleep 0.5
+        kill -0 "$study" 2> /dev/null || return 0
+    done
+    # Snakemake (9.27) may wait for ever for a job that has ended; what it then leaves is made again.
+    kill -KILL -- "-$study" 2> /dev/null || return 0
+}
+trap stop TERM INT HUP
 status=0
 wait "$study" || status=$?
 while kill -0 "$study" 2> /dev/null; do # a signal ends the wait early
