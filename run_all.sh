@@ -54,7 +54,7 @@ stop() {
         sleep 0.5
         kill -0 "$study" 2> /dev/null || return 0
     done
-    # Snakemake (9.27) may wait for ever for a job that has ended; what it then leaves is made again.
+    # A Snakemake that waits for ever, as one whose output nobody reads any more, isn't waited for.
     kill -KILL -- "-$study" 2> /dev/null || return 0
 }
 trap stop TERM INT HUP

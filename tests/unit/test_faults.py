@@ -449,6 +449,8 @@ def test_run_all_asked_to_stop_has_its_trainings_save_and_ends(checkout, prepare
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        # As from a terminal; a shell can't trap what was ignored when it started, as test workers do.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     while process.poll() is None and not (folder / "checkpoint.pt").exists():
         time.sleep(0.05)
