@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import signal
 import sys
 
 from kdmri_lib.errors import Stopped, StudyError
@@ -75,17 +74,14 @@ def prepare(arguments) -> None:
 
 def train(arguments) -> None:
     """Train one run of a profile, or go on with it; nothing is done for one that is finished and up to date."""
-    from kdmri_lib.runs import trained, use_threads
+    from kdmri_lib.runs import asked_to_stop, trained, use_threads
     from kdmri_lib.study import Study
 
     study = Study(arguments.profile, arguments.folder)
     if arguments.run not in study.runs:
         raise StudyError(f"profile '{study.name}' has no run '{arguments.run}'")
     use_threads(study.profile.threads)
-    asked = []
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: asked.append(True))
-    trained(study, study.runs[arguments.run], study.labels[arguments.run], stop=lambda: bool(asked))
+    trained(study, study.runs[arguments.run], study.labels[arguments.run], stop=asked_to_stop())
 
 
 def failures(arguments) -> None:

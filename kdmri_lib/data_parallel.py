@@ -103,12 +103,10 @@ def _together(processes: int, worker: list[str], stop) -> tuple[bool, int]:
 def _work(folder: Path, profile: str, study_folder: str, label: str, started_by: int) -> None:
     """One of the processes: what torchrun starts."""
     from kdmri_lib.progress import training_progress
-    from kdmri_lib.runs import train_run, use_threads
+    from kdmri_lib.runs import asked_to_stop, train_run, use_threads
     from kdmri_lib.study import Study
 
-    asked = []
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: asked.append(True))
+    asked = asked_to_stop()
     study = Study(profile, study_folder)
     use_threads(study.profile.threads)
     run = Run.model_validate(read_json(folder / "declaration.json"))
@@ -117,7 +115,7 @@ def _work(folder: Path, profile: str, study_folder: str, label: str, started_by:
         with training_progress(label) as progress:
             shown = progress if first else lambda *_: None
             # Workers whose starter was killed would go on beside those of the next start.
-            train_run(study, run, folder, shown, stop=lambda: bool(asked) or not alive(started_by))
+            train_run(study, run, folder, shown, stop=lambda: asked() or not alive(started_by))
     except NotFinite as error:
         if first:
             write_json(folder / NOT_FINITE, {"message": str(error), "rows": error.rows})

@@ -4,8 +4,10 @@ import hashlib
 import inspect
 import math
 import os
+import signal
 import sys
 import time
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 
@@ -27,6 +29,8 @@ from kdmri_lib.sampling import declared_undersampling, mask_file
 from kdmri_lib.study import Study
 
 WEIGHTS, CURVE, VOLUMES, SLICES = "weights.safetensors", "curve.csv", "metrics_volume.csv", "metrics_slice.csv"
+
+DONE = ("finished", "failed")  # states in which a run has nothing left to do
 
 
 def load_weights(path: Path) -> dict:
@@ -146,7 +150,7 @@ def trained(study: Study, run: Run, label: str = "", stop=lambda: False) -> RunF
         trained(study, needed, stop=stop)
     folder.path.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.path / ".lock"):
-        if folder.state() not in ("finished", "failed"):
+        if folder.state() not in DONE:
             _train(folder, label, stop)
     if folder.failed:
         print(f"kdmri: {folder.failed}; to try again, delete {folder.path}", file=sys.stderr)
@@ -231,6 +235,14 @@ def _cut_short(rows: list[dict]) -> pd.DataFrame:
     """The curve of a run that failed: validations, and the step that it ended at, where all is NaN."""
     names = ["step", "learning_rate", "training_loss", "validation_psnr", "validation_l1", "validation_objective"]
     return pd.DataFrame(rows or [{"step": 0}], columns=names)
+
+
+def asked_to_stop() -> Callable[[], bool]:
+    """Take SIGINT and SIGTERM as a wish to stop; whether one has come."""
+    asked = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: asked.append(True))
+    return lambda: bool(asked)
 
 
 def use_threads(threads: int) -> None:

@@ -252,6 +252,9 @@ def train(
         first, rows, best, best_value = state["step"], state["rows"], state["best"], state["best_value"]
         loss_sum, loss_count = state["loss_sum"], state["loss_count"]
 
+    def mean_over_processes(value: float) -> float:
+        return fabric.all_reduce(value, reduce_op="mean").item() if fabric.world_size > 1 else value
+
     def finite() -> bool:
         return all(bool(p.isfinite().all()) for p in parameters)
 
@@ -285,7 +288,7 @@ def train(
         target = batches(step)[mine]
         student, shown = forward(target)
         loss = objective(target, student, shown)
-        value = fabric.all_reduce(loss.detach().clone(), reduce_op="mean").item()
+        value = mean_over_processes(loss.item())
         if not math.isfinite(value):
             raise failed(f"the loss is {value}", step)
         optimizer.zero_grad()
@@ -308,7 +311,7 @@ def train(
                 best_value, best = value, {k: v.detach().clone() for k, v in network.state_dict().items()}
         progress(done, steps, rows[-1] if rows else {})
         # All stop after the same step, or those that go on would wait for the others.
-        asked_to_stop = fabric.all_reduce(float(stop()), reduce_op="sum").item() > 0
+        asked_to_stop = mean_over_processes(float(stop())) > 0
         if fabric.is_global_zero and (done in checks or asked_to_stop or time.monotonic() - saved > CHECKPOINT_SECONDS):
             save(done)
             saved = time.monotonic()

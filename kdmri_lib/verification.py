@@ -12,7 +12,7 @@ from PIL import Image
 from kdmri_lib.errors import StudyError
 from kdmri_lib.execution import execute
 from kdmri_lib.files import PROJECT
-from kdmri_lib.runs import RunFolder
+from kdmri_lib.runs import DONE, RunFolder
 from kdmri_lib.study import Study
 
 # Times differ from one measurement to the next; nothing else may.
@@ -52,7 +52,7 @@ def verify(study: Study, notebooks: Sequence[str] = ()) -> list[str]:
         When a run isn't finished, or out of date: nothing is trained here.
     """
     states = {run.id: RunFolder(study, run).state() for run in study.runs.values()}
-    unfinished = {name: state for name, state in states.items() if state not in ("finished", "failed")}
+    unfinished = {name: state for name, state in states.items() if state not in DONE}
     if unfinished:
         name, state = next(iter(unfinished.items()))
         raise StudyError(f"{len(unfinished)} of {len(states)} runs can't vouch for a table; the first: {name}, {state}")

@@ -6,6 +6,7 @@ import torch
 
 from kdmri_lib.datasets import prepare
 from kdmri_lib.study import Study
+from tests.studies import sharing_data
 
 matplotlib.use("Agg")
 torch.set_num_threads(1)
@@ -22,8 +23,4 @@ def prepared_study(tmp_path_factory) -> Study:
 @pytest.fixture
 def study(prepared_study, tmp_path) -> Study:
     """A smoke study in a fresh folder, on the session's prepared data."""
-    fresh = Study("smoke", tmp_path)
-    path = fresh.prepared("cardiac")
-    path.parent.mkdir(parents=True)
-    path.symlink_to(prepared_study.prepared("cardiac"))
-    return fresh
+    return sharing_data("smoke", tmp_path, prepared_study)

@@ -5,13 +5,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
 import pytest
 import torch
-import yaml
 
 from kdmri_lib import data_parallel
 from kdmri_lib.data_parallel import processes_for
@@ -19,19 +17,9 @@ from kdmri_lib.declarations import LossTerm
 from kdmri_lib.errors import StudyError
 from kdmri_lib.files import read_json, write_json
 from kdmri_lib.runs import WEIGHTS, RunFolder, train_run, trained
-from kdmri_lib.study import PROJECT, Cell, Study
+from kdmri_lib.study import PROJECT, Study
 from kdmri_lib.training import _load_checkpoint
-
-CELL = Cell("cardiac", 8)
-
-
-def small(path: Path, steps: int = 6, **more) -> Path:
-    """A profile of one cell of cardiac phantoms and nothing else."""
-    profile = yaml.safe_load((PROJECT / "profiles" / "smoke.yaml").read_text())
-    profile |= {"cells": {"cardiac": [8]}, "experiments": {}, "datasets": {"cardiac": profile["datasets"]["cardiac"]}}
-    profile["schedule"].update(steps=steps, validations=max(2, steps // 10))
-    path.write_text(yaml.safe_dump(profile | more))
-    return path
+from tests.studies import CELL, sharing_data, small_profile, until_it_trains
 
 
 @pytest.fixture
@@ -71,11 +59,8 @@ def asked_and_became(jobs: Path) -> list[dict]:
 def test_a_training_that_meets_its_time_limit_goes_on_in_the_next_job(slurm, prepared_study, tmp_path):
     environment, jobs = slurm
     needs = {"train": {"memory_gb": 7, "minutes": 33, "gpus": 1}}
-    profile = small(tmp_path / "small.yaml", 2000, resources=needs)
-    study, whole = Study(str(profile), tmp_path / "cluster"), Study(str(profile), tmp_path / "whole")
-    prepared = whole.prepared("cardiac")
-    prepared.parent.mkdir(parents=True)
-    prepared.symlink_to(prepared_study.prepared("cardiac"))
+    profile = small_profile(tmp_path / "small.yaml", 2000, resources=needs)
+    study, whole = Study(str(profile), tmp_path / "cluster"), sharing_data(profile, tmp_path / "whole", prepared_study)
     run = study.methods(CELL, 0)["teacher"]
     folder = RunFolder(study, run).path
     environment |= {"STAND_IN_LIMIT": "train", "STAND_IN_WHEN": str(folder / "checkpoint.pt")}
@@ -94,7 +79,7 @@ def test_a_training_that_meets_its_time_limit_goes_on_in_the_next_job(slurm, pre
 @pytest.mark.slow
 def test_the_whole_workflow_through_slurm(slurm, tmp_path):
     environment, jobs = slurm
-    profile = small(tmp_path / "small.yaml")
+    profile = small_profile(tmp_path / "small.yaml")
     study = Study(str(profile), tmp_path / "cluster")
     result = submit(profile, study.folder, environment)
     assert result.returncode == 0, result.stderr
@@ -159,7 +144,7 @@ def test_losses_that_need_the_whole_batch_stay_in_one_process(study):
 @pytest.fixture
 def pair(study, tmp_path):
     """A training of two processes and some seconds, and the command that starts it."""
-    profile = small(tmp_path / "pair.yaml", 600, processes=2)
+    profile = small_profile(tmp_path / "pair.yaml", 600, processes=2)
     study = Study(str(profile), study.folder)
     run = study.methods(CELL, 0)["student"]
     command = [sys.executable, "-m", "kdmri_lib", "train", "--profile", str(profile), "--folder", str(study.folder)]
@@ -168,8 +153,7 @@ def pair(study, tmp_path):
 
 def begun(process, folder: RunFolder) -> list[psutil.Process]:
     """The workers, once their checkpoint shows that they train."""
-    while process.poll() is None and not (folder.path / "checkpoint.pt").exists():
-        time.sleep(0.02)
+    until_it_trains(process, folder.path)
     assert process.poll() is None
     everyone = psutil.Process(process.pid).children(recursive=True)
     return [
@@ -188,9 +172,7 @@ def test_a_killed_worker_is_started_again_and_nothing_is_lost(pair, study, tmp_p
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     assert read_json(folder.path / "run.json")["processes"] == 2
-    whole = Study(pair_study.source, tmp_path / "whole")
-    whole.prepared("cardiac").parent.mkdir(parents=True)
-    whole.prepared("cardiac").symlink_to(study.prepared("cardiac"))
+    whole = sharing_data(pair_study.source, tmp_path / "whole", study)
     expected = trained(whole, folder.run).path / WEIGHTS
     assert (folder.path / WEIGHTS).read_bytes() == expected.read_bytes()
 

@@ -16,7 +16,6 @@ import numpy as np
 import pandas as pd
 import psutil
 import pytest
-import yaml
 
 from kdmri_lib.datasets import prepare
 from kdmri_lib.datasets.prepared import read_prepared
@@ -25,28 +24,9 @@ from kdmri_lib.deployment.model import read_model
 from kdmri_lib.errors import StudyError
 from kdmri_lib.files import sha256_file, write_text
 from kdmri_lib.runs import CURVE, SLICES, VOLUMES, WEIGHTS, RunFolder, trained
-from kdmri_lib.study import PROJECT, Cell, Study
+from kdmri_lib.study import PROJECT, Study
 from kdmri_lib.tables import read_metrics, write_table
-
-CELL = Cell("cardiac", 8)
-
-
-def profile_file(path: Path, steps: int, **cardiac) -> Path:
-    """Profile smoke with one cell, trainings of so many steps, and these changes to its cardiac phantoms."""
-    profile = yaml.safe_load((PROJECT / "profiles" / "smoke.yaml").read_text())
-    profile |= {"cells": {"cardiac": [8]}, "experiments": {}, "precision_check": False}
-    profile["datasets"] = {"cardiac": profile["datasets"]["cardiac"] | cardiac}
-    profile["schedule"].update(steps=steps, validations=max(2, steps // 10))
-    path.write_text(yaml.safe_dump(profile))
-    return path
-
-
-def sharing_data(profile: Path, folder: Path, study: Study) -> Study:
-    """A study of `profile` in `folder`, on the prepared data of another."""
-    new = Study(str(profile), folder)
-    new.prepared("cardiac").parent.mkdir(parents=True, exist_ok=True)
-    new.prepared("cardiac").symlink_to(study.prepared("cardiac"))
-    return new
+from tests.studies import CELL, sharing_data, small_profile, until_it_trains
 
 
 def digests(folder: Path, *patterns: str) -> dict[str, str]:
@@ -105,7 +85,7 @@ def often(request, few: int, many: int) -> int:
 
 
 def test_a_training_killed_at_random_moments_ends_with_the_same_bits(study, tmp_path, request):
-    profile = profile_file(tmp_path / "longer.yaml", 400)
+    profile = small_profile(tmp_path / "longer.yaml", 400)
     whole, killed = (sharing_data(profile, tmp_path / name, study) for name in ("whole", "killed"))
     run = whole.methods(CELL, 0)["student"]
     expected = of_run(trained(whole, run).path)
@@ -125,7 +105,7 @@ def test_a_training_killed_at_random_moments_ends_with_the_same_bits(study, tmp_
 
 
 def test_a_preparation_killed_at_random_moments_ends_with_the_same_bits(tmp_path, request):
-    profile = profile_file(tmp_path / "larger.yaml", 6, shape=[150, 150], train=30, slices_per_volume=12)
+    profile = small_profile(tmp_path / "larger.yaml", 6, {"shape": [150, 150], "train": 30, "slices_per_volume": 12})
     whole, killed = (Study(str(profile), tmp_path / name) for name in ("whole", "killed"))
     prepare(whole.dataset("cardiac"), whole.prepared("cardiac"))
     folder = killed.prepared("cardiac").parent
@@ -144,7 +124,7 @@ def test_a_preparation_killed_at_random_moments_ends_with_the_same_bits(tmp_path
 
 
 def test_a_notebook_killed_at_random_moments_ends_with_the_same_tables_and_figures(study, tmp_path, request):
-    profile = profile_file(tmp_path / "small.yaml", 60)
+    profile = small_profile(tmp_path / "small.yaml", 60)
     whole, killed = (sharing_data(profile, tmp_path / name, study) for name in ("whole", "killed"))
 
     def arguments(one: Study) -> list[str]:
@@ -168,7 +148,7 @@ def test_a_notebook_killed_at_random_moments_ends_with_the_same_tables_and_figur
 
 @pytest.mark.slow
 def test_the_workflow_killed_at_random_moments_ends_with_the_same_tables_whatever_the_jobs(study, tmp_path):
-    profile = profile_file(tmp_path / "small.yaml", 200)
+    profile = small_profile(tmp_path / "small.yaml", 200)
     whole, killed = (sharing_data(profile, tmp_path / name, study) for name in ("whole", "killed"))
 
     def arguments(one: Study, cores: int) -> list[str]:
@@ -198,14 +178,13 @@ def test_the_workflow_killed_at_random_moments_ends_with_the_same_tables_whateve
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_asked_to_stop_it_saves_and_says_how_to_go_on(study, tmp_path, number):
-    profile = profile_file(tmp_path / "longer.yaml", 400)
+    profile = small_profile(tmp_path / "longer.yaml", 400)
     here = sharing_data(profile, tmp_path / "stopped", study)
     run = here.methods(CELL, 0)["student"]
     folder = RunFolder(here, run).path
     arguments = command("train", "--profile", profile, "--folder", here.folder, run.id)
     process = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True)
-    while process.poll() is None and not (folder / "checkpoint.pt").exists():
-        time.sleep(0.02)
+    until_it_trains(process, folder)
     process.send_signal(number)
     asked = time.monotonic()
     _, errors = process.communicate(timeout=60)
@@ -239,7 +218,7 @@ def test_a_damaged_file_of_a_run_is_named_and_the_run_made_again(study, name, da
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_checkpoint_is_refused(study, tmp_path, damage):
-    profile = profile_file(tmp_path / "longer.yaml", 400)
+    profile = small_profile(tmp_path / "longer.yaml", 400)
     here = sharing_data(profile, tmp_path / "here", study)
     run = here.methods(CELL, 0)["student"]
     path = RunFolder(here, run).path / "checkpoint.pt"
@@ -334,7 +313,7 @@ def may_mount() -> bool:
 @pytest.mark.skipif(not may_mount(), reason="needs a mount namespace")
 def test_a_disk_that_fills_again_and_again_loses_nothing(study, tmp_path):
     """Prepare, train and execute a notebook on a file system that is a little larger at each start, until all fits."""
-    profile = profile_file(tmp_path / "small.yaml", 60)
+    profile = small_profile(tmp_path / "small.yaml", 60)
     whole = Study(str(profile), tmp_path / "whole")
     disk, log = tmp_path / "disk", tmp_path / "log"
     disk.mkdir()
@@ -439,7 +418,7 @@ def test_a_second_start_in_one_checkout_says_so_and_the_first_goes_on(checkout):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_run_all_asked_to_stop_has_its_trainings_save_and_ends(checkout, prepared_study, number):
-    profile = profile_file(checkout / "profiles" / "longer.yaml", 20_000)
+    profile = small_profile(checkout / "profiles" / "longer.yaml", 20_000)
     study = Study(str(profile), checkout)
     study.prepared("cardiac").parent.mkdir(parents=True, exist_ok=True)
     shutil.copy(prepared_study.prepared("cardiac"), study.prepared("cardiac"))
@@ -452,8 +431,7 @@ def test_run_all_asked_to_stop_has_its_trainings_save_and_ends(checkout, prepare
         # As from a terminal; a shell can't trap what was ignored when it started, as test workers do.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    while process.poll() is None and not (folder / "checkpoint.pt").exists():
-        time.sleep(0.05)
+    until_it_trains(process, folder)
     everyone = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(number)
     said, _ = process.communicate(timeout=60)

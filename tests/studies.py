@@ -1,0 +1,35 @@
+"""Small studies that tests of faults and of clusters run in processes of their own."""
+
+import subprocess
+import time
+from pathlib import Path
+
+import yaml
+
+from kdmri_lib.study import PROJECT, Cell, Study
+
+CELL = Cell("cardiac", 8)
+
+
+def small_profile(path: Path, steps: int = 6, cardiac: dict | None = None, **more) -> Path:
+    """Profile smoke with one cell, trainings of so many steps, and these changes to its phantoms and to the profile."""
+    profile = yaml.safe_load((PROJECT / "profiles" / "smoke.yaml").read_text())
+    phantoms = profile["datasets"]["cardiac"] | (cardiac or {})
+    profile |= {"cells": {"cardiac": [8]}, "experiments": {}, "datasets": {"cardiac": phantoms}}
+    profile["schedule"].update(steps=steps, validations=max(2, steps // 10))
+    path.write_text(yaml.safe_dump(profile | more))
+    return path
+
+
+def sharing_data(profile: str | Path, folder: Path, study: Study) -> Study:
+    """A study of `profile` in `folder`, on the prepared data of another."""
+    new = Study(str(profile), folder)
+    new.prepared("cardiac").parent.mkdir(parents=True, exist_ok=True)
+    new.prepared("cardiac").symlink_to(study.prepared("cardiac"))
+    return new
+
+
+def until_it_trains(process: subprocess.Popen, folder: Path) -> None:
+    """Wait for the checkpoint which shows that the run of `folder` trains, or for the process to end."""
+    while process.poll() is None and not (folder / "checkpoint.pt").exists():
+        time.sleep(0.02)
