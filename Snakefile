@@ -1,37 +1,25 @@
-# Which notebook and which training makes what from what. ./run_all.sh runs it; every path comes from kdmri_lib.study.
+# Which notebook and which training makes what from what. ./run_all.sh runs it; all of it comes from kdmri_lib.study.jobs.
 import re
 import shlex
 
-from kdmri_lib.data_parallel import processes_for
-from kdmri_lib.provenance import PRESENTING_CODE, code_fingerprint, preparing_code, training_code
-from kdmri_lib.runs import RunFolder
-from kdmri_lib.study import Study
+from kdmri_lib.study.jobs import jobs
+from kdmri_lib.study.provenance import preparing_code, training_code
+from kdmri_lib.study.runs import RunFolder
+from kdmri_lib.study.study import Study
 
 profile = config.get("profile", "quick")
 study = Study(profile, config.get("folder", ""))
 # How every command below finds the same study; a notebook takes it as parameters.
 where = f"--profile {shlex.quote(profile)} --folder {shlex.quote(str(study.folder))}"
-parameters = f"--parameter profile={shlex.quote(profile)} --parameter folder={shlex.quote(str(study.folder))}"
-cells = {cell.tag: cell for cell in study.cells}
-notebooks = study.results / "notebooks"
-
-
-def executed(name, part=""):
-    return notebooks / f"{name}{'_' if part else ''}{part}.ipynb"
 
 
 def records(runs):
     return [RunFolder(study, run).path / "run.json" for run in runs]
 
 
-def cell_records(wildcards):
-    cell = cells[wildcards.cell]
-    return records(run for seed in study.profile.seeds for run in study.methods(cell, seed).values())
-
-
-def fingerprint(code, notebook=""):
-    """Code that a rule's outputs depend on: when it changes, the rule runs again; prose in code doesn't count."""
-    return code_fingerprint(code) + (f"-{study.notebook_digest(notebook)}" if notebook else "")
+def parameters(job):
+    given = {"profile": profile, "folder": str(study.folder), **job.parameters}
+    return " ".join(f"--parameter {shlex.quote(f'{name}={value}')}" for name, value in given.items())
 
 
 def asked(kind):
@@ -42,13 +30,13 @@ def asked(kind):
 
 
 wildcard_constraints:
-    cell="|".join(cells),
     run="|".join(re.escape(run) for run in study.runs),
 
 
 rule all:
     input:
-        study.results / "report/index.html",
+        # Every file by name: what is deleted is made again.
+        [file for job in jobs(study) for file in job.written(study)],
 
 
 for dataset in study.used_datasets:
@@ -56,6 +44,9 @@ for dataset in study.used_datasets:
     rule:
         name:
             f"prepare_{dataset}"
+        input:
+            # Touched by `check` when files changed that the data set was prepared from.
+            [stamp for stamp in [study.source_stamp(dataset)] if stamp.exists()],
         output:
             study.prepared(dataset),
         params:
@@ -72,26 +63,6 @@ for dataset in study.used_datasets:
         shell:
             "python -m kdmri_lib prepare {params.where} --jobs {threads} {params.dataset}"
 
-    rule:
-        name:
-            f"notebook_01_{dataset}"
-        input:
-            study.prepared(dataset),
-        output:
-            notebook=executed("01_data_preparation", dataset),
-            index=study.table(f"index_{dataset}"),
-        params:
-            dataset=dataset,
-            parameters=parameters,
-            code=fingerprint(PRESENTING_CODE, "01_data_preparation"),
-        resources:
-            **asked("notebook"),
-        message:
-            f"notebook 01: {dataset}"
-        shell:
-            "python -m kdmri_lib notebook notebooks/01_data_preparation.ipynb {output.notebook:q}"
-            " {params.parameters} --parameter dataset={params.dataset}"
-
 
 rule train:
     input:
@@ -101,9 +72,9 @@ rule train:
         study.results / "runs/{run}/run.json",
     params:
         where=where,
-        code=lambda w: fingerprint(training_code(study.runs[w.run])),
+        code=lambda w: training_code(study.runs[w.run]),
         label=lambda w: study.labels[w.run],
-    threads: lambda w: study.profile.threads * processes_for(study.runs[w.run], study.profile.processes)
+    threads: study.profile.threads
     resources:
         **asked("train"),
     message:
@@ -112,116 +83,31 @@ rule train:
         "python -m kdmri_lib train {params.where} {wildcards.run}"
 
 
-for number, name, outputs in [
-    ("02", "02_teacher_training", {"figure": study.figure("teacher_{cell}"), "table": study.table("precision_{cell}")}),
-    (
-        "03",
-        "03_distillation",
-        {
-            "volumes": study.table("volumes_{cell}"),
-            "slices": study.table("slices_{cell}"),
-            "figure": study.figure("figure2_{cell}"),
-            "attention": study.figure("attention_{cell}"),
-        },
-    ),
-]:
+written = []
+for job in jobs(study):
 
     rule:
         name:
-            f"notebook_{number}"
+            job.name
         input:
-            cell_records,
+            # Runs by name: a checkout holds committed tables, and these alone must not count as made here.
+            records(job.runs),
+            [study.prepared(dataset) for dataset in job.datasets],
+            job.files,
+            written if job.notebook == "08_report" else [],
         output:
-            **outputs,
-            notebook=executed(name, "{cell}"),
+            job.written(study),
         params:
-            parameters=parameters,
-            source=name,
-            dataset=lambda w: cells[w.cell].dataset,
-            acceleration=lambda w: cells[w.cell].acceleration,
-            code=fingerprint(PRESENTING_CODE, name),
+            parameters=parameters(job),
+            source=job.source,
+            executed=job.executed(study),
+            code=job.code,
+        threads: workflow.cores if job.alone else 1
         resources:
             **asked("notebook"),
         message:
-            f"notebook {number}: {{wildcards.cell}}"
+            f"notebook {job.name}"
         shell:
-            "python -m kdmri_lib notebook notebooks/{params.source}.ipynb {output.notebook:q}"
-            " {params.parameters} --parameter dataset={params.dataset}"
-            " --parameter acceleration={params.acceleration}"
+            "python -m kdmri_lib notebook {params.source:q} {params.executed:q} {params.parameters}"
 
-
-rule notebook_07:
-    input:
-        cell_records,
-    output:
-        aims=study.table("deployment_{cell}"),
-        quality=study.table("deployed_{cell}"),
-        notebook=executed("07_deployment", "{cell}"),
-    params:
-        parameters=parameters,
-        dataset=lambda w: cells[w.cell].dataset,
-        acceleration=lambda w: cells[w.cell].acceleration,
-        code=fingerprint((*PRESENTING_CODE, "deployment"), "07_deployment"),
-    threads: workflow.cores  # it measures time: nothing else may run beside
-    resources:
-        **asked("notebook"),
-    message:
-        "notebook 07: {wildcards.cell}"
-    shell:
-        "python -m kdmri_lib notebook notebooks/07_deployment.ipynb {output.notebook:q}"
-        " {params.parameters} --parameter dataset={params.dataset}"
-        " --parameter acceleration={params.acceleration}"
-
-
-for name, experiment in study.profile.experiments.items():
-
-    rule:
-        name:
-            name
-        input:
-            records(r for s in study.experiment_seeds(name) for r in study.experiment_runs(name, s).values()),
-        output:
-            table=study.table(name),
-            notebook=executed(experiment.notebook, name),
-        params:
-            parameters=parameters,
-            experiment=name,
-            source=experiment.notebook,
-            code=fingerprint(PRESENTING_CODE, experiment.notebook),
-        resources:
-            **asked("notebook"),
-        message:
-            f"notebook {experiment.notebook[:2]}: {name}"
-        shell:
-            "python -m kdmri_lib notebook notebooks/{params.source}.ipynb {output.notebook:q}"
-            " {params.parameters} --parameter experiment={params.experiment}"
-
-
-rule report:
-    input:
-        # All runs by name: a checkout holds committed tables, and these alone must not count as made here.
-        records(study.runs.values()),
-        [executed("03_distillation", cell) for cell in cells],
-        [executed(experiment.notebook, name) for name, experiment in study.profile.experiments.items()],
-        [study.table(name) for name in study.profile.experiments],
-        [study.table(f"{kind}_{cell}") for cell in cells for kind in ("volumes", "slices")],
-        [executed("02_teacher_training", cell) for cell in cells],
-        [executed("07_deployment", cell) for cell in cells],
-        [executed("01_data_preparation", dataset) for dataset in study.used_datasets],
-    output:
-        page=study.results / "report/index.html",
-        table=study.table("table1"),
-        reading=study.table("table1").with_suffix(".md"),
-        tests=study.table("significance"),
-        figure=study.figure("figure2"),
-        masks=study.figure("masks"),
-        notebook=executed("08_report"),
-    params:
-        parameters=parameters,
-        code=fingerprint(PRESENTING_CODE, "08_report"),
-    resources:
-        **asked("notebook"),
-    message:
-        "notebook 08: the report"
-    shell:
-        "python -m kdmri_lib notebook notebooks/08_report.ipynb {output.notebook:q} {params.parameters}"
+    written = [*written, *job.written(study)]

@@ -4,14 +4,15 @@ import argparse
 import contextlib
 import sys
 
-from kdmri_lib.errors import Stopped, StudyError
+from kdmri_lib.errors import StoppedError, StudyError
 
 
 def check(arguments) -> None:
     """Say what a profile holds and what of its downloads is there, beside the paper's numbers, before anything runs."""
-    from kdmri_lib.study import Study
+    from kdmri_lib.datasets.preparing import changed_sources
+    from kdmri_lib.study.study import Study
 
-    study = Study(arguments.profile)
+    study = Study(arguments.profile, arguments.folder)
     print(f"profile {study.name}: {study.profile.description}")
     print(f"  costs {study.profile.cost}")
     print(f"  cells: {', '.join(cell.tag for cell in study.cells)}; trainings: {len(study.runs)}")
@@ -22,6 +23,10 @@ def check(arguments) -> None:
         if dataset.folder:
             try:
                 problems += _check_download(dataset)
+                path = study.prepared(dataset.name)
+                if path.exists() and (changed := changed_sources(dataset, path)):
+                    print(f"    prepared before, and will be again: {changed}")
+                    study.source_stamp(dataset.name).touch()
             except StudyError as error:
                 print(f"  {dataset.name} ({dataset.source}): {error}")
                 problems.append(dataset.name)
@@ -31,7 +36,7 @@ def check(arguments) -> None:
 
 def _check_download(dataset) -> list[str]:
     """Print what a download holds; returns its volumes that can't be read, and would be left out."""
-    from kdmri_lib.datasets import source, survey
+    from kdmri_lib.datasets.preparing import source, survey
 
     found = survey(dataset)
     numbers = ", ".join(
@@ -51,7 +56,8 @@ def _check_download(dataset) -> list[str]:
 
 def profiles(arguments) -> None:
     """List the profiles with what they do and cost."""
-    from kdmri_lib.study import PROJECT, load_profile
+    from kdmri_lib.storage import PROJECT
+    from kdmri_lib.study.profile import load_profile
 
     for path in sorted((PROJECT / "profiles").glob("*.yaml")):
         name, profile = load_profile(str(path))
@@ -60,22 +66,22 @@ def profiles(arguments) -> None:
 
 def prepare(arguments) -> None:
     """Prepare one data set of a profile; nothing is done for one that is there and up to date."""
-    from kdmri_lib.datasets import prepare as prepare_dataset
-    from kdmri_lib.study import Study
+    from kdmri_lib.study.runs import prepare_dataset
+    from kdmri_lib.study.study import Study
 
     study = Study(arguments.profile, arguments.folder)
-    path = study.prepared(arguments.dataset)
-    made, left_out = prepare_dataset(study.dataset(arguments.dataset), path, arguments.jobs)
+    made, left_out = prepare_dataset(study, arguments.dataset, arguments.jobs)
     for volume, reason in left_out.items():
         print(f"  left out {volume}: {reason}")
     again = f"; {len(left_out)} volumes left out, to try them again delete it" if left_out else ""
-    print(f"{path}: {'prepared' if made else 'up to date'}{again}")
+    print(f"{study.prepared(arguments.dataset)}: {'prepared' if made else 'up to date'}{again}")
 
 
 def train(arguments) -> None:
     """Train one run of a profile, or go on with it; nothing is done for one that is finished and up to date."""
-    from kdmri_lib.runs import asked_to_stop, trained, use_threads
-    from kdmri_lib.study import Study
+    from kdmri_lib.devices import use_threads
+    from kdmri_lib.study.runs import asked_to_stop, trained
+    from kdmri_lib.study.study import Study
 
     study = Study(arguments.profile, arguments.folder)
     if arguments.run not in study.runs:
@@ -86,8 +92,8 @@ def train(arguments) -> None:
 
 def failures(arguments) -> None:
     """Say which trainings failed, whose numbers are holes in the tables; exit status 1 if any did."""
-    from kdmri_lib.study import Study
-    from kdmri_lib.tables import failures as failed
+    from kdmri_lib.study.study import Study
+    from kdmri_lib.study.tables import failures as failed
 
     found = failed(Study(arguments.profile, arguments.folder))
     for label, reason in found.items():
@@ -98,16 +104,17 @@ def failures(arguments) -> None:
 
 def verify(arguments) -> None:
     """Make every table and figure anew from the stored runs, and say which differ from those that are there."""
-    from kdmri_lib.study import Study
-    from kdmri_lib.verification import verify as differences
+    from kdmri_lib.study.study import Study
+    from kdmri_lib.study.verification import verify as verdict
 
     study = Study(arguments.profile, arguments.folder)
-    found = differences(study)
-    for line in found:
+    found = verdict(study)
+    for line in found.wrong:
         print(line)
-    if found:
-        raise StudyError(f"{len(found)} tables or figures differ from their runs")
-    print(f"profile {study.name}: every table and figure follows from its runs (times, which are measured, left out)")
+    print("not compared:", *(found.not_compared or ["nothing"]), sep="\n  ")
+    if found.wrong:
+        raise StudyError(f"{len(found.wrong)} files differ from their runs, are missing, or are left over")
+    print(f"profile {study.name}: every other table and figure follows from its runs")
 
 
 def export(arguments) -> None:
@@ -116,14 +123,11 @@ def export(arguments) -> None:
 
     from kdmri_lib.deployment.export import calibration_slices, quantise
     from kdmri_lib.deployment.export import export as to_file
-    from kdmri_lib.runs import RunFolder
-    from kdmri_lib.study import Cell, Study
+    from kdmri_lib.study.runs import RunFolder
+    from kdmri_lib.study.study import Study
 
     study = Study(arguments.profile, arguments.folder)
-    cell = Cell(arguments.dataset, arguments.acceleration)
-    if cell not in study.cells:
-        known = ", ".join(f"{c.dataset} {c.acceleration:g}" for c in study.cells)
-        raise StudyError(f"profile '{study.name}' has no cell {cell.dataset} {cell.acceleration:g}; it has {known}")
+    cell = study.cell(f"{arguments.dataset}_{arguments.acceleration:g}x")
     runs = study.methods(cell, arguments.seed)
     if arguments.method not in runs:
         raise StudyError(f"no method '{arguments.method}'; known: {', '.join(runs)}")
@@ -168,26 +172,24 @@ def reconstruct(arguments) -> None:
 
 def notebook(arguments) -> None:
     """Execute a notebook by papermill with parameters; the executed copy appears whole, or is kept aside when it fails."""
-    from kdmri_lib.execution import execute
+    from kdmri_lib.study.jobs import execute
 
     execute(arguments.notebook, arguments.output, dict(pair.split("=", 1) for pair in arguments.parameter))
 
 
 def benchmark(arguments) -> None:
     """Speed of training beside the same networks written plainly, of each loss, of data, of inference; or a profile."""
-    from kdmri_lib import benchmark, data_benchmark
+    from benchmarks import data, inference, training
 
-    if arguments.what == "data":
-        print(data_benchmark.measured())
-    elif arguments.what == "inference":
-        from kdmri_lib.deployment.speed import inference_report
-
-        print(inference_report(arguments.threads, arguments.seconds))
-    elif arguments.what == "profile":
-        print(benchmark.where_time_goes(arguments.threads))
-    else:
-        measured = {"training": benchmark.training_throughput, "losses": benchmark.loss_costs}[arguments.what]
-        print(measured(threads=arguments.threads, seconds=arguments.seconds))
+    threads, seconds = arguments.threads, arguments.seconds
+    reports = {
+        "training": lambda: training.training_throughput(threads, seconds),
+        "losses": lambda: training.loss_costs(threads, seconds),
+        "profile": lambda: training.where_time_goes(threads),
+        "data": data.measured,
+        "inference": lambda: inference.inference_report(threads, seconds),
+    }
+    print(reports[arguments.what]())
 
 
 def main() -> int:
@@ -201,9 +203,9 @@ def main() -> int:
         sub.set_defaults(function=function)
 
     profile = ("--profile", {"default": "quick"})
-    command(check, profile)
-    command(profiles)
     folder = ("--folder", {"default": "", "help": "where data/prepared and results are; the project's by default"})
+    command(check, profile, folder)
+    command(profiles)
     jobs = ("--jobs", {"type": int, "default": 1, "help": "volumes made side by side"})
     command(prepare, profile, folder, jobs, ("dataset", {"help": "name of a data set of the profile"}))
     command(train, profile, folder, ("run", {"help": "name of the run's folder"}))
@@ -252,8 +254,15 @@ def main() -> int:
     except StudyError as error:
         print(f"kdmri: {error}", file=sys.stderr)
         return 1
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] in ("kdmri_lib", "benchmarks"):
+            raise
+        print(
+            f"kdmri: this needs the package {error.name}, which isn't installed (README, installing)", file=sys.stderr
+        )
+        return 1
     except OSError as error:
-        from kdmri_lib.files import UNWRITABLE
+        from kdmri_lib.storage import UNWRITABLE
 
         if error.errno not in UNWRITABLE:
             raise
@@ -262,7 +271,7 @@ def main() -> int:
     except KeyboardInterrupt:
         print("kdmri: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
         return 130
-    except Stopped as error:
+    except StoppedError as error:
         print(f"kdmri: {error}", file=sys.stderr)
         return 130
     return 0

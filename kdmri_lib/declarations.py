@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from kdmri_lib.files import digest_json
+from kdmri_lib.storage import digest_json
 
 
 def plain_name(name: str) -> str:
@@ -103,7 +103,8 @@ class Schedule(Declaration):
     )
     learning_rate: PositiveFloat = 1e-4
     decay: Literal["constant", "cosine", "step"] = Field(
-        "constant", description="step: times 0.1 at 4/15 and 8/15, as the published code's every 40 of 150 epochs"
+        "constant",
+        description="step: times 0.1 at 4/15, 8/15 and 12/15, as the published code's every 40 of 150 epochs",
     )
     validations: PositiveInt = Field(10, description="how often in a run the validation set is reconstructed")
 
@@ -148,3 +149,12 @@ class Run(Declaration):
     @property
     def needs(self) -> list["Run"]:
         return [run for run in (self.teacher, self.start) if run is not None]
+
+
+class Distillation(Declaration):
+    """The choices in which the paper and the published code differ."""
+
+    attention_transfer: Literal["paper", "released"] = "paper"
+    imitation: Literal["paper", "released"] = "paper"
+    alpha: float = Field(0.5, ge=0, le=1)
+    norm: Literal["l1", "l2"] = "l1"

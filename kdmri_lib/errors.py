@@ -5,11 +5,11 @@ class StudyError(Exception):
     """Bad input or a bad state of files; the message names the thing, what was found and what was expected."""
 
 
-class Unwritable(StudyError):
+class UnwritableError(StudyError):
     """A file couldn't be written: no space, no permission. Nothing is wrong with what was to be in it."""
 
 
-class NotFinite(StudyError):
+class NotFiniteError(StudyError):
     """Numbers went wrong: a loss, weights or a reconstruction with NaN or infinite values.
 
     That is a run's result, and recorded as such: where its numbers would stand there is a hole.
@@ -24,5 +24,5 @@ class NotFinite(StudyError):
         self.rows = rows or []
 
 
-class Stopped(Exception):
+class StoppedError(Exception):
     """Training was asked to stop; the checkpoint holds all that was done."""

@@ -1,8 +1,8 @@
-"""Metrics, a volume and a slice, stated once.
+"""Metrics, per volume and per slice, stated once.
 
 A volume's PSNR and SSIM are computed as the published code does, so that Table 1 can be compared: the whole volume at
 once, data_range the target's maximum, SSIM with slices as channels. A slice's use the volume's maximum too, so that a dark
-slice isn't judged on a scale of its own. Aggregation matters: the same images give other numbers a slice.
+slice isn't judged on a scale of its own. Aggregation matters: the same images give other numbers per slice.
 """
 
 import math
@@ -45,7 +45,8 @@ def nmse(target: np.ndarray, image: np.ndarray) -> float:
 def hfn(target: np.ndarray, image: np.ndarray) -> float:
     """High-frequency error: ||L(x - y)||^2 / ||L x||^2, L the Laplacian in the plane of each slice.
 
-    Lower is better; it weighs what sits in edges, which PSNR hardly does.
+    Lower is better; it weighs what sits in edges, which PSNR hardly does. It isn't the HFN that the published code reports:
+    that is a mean over slices of such a ratio, with the prediction clipped to [0, 1].
     """
     laplacian = [
         np.stack([ndimage.laplace(s) for s in volume.reshape(-1, *volume.shape[-2:])])
@@ -66,31 +67,31 @@ def measure(target: np.ndarray, image: np.ndarray, data_range: float | None = No
 
 
 @torch.inference_mode()
-def reconstruct(model: nn.Module | None, degradation: nn.Module, image: np.ndarray, batch: int = 4) -> np.ndarray:
+def reconstruct(model: nn.Module | None, operator: nn.Module, image: np.ndarray, batch: int = 4) -> np.ndarray:
     """Undersample (slices, H, W) and reconstruct it: float32 array of the same shape; zero-filled when `model` is None."""
-    device = next(degradation.buffers()).device
+    device = next(operator.buffers()).device
     parts = []
     for first in range(0, len(image), batch):
         target = torch.from_numpy(image[first : first + batch]).unsqueeze(1).to(device)
-        measurement = degradation(target)
+        measurement = operator(target)
         result = measurement.zero_filled if model is None else model(*measurement)
         parts.append(result.squeeze(1).float().cpu().numpy())
     return np.concatenate(parts)
 
 
 def evaluate(
-    model: nn.Module | None, degradation: nn.Module, volumes: Iterable[Volume]
+    model: nn.Module | None, operator: nn.Module, volumes: Iterable[Volume]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Reconstruct volumes and measure them.
 
     Returns
     -------
-    Two data frames: a row a volume (set, kind, subject, slices and the metrics) and a row a slice.
+    Two data frames: a row per volume (set, kind, subject, slices and the metrics) and a row per slice.
     The metrics of a reconstruction that holds NaN or infinite values are NaN.
     """
     by_volume, by_slice, hole = [], [], dict.fromkeys(METRICS, math.nan)
     for volume in volumes:
-        image = reconstruct(model, degradation, volume.image)
+        image = reconstruct(model, operator, volume.image)
         sound = bool(np.isfinite(image).all())
         about = {"set": volume.split, "kind": volume.attributes["kind"], "subject": volume.subject}
         by_volume.append({**about, "slices": len(image), **(measure(volume.image, image) if sound else hole)})

@@ -10,8 +10,8 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from kdmri_lib.files import whole_file
 from kdmri_lib.fourier import centred, to_kspace
+from kdmri_lib.storage import atomic_write
 
 DISPLAY_PERCENTILE = 99.7  # of a slice's values, shown as white: single bright vessels would darken the rest
 
@@ -22,9 +22,9 @@ def save(figure: Figure, path: Path, stamp: str, runs: Sequence[str] = ()) -> No
     figure.get_layout_engine().set(rect=(0, foot, 1, 1 - foot))
     figure.text(0.995, 0.2 * foot, stamp, ha="right", va="bottom", fontsize=7, color="0.45")
     made_from = "made from runs: " + (", ".join(sorted(set(runs))) or "none")
-    with whole_file(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=130, metadata={"Description": f"{stamp}; {made_from}"})
-    with whole_file(path.with_suffix(".pdf")) as temporary:
+    with atomic_write(path.with_suffix(".pdf")) as temporary:
         figure.savefig(temporary, metadata={"Subject": stamp, "Keywords": made_from, "CreationDate": None})
 
 
@@ -231,24 +231,16 @@ def attention_maps(maps: Mapping[str, Sequence[np.ndarray]], reference: str, tit
     return figure
 
 
-def heat_map(
-    values: np.ndarray, rows: Sequence[str], columns: Sequence[str], down: str, across: str, unit: str
-) -> Figure:
-    """A table of numbers (rows, columns) as colours, each number written in its place."""
-    figure, axis = plt.subplots(figsize=(1.3 * len(columns) + 2.5, 0.8 * len(rows) + 1.5), layout="constrained")
+def heat_map(values: pd.DataFrame, down: str, across: str, unit: str) -> Figure:
+    """A table of numbers as colours, each number in its place; `down` and `across` say what rows and columns are."""
+    rows, columns = values.shape
+    figure, axis = plt.subplots(figsize=(1.3 * columns + 2.5, 0.8 * rows + 1.5), layout="constrained")
     picture = axis.imshow(values, cmap="viridis", aspect="auto")
-    axis.set(xticks=range(len(columns)), yticks=range(len(rows)), xticklabels=columns, yticklabels=rows)
+    axis.set(xticks=range(columns), yticks=range(rows), xticklabels=values.columns, yticklabels=values.index)
     axis.set(xlabel=across, ylabel=down)
     for (row, column), value in np.ndenumerate(values):
-        axis.text(
-            column,
-            row,
-            "failed" if np.isnan(value) else f"{value:.2f}",
-            ha="center",
-            va="center",
-            color="white",
-            bbox={"color": "black", "alpha": 0.4},
-        )
+        text = "failed" if np.isnan(value) else f"{value:.2f}"
+        axis.text(column, row, text, ha="center", va="center", color="white", bbox={"color": "black", "alpha": 0.4})
     figure.colorbar(picture, label=unit)
     return figure
 

@@ -4,8 +4,8 @@ import matplotlib
 import pytest
 import torch
 
-from kdmri_lib.datasets import prepare
-from kdmri_lib.study import Study
+from kdmri_lib.datasets.preparing import prepare
+from kdmri_lib.study.study import Study
 from tests.studies import sharing_data
 
 matplotlib.use("Agg")

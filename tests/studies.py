@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from kdmri_lib.study import PROJECT, Cell, Study
+from kdmri_lib.study.study import PROJECT, Cell, Study
 
 CELL = Cell("cardiac", 8)
 

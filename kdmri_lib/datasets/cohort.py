@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from kdmri_lib.declarations import Dataset
 from kdmri_lib.errors import StudyError
-from kdmri_lib.files import PROJECT
+from kdmri_lib.storage import PROJECT
 
 SPLITS = ("train", "validation", "test")
 

@@ -6,7 +6,7 @@ import nibabel
 import numpy as np
 
 from kdmri_lib.datasets.framing import framed, resampled
-from kdmri_lib.datasets.source_files import reading
+from kdmri_lib.datasets.reading import reading
 from kdmri_lib.errors import StudyError
 
 ORIENTATIONS = {"axial": 2, "coronal": 1, "sagittal": 0}  # the axis from right to left, back to front or feet to head

@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from kdmri_lib.files import whole_file
+from kdmri_lib.storage import atomic_write
 
 MOST_PICTURES = 60
 
@@ -44,9 +44,9 @@ def write_overview(path: Path) -> None:
     """Write `path` with .csv and .png in place of its suffix."""
     import matplotlib.pyplot as plt
 
-    with whole_file(path.with_suffix(".csv")) as temporary:
+    with atomic_write(path.with_suffix(".csv")) as temporary:
         index(path).to_csv(temporary, index=False)
     figure = contact_sheet(path)
-    with whole_file(path.with_suffix(".png")) as temporary:
+    with atomic_write(path.with_suffix(".png")) as temporary:
         figure.savefig(temporary, dpi=110)
     plt.close(figure)

@@ -19,7 +19,7 @@ import h5py
 import numpy as np
 import torch
 
-from kdmri_lib.datasets.source_files import open_hdf5
+from kdmri_lib.datasets.reading import open_hdf5
 from kdmri_lib.errors import StudyError
 
 FORMAT = "kdmri-prepared-1"
@@ -98,6 +98,12 @@ def left_out(path: Path) -> dict[str, str]:
         return json.loads(file.attrs.get("left_out", "{}"))
 
 
+def source_checksums(path: Path) -> dict[str, dict[str, str]]:
+    """SHA-256 of each file that a volume was made from, by file, by volume."""
+    with _open(path) as file:
+        return {volume: json.loads(data[()]) for volume, data in file["sources"].items()}
+
+
 def splits(path: Path) -> dict[str, list[str]]:
     """Volumes of each split, in the file's order."""
     found: dict[str, list[str]] = {}
@@ -107,7 +113,7 @@ def splits(path: Path) -> dict[str, list[str]]:
     return found
 
 
-def held_out(path: Path) -> Iterator[Volume]:
+def test_volumes(path: Path) -> Iterator[Volume]:
     """The volumes that nothing trains on or is chosen by: every test set, one volume at a time."""
     for split in splits(path):
         if split not in ("train", "validation"):

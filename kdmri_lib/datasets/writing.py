@@ -11,7 +11,7 @@ import numpy as np
 
 from kdmri_lib.datasets.prepared import FORMAT, Volume, image_sha256
 from kdmri_lib.errors import StudyError
-from kdmri_lib.files import reserve, whole_file
+from kdmri_lib.storage import atomic_write, reserve
 
 
 def checked_volume(subject: str, split: str, image: np.ndarray, attributes: dict, shape: tuple[int, int]) -> Volume:
@@ -53,7 +53,7 @@ def write_prepared(path: Path, declaration: str, code: str, volumes: Iterable[Vo
         When a person, or the same image, is in two splits.
     """
     # In memory first: HDF5 (2.0) crashes later on when a file that it writes doesn't fit on the disk.
-    with whole_file(path) as temporary, h5py.File(path.name, "w", driver="core", backing_store=False) as file:
+    with atomic_write(path) as temporary, h5py.File(path.name, "w", driver="core", backing_store=False) as file:
         with _completed(file, path, declaration, code, {}) as check:
             for volume in volumes:
                 attributes = dict(volume.attributes)
@@ -75,7 +75,7 @@ def join_prepared(path: Path, declaration: str, code: str, parts: Iterable[Path]
     `left_out` : the reason by volume that isn't there.
     """
     parts = list(parts)
-    with whole_file(path) as temporary:
+    with atomic_write(path) as temporary:
         # Found now, a lack of space is a message; found by HDF5 it is a crash.
         reserve(temporary, sum(part.stat().st_size for part in parts))
         with h5py.File(temporary, "w") as file, _completed(file, path, declaration, code, left_out) as check:

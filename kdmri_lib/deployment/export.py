@@ -16,10 +16,12 @@ from torch import nn
 from kdmri_lib.datasets.prepared import Slices
 from kdmri_lib.deployment.model import CHECKSUM, FORMAT, KEY, Model, graph_checksum, read_model
 from kdmri_lib.errors import StudyError
-from kdmri_lib.files import sha256_file, write_bytes
-from kdmri_lib.models import network_of, parameter_count
-from kdmri_lib.runs import WEIGHTS, RunFolder
-from kdmri_lib.sampling import Measurement, Undersampling, declared_mask, declared_undersampling, line_axis
+from kdmri_lib.masks import line_axis
+from kdmri_lib.models.base import parameter_count
+from kdmri_lib.operators import Measurement, Undersampling
+from kdmri_lib.storage import sha256_file, write_bytes
+from kdmri_lib.study.build import declared_mask, declared_operator, plain_network
+from kdmri_lib.study.runs import WEIGHTS, RunFolder
 
 TOLERANCE = 1e-5  # between PyTorch and ONNX Runtime, both in float32, on images of [0, 1]
 OPSET = 20
@@ -45,7 +47,7 @@ def about_run(folder: RunFolder) -> dict:
         "acceleration": run.degradation.acceleration,
         "mask": about_mask(declared_mask(run.dataset, run.degradation), f"run {run.id}"),
         "normalisation": "divided by the maximum of the volume's zero-filled magnitude",
-        "parameters": parameter_count(network_of(run.network)),
+        "parameters": parameter_count(plain_network(run.network)),
         "precision": "float32",
         "weights_sha256": sha256_file(folder.path / WEIGHTS),
         "data_sha256": folder.inputs["data"],
@@ -55,7 +57,7 @@ def about_run(folder: RunFolder) -> dict:
 
 
 def to_onnx(network: nn.Module, axis: int, shape: tuple[int, int]) -> onnx.ModelProto:
-    """A network as ONNX: inputs zero_filled and measured (B, 1, H, W), output image; B and the extent along lines free."""
+    """A network as ONNX: zero_filled and measured_image (B, 1, H, W) in, image out; B and extent along lines free."""
     example = (torch.rand(2, 1, *shape), torch.rand(2, 1, *shape))
     free = {0: torch.export.Dim("batch", min=1, max=2**16), 3 - axis: torch.export.Dim("extent", min=1, max=2**16)}
     with warnings.catch_warnings():
@@ -65,7 +67,7 @@ def to_onnx(network: nn.Module, axis: int, shape: tuple[int, int]) -> onnx.Model
             network.eval().to(memory_format=torch.contiguous_format),
             example,
             dynamo=True,
-            input_names=["zero_filled", "measured"],
+            input_names=["zero_filled", "measured_image"],
             output_names=["image"],
             dynamic_shapes=(free, free),
             opset_version=OPSET,
@@ -83,16 +85,16 @@ def stamped(model: onnx.ModelProto, about: dict) -> bytes:
     return model.SerializeToString()
 
 
-def largest_difference(network: nn.Module, path: Path, slices: torch.Tensor, degradation: Undersampling) -> float:
+def largest_difference(network: nn.Module, path: Path, slices: torch.Tensor, operator: Undersampling) -> float:
     """Between PyTorch and ONNX Runtime in float32, over (B, 1, H, W) images, as a batch and as narrower single slices."""
     model = Model(path, engine="onnxruntime", precision="float32")
     narrow = slices[:1, :, :, : slices.shape[3] // 2] if model.axis == 0 else slices[:1, :, : slices.shape[2] // 2]
     worst = 0.0
     for images in (slices, narrow):
-        measurement = degradation(images)
+        measurement = operator(images)
         with torch.inference_mode():
             expected = network.eval()(*measurement).numpy()
-        worst = max(worst, float(np.abs(model._run(*(v.numpy() for v in measurement)) - expected).max()))
+        worst = max(worst, float(np.abs(model.run(*(v.numpy() for v in measurement)) - expected).max()))
     return worst
 
 
@@ -119,7 +121,7 @@ def export(folder: RunFolder, path: Path) -> float:
     with tempfile.TemporaryDirectory() as trial:
         (Path(trial) / "trial.onnx").write_bytes(content)
         chosen = slices[[0, len(slices) // 2, len(slices) - 1]]
-        difference = largest_difference(network, Path(trial) / "trial.onnx", chosen, declared_undersampling(folder.run))
+        difference = largest_difference(network, Path(trial) / "trial.onnx", chosen, declared_operator(folder.run))
     if not difference <= TOLERANCE:
         raise StudyError(
             f"run {folder.run.id}: ONNX Runtime differs from PyTorch by {difference:.1e} (more than {TOLERANCE})"
@@ -134,9 +136,9 @@ def export(folder: RunFolder, path: Path) -> float:
 def calibration_slices(folder: RunFolder, count: int = 32) -> Iterator[Measurement]:
     """Undersampled training slices, spread over the split: (1, 1, H, W) each."""
     slices = Slices(folder.study.prepared(folder.run.dataset.name), "train")
-    degradation = declared_undersampling(folder.run)
+    operator = declared_operator(folder.run)
     for n in np.linspace(0, len(slices) - 1, min(count, len(slices))).round().astype(int).tolist():
-        yield degradation(slices[[n]])
+        yield operator(slices[[n]])
 
 
 class _Reader:
@@ -163,7 +165,7 @@ def convolutions(model: onnx.ModelProto) -> list[list[str]]:
 
 
 def quantise(path: Path, output: Path, calibration: Iterable[Measurement], kept: str = INNER) -> None:
-    """The int8 version of an exported file: weights a channel, activations by the ranges that `calibration` shows.
+    """The int8 version of an exported file: weights per channel, activations by the ranges that `calibration` shows.
 
     `kept` in float32: "nothing"; "first and last", the convolutions of each cascade that have one channel on one side, next
     to no work; or these and the "last cascade", whose errors nothing after it corrects (the default).

@@ -12,7 +12,7 @@ import scipy.fft
 
 from kdmri_lib.errors import StudyError
 
-FORMAT = "kdmri-onnx-1"
+FORMAT = "kdmri-onnx-2"  # 2: its second input is called measured_image
 KEY, CHECKSUM = "kdmri", "kdmri_sha256"
 ENGINES = ("auto", "openvino", "onnxruntime")
 PRECISIONS = ("auto", "float32", "bfloat16")
@@ -58,7 +58,7 @@ def _openvino(path: Path, precision: str, threads: int) -> Callable:
         "PERFORMANCE_HINT": "LATENCY",
     }
     request = openvino.Core().compile_model(path, "CPU", settings).create_infer_request()
-    return lambda zero_filled, measured: request.infer({0: zero_filled, 1: measured})[0].copy()
+    return lambda zero_filled, measured_image: request.infer({0: zero_filled, 1: measured_image})[0].copy()
 
 
 def _onnxruntime(path: Path, precision: str, threads: int, device: str) -> Callable:
@@ -73,7 +73,11 @@ def _onnxruntime(path: Path, precision: str, threads: int, device: str) -> Calla
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(path, options, providers=[providers[device]])
-    return lambda zero_filled, measured: session.run(None, {"zero_filled": zero_filled, "measured": measured})[0]
+
+    def run(zero_filled: np.ndarray, measured_image: np.ndarray) -> np.ndarray:
+        return session.run(None, {"zero_filled": zero_filled, "measured_image": measured_image})[0]
+
+    return run
 
 
 def has_bfloat16() -> bool:
@@ -119,7 +123,7 @@ class Model:
         self.path = Path(path)
         self.axis: int | None = self.about["mask"]["axis"]
         self.shape = tuple(self.about["mask"]["shape"])
-        threads = threads or len(os.sched_getaffinity(0))
+        threads = threads or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
         if engine == "auto":
             engine = "openvino" if device == "cpu" else "onnxruntime"
         if engine == "openvino" and device != "cpu":
@@ -127,7 +131,7 @@ class Model:
         if precision == "auto":
             precision = "bfloat16" if engine == "openvino" and has_bfloat16() else "float32"
         self.engine, self.precision = engine, precision
-        self._run = (
+        self.run = (
             _openvino(self.path, precision, threads)
             if engine == "openvino"
             else _onnxruntime(self.path, precision, threads, device)
@@ -179,7 +183,7 @@ class Model:
         """
         inputs = (np.abs(zero_filled), zero_filled.real)
         prepared = [np.ascontiguousarray(v[:, None] / scale, dtype=np.float32) for v in inputs]
-        return self._run(*prepared)[:, 0] * np.float32(scale)
+        return self.run(*prepared)[:, 0] * np.float32(scale)
 
     def reconstruct(self, kspace: np.ndarray, batch: int = 1) -> np.ndarray:
         """Reconstruct a volume of unshifted k-space.

@@ -9,7 +9,7 @@ from tqdm.auto import tqdm
 from kdmri_lib.deployment.model import Model
 from kdmri_lib.deployment.volumes import InputVolume, open_input, write_nifti
 from kdmri_lib.errors import StudyError
-from kdmri_lib.files import sha256_file, whole_file
+from kdmri_lib.storage import atomic_write, sha256_file
 
 
 def measured_lines(volume: InputVolume, axis: int) -> np.ndarray:
@@ -56,10 +56,10 @@ def reconstruct_file(
             (volume,) = volumes
             slices = np.empty((len(volume), *volume.shape), np.float32)
             done.append(_reconstruct(model, volume, slices, batch, figures))
-            with whole_file(output) as temporary:
+            with atomic_write(output) as temporary:
                 write_nifti(temporary, source, slices)
         else:
-            with whole_file(output) as temporary, h5py.File(temporary, "w") as file:
+            with atomic_write(output) as temporary, h5py.File(temporary, "w") as file:
                 file.attrs.update({f"model_{k}": str(v) for k, v in model.about.items() if k != "mask"})
                 file.attrs.update({"source": source.name, "source_sha256": sha256_file(source), "engine": model.engine})
                 for volume in volumes:
@@ -111,6 +111,6 @@ def _picture(folder: Path, volume: InputVolume, shown: tuple[np.ndarray, np.ndar
 
     name = volume.name.replace("/", "_")
     figure = before_and_after(*shown, title=f"{volume.path.name}, {name}, slice {len(volume) // 2}")
-    with whole_file(folder / f"{volume.path.name.split('.')[0]}_{name.split('.')[0]}.png") as temporary:
+    with atomic_write(folder / f"{volume.path.name.split('.')[0]}_{name.split('.')[0]}.png") as temporary:
         figure.savefig(temporary, dpi=130)
     plt.close(figure)

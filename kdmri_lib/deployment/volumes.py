@@ -9,7 +9,7 @@ import nibabel
 import numpy as np
 
 from kdmri_lib.datasets.nifti import read_nifti
-from kdmri_lib.datasets.source_files import as_complex, open_hdf5, reading
+from kdmri_lib.datasets.reading import as_complex, open_hdf5, reading
 from kdmri_lib.errors import StudyError
 
 ORDERS = ("auto", "centred", "unshifted")

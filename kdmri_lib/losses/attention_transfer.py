@@ -1,11 +1,9 @@
 """Attention transfer (Zagoruyko and Komodakis 2017; paper, eq. 3)."""
 
-from collections.abc import Sequence
-
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdmri_lib.losses import Loss, Prediction, check_variant, checked_pairs, full_precision, register
+from kdmri_lib.losses.base import LOSSES, Loss, Pairs, Prediction, Variant, checked_pairs, full_precision
 
 TINY = 1e-12  # a map of zeros stays zero in place of becoming NaN
 
@@ -15,7 +13,7 @@ def attention_map(feature: Tensor) -> Tensor:
     return full_precision(feature).square().sum(dim=1)
 
 
-@register("attention_transfer")
+@LOSSES.register("attention_transfer")
 class AttentionTransfer(Loss):
     """L_AT = sum over pairs of the batch's mean of || Q_S / ||Q_S||_2 - Q_T / ||Q_T||_2 ||_2, Q = vec(F_sum(A)) (eq. 3).
 
@@ -30,15 +28,16 @@ class AttentionTransfer(Loss):
     pairs : (teacher feature, student feature) names.
     """
 
-    def __init__(self, pairs: Sequence[Sequence[str]], variant: str = "paper"):
+    label = "Attention transfer"
+
+    def __init__(self, pairs: Pairs, variant: Variant = "paper"):
         super().__init__()
         self.pairs = checked_pairs("attention_transfer", pairs)
-        self.variant = check_variant("attention_transfer", variant)
-        self.needs_whole_batch = self.variant == "released"
+        self.variant = variant
 
-    def forward(self, target: Tensor, student: Prediction, teacher: Prediction) -> Tensor:
+    def forward(self, target: Tensor, prediction: Prediction, teacher: Prediction) -> Tensor:
         distances = [
-            self._distance(attention_map(s), attention_map(t)) for s, t in self.feature_pairs(student, teacher)
+            self._distance(attention_map(s), attention_map(t)) for s, t in self.feature_pairs(prediction, teacher)
         ]
         return sum(distances) / (len(distances) if self.variant == "released" else 1)
 

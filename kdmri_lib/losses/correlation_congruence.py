@@ -1,11 +1,10 @@
 """Correlation congruence (Peng et al. 2019)."""
 
 import math
-from collections.abc import Sequence
 
 from torch import Tensor
 
-from kdmri_lib.losses import Loss, Prediction, checked_pairs, register, samples_flat, several_samples
+from kdmri_lib.losses.base import LOSSES, Loss, Pairs, Prediction, checked_pairs, samples_flat, several_samples
 
 TINY = 1e-24  # a map of zeros has a cosine of zero with all others in place of NaN
 
@@ -20,7 +19,7 @@ def correlation(feature: Tensor, gamma: float, order: int) -> Tensor:
     return math.exp(-2 * gamma) * sum((2 * gamma * cosine) ** p / math.factorial(p) for p in range(order + 1))
 
 
-@register("correlation_congruence")
+@LOSSES.register("correlation_congruence")
 class CorrelationCongruence(Loss):
     """|| C_S - C_T ||_F^2 / b^2, summed over the pairs, C the kernel between the batch's samples (Peng et al., eq. 6 to 9).
 
@@ -29,17 +28,17 @@ class CorrelationCongruence(Loss):
     its successor does (Gayathri et al. 2023). No gradient passes to the teacher.
     """
 
-    needs_whole_batch = True
+    label = "Correlation congruence"
 
-    def __init__(self, pairs: Sequence[Sequence[str]], gamma: float = 0.4, order: int = 2):
+    def __init__(self, pairs: Pairs, gamma: float = 0.4, order: int = 2):
         super().__init__()
         self.pairs = checked_pairs("correlation_congruence", pairs)
         self.gamma, self.order = gamma, order
 
-    def forward(self, target: Tensor, student: Prediction, teacher: Prediction) -> Tensor:
-        several_samples("correlation_congruence", student.image)
+    def forward(self, target: Tensor, prediction: Prediction, teacher: Prediction) -> Tensor:
+        several_samples("correlation_congruence", prediction.image)
         return sum(
             (correlation(s, self.gamma, self.order) - correlation(t, self.gamma, self.order)).square().sum()
             / len(s) ** 2
-            for s, t in self.feature_pairs(student, teacher)
+            for s, t in self.feature_pairs(prediction, teacher)
         )

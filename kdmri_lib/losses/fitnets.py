@@ -1,36 +1,47 @@
 """FitNets: the student learns the teacher's feature maps themselves (Romero et al. 2015)."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdmri_lib.errors import StudyError
-from kdmri_lib.losses import Loss, Prediction, checked_pairs, register
+from kdmri_lib.losses.base import LOSSES, Loss, Pairs, Prediction, checked_pairs
+from kdmri_lib.models.base import Model
 
 
-@register("fitnets")
+@LOSSES.register("fitnets")
 class FitNets(Loss):
     """1/2 || A_T - r(A_S) ||^2, the mean over a map's elements and the batch, summed over the pairs (Romero et al., eq. 3).
 
     Features A are (B, C, H, W). The regressor r, a convolution trained with the student, is needed only where channels
-    differ; then `channels` = (teacher's, student's) and `kernel` (1 or 3). The published KD-MRI code holds no FitNets; its
-    networks have the same channels everywhere, so that r is the identity. No gradient passes to the teacher.
+    differ; then `channels` holds (teacher's, student's) of each pair, and `kernel` is 1 or 3. The published KD-MRI code
+    holds no FitNets; its networks have the same channels everywhere, so that r is the identity. No gradient passes to the
+    teacher.
     """
 
-    def __init__(self, pairs: Sequence[Sequence[str]], channels: Sequence[int] | None = None, kernel: int = 1):
+    label = "FitNets"
+
+    def __init__(self, pairs: Pairs, channels: Sequence[Sequence[int]] | None = None, kernel: Literal[1, 3] = 1):
         super().__init__()
         self.pairs = checked_pairs("fitnets", pairs)
-        if kernel not in (1, 3):
-            raise StudyError(f"loss 'fitnets': kernel is {kernel}, expected 1 or 3")
+        if channels is not None and len(channels) != len(self.pairs):
+            raise StudyError(f"loss 'fitnets': {len(channels)} channels for {len(self.pairs)} pairs of features")
         self.regressors = nn.ModuleList(
-            nn.Identity() if channels is None else nn.Conv2d(channels[1], channels[0], kernel, padding=kernel // 2)
-            for _ in self.pairs
+            nn.Identity() if shown == mine else nn.Conv2d(mine, shown, kernel, padding=kernel // 2)
+            for shown, mine in channels or [(0, 0)] * len(self.pairs)
         )
 
-    def forward(self, target: Tensor, student: Prediction, teacher: Prediction) -> Tensor:
+    @classmethod
+    def places(cls, teacher: Model, student: Model) -> dict:
+        options = super().places(teacher, student)
+        channels = [[teacher.feature_channels[t], student.feature_channels[s]] for t, s in options["pairs"]]
+        return options | ({"channels": channels} if any(t != s for t, s in channels) else {})
+
+    def forward(self, target: Tensor, prediction: Prediction, teacher: Prediction) -> Tensor:
         terms = []
-        for (mine, shown), regressor in zip(self.feature_pairs(student, teacher), self.regressors, strict=True):
+        for (mine, shown), regressor in zip(self.feature_pairs(prediction, teacher), self.regressors, strict=True):
             matched = regressor(mine)
             if matched.shape != shown.shape:
                 raise StudyError(

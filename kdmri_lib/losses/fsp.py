@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from kdmri_lib.errors import StudyError
-from kdmri_lib.losses import Loss, Prediction, register
+from kdmri_lib.losses.base import LOSSES, Loss, Prediction
+from kdmri_lib.models.base import Model
 
 
 def flow_matrix(first: Tensor, second: Tensor) -> Tensor:
@@ -16,7 +17,7 @@ def flow_matrix(first: Tensor, second: Tensor) -> Tensor:
     return torch.stack([a.T @ b for a, b in zip(*maps, strict=True)]) / (first.shape[-2] * first.shape[-1])
 
 
-@register("fsp")
+@LOSSES.register("fsp")
 class FSP(Loss):
     """Mean over the batch of || G_T - G_S ||_F^2, summed over the flows (Yim et al., eq. 2).
 
@@ -28,14 +29,21 @@ class FSP(Loss):
     flows : (teacher from, teacher to, student from, student to) names of features.
     """
 
+    label = "FSP"
+
     def __init__(self, flows: Sequence[Sequence[str]]):
         super().__init__()
         if not flows:
             raise StudyError("loss 'fsp': no flow between features")
         self.pairs = tuple(pair for t1, t2, s1, s2 in flows for pair in ((t1, s1), (t2, s2)))
 
-    def forward(self, target: Tensor, student: Prediction, teacher: Prediction) -> Tensor:
-        maps = self.feature_pairs(student, teacher)
+    @classmethod
+    def places(cls, teacher: Model, student: Model) -> dict:
+        both = zip(teacher.feature_groups, student.feature_groups, strict=True)
+        return {"flows": [[t[0], t[-2], s[0], s[-2]] for t, s in both]}
+
+    def forward(self, target: Tensor, prediction: Prediction, teacher: Prediction) -> Tensor:
+        maps = self.feature_pairs(prediction, teacher)
         terms = []
         for (s1, t1), (s2, t2) in zip(maps[::2], maps[1::2], strict=True):
             difference = flow_matrix(t1, t2) - flow_matrix(s1, s2)

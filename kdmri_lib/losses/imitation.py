@@ -1,13 +1,15 @@
 """Imitation: the student's image is compared with the truth and with the teacher's (Saputra et al. 2019; paper, eq. 4)."""
 
+from typing import Annotated
+
+from pydantic import Field
 from torch import Tensor
 
-from kdmri_lib.errors import StudyError
-from kdmri_lib.losses import Loss, Prediction, check_variant, register
-from kdmri_lib.losses.reconstruction import NORMS
+from kdmri_lib.losses.base import LOSSES, Loss, Prediction, Variant
+from kdmri_lib.losses.reconstruction import NORMS, Norm
 
 
-@register("imitation")
+@LOSSES.register("imitation")
 class Imitation(Loss):
     """L_total = alpha ||x - x_S|| + (1 - alpha) ||x_T - x_S||, the same norm in both (eq. 4); images (B, 1, H, W).
 
@@ -17,18 +19,20 @@ class Imitation(Loss):
 
     judges_image = True
 
-    def __init__(self, alpha: float = 0.5, norm: str = "l1", variant: str = "paper"):
+    def __init__(
+        self,
+        alpha: Annotated[float, Field(ge=0, le=1)] = 0.5,
+        norm: Norm = "l1",
+        variant: Variant = "paper",
+    ):
         super().__init__()
-        if not 0 <= alpha <= 1:
-            raise StudyError(f"loss 'imitation': alpha is {alpha}, expected 0 to 1")
         self.alpha = alpha
-        self.distance = NORMS[check_variant("imitation", norm, tuple(NORMS))]
-        self.variant = check_variant("imitation", variant)
-        self.needs_whole_batch = self.variant == "released"
+        self.distance = NORMS[norm]
+        self.variant = variant
 
-    def forward(self, target: Tensor, student: Prediction, teacher: Prediction) -> Tensor:
-        truth = self.distance(student.image, target)
-        imitated = self.distance(student.image, teacher.image.detach())
+    def forward(self, target: Tensor, prediction: Prediction, teacher: Prediction) -> Tensor:
+        truth = self.distance(prediction.image, target)
+        imitated = self.distance(prediction.image, teacher.image.detach())
         if self.variant == "released":
-            return truth + imitated / student.image.numel()
+            return truth + imitated / prediction.image.numel()
         return self.alpha * truth + (1 - self.alpha) * imitated

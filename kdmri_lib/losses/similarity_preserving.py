@@ -1,11 +1,9 @@
 """Similarity-preserving distillation (Tung and Mori 2019)."""
 
-from collections.abc import Sequence
-
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdmri_lib.losses import Loss, Prediction, checked_pairs, register, samples_flat, several_samples
+from kdmri_lib.losses.base import LOSSES, Loss, Pairs, Prediction, checked_pairs, samples_flat, several_samples
 
 
 def similarity(feature: Tensor) -> Tensor:
@@ -14,7 +12,7 @@ def similarity(feature: Tensor) -> Tensor:
     return F.normalize(flat @ flat.T, dim=1)
 
 
-@register("similarity_preserving")
+@LOSSES.register("similarity_preserving")
 class SimilarityPreserving(Loss):
     """|| G_T - G_S ||_F^2 / b^2, summed over the pairs, G the normalised similarity of the batch's samples (eq. 4 there).
 
@@ -22,15 +20,15 @@ class SimilarityPreserving(Loss):
     least 2. The published KD-MRI code holds no similarity preserving. No gradient passes to the teacher.
     """
 
-    needs_whole_batch = True
+    label = "Similarity preserving"
 
-    def __init__(self, pairs: Sequence[Sequence[str]]):
+    def __init__(self, pairs: Pairs):
         super().__init__()
         self.pairs = checked_pairs("similarity_preserving", pairs)
 
-    def forward(self, target: Tensor, student: Prediction, teacher: Prediction) -> Tensor:
-        several_samples("similarity_preserving", student.image)
+    def forward(self, target: Tensor, prediction: Prediction, teacher: Prediction) -> Tensor:
+        several_samples("similarity_preserving", prediction.image)
         return sum(
             (similarity(t) - similarity(s)).square().sum() / len(s) ** 2
-            for s, t in self.feature_pairs(student, teacher)
+            for s, t in self.feature_pairs(prediction, teacher)
         )

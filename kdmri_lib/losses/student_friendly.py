@@ -5,13 +5,15 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from kdmri_lib.errors import StudyError
-from kdmri_lib.losses import Loss, Prediction, check_variant, register
-from kdmri_lib.losses.reconstruction import NORMS
+from kdmri_lib.losses.base import LOSSES, Loss, Prediction, Variant
+from kdmri_lib.losses.reconstruction import NORMS, Norm
 
 
-@register("student_friendly")
+@LOSSES.register("student_friendly")
 class StudentFriendly(Loss):
-    """L = ||x - x_T|| + (1/n) sum_i ||x - x_i|| + (1/n) sum_i ||x_T - x_i||, images (B, 1, H, W), one norm in all.
+    """L = ||x - x_T|| + (1/m) sum_i ||x - x_i|| + (1/m) sum_i ||x_T - x_i||, images (B, 1, H, W), one norm in all.
+
+    m is the number of branches, one less than that of the teacher's cascades.
 
     The network that trains is a teacher with student branches (`kdmri_lib.models.student_friendly`): x_T is its output, and
     x_i the output of branch i, where student blocks go on after the teacher's block i. The last sum has gradients into the
@@ -22,29 +24,28 @@ class StudentFriendly(Loss):
 
     Parameters
     ----------
-    branches : the features that hold x_1 ... x_n, by name.
+    branches : the features that hold x_1 ... x_m, by name.
     """
 
     uses_teacher = False
     judges_image = True
 
-    def __init__(self, branches: Sequence[str], norm: str = "l1", variant: str = "paper"):
+    def __init__(self, branches: Sequence[str], norm: Norm = "l1", variant: Variant = "paper"):
         super().__init__()
         if not branches:
             raise StudyError("loss 'student_friendly': no branch")
         self.branches = list(branches)
-        self.distance = NORMS[check_variant("student_friendly", norm, tuple(NORMS))]
-        self.variant = check_variant("student_friendly", variant)
-        self.needs_whole_batch = self.variant == "released"
+        self.distance = NORMS[norm]
+        self.variant = variant
 
     @property
-    def student_features(self) -> list[str]:
+    def network_features(self) -> list[str]:
         return self.branches
 
-    def forward(self, target: Tensor, student: Prediction, teacher: Prediction | None) -> Tensor:
-        images = [student.features[name] for name in self.branches]
+    def forward(self, target: Tensor, prediction: Prediction, teacher: Prediction | None) -> Tensor:
+        images = [prediction.features[name] for name in self.branches]
         truth = sum(self.distance(image, target) for image in images) / len(images)
-        agreement = sum(self.distance(image, student.image) for image in images) / len(images)
+        agreement = sum(self.distance(image, prediction.image) for image in images) / len(images)
         if self.variant == "released":
             agreement = agreement / target.numel()
-        return self.distance(student.image, target) + truth + agreement
+        return self.distance(prediction.image, target) + truth + agreement

@@ -16,7 +16,7 @@ class Bicubic(nn.Module):
         super().__init__()
         self.factor = int(factor)
 
-    def forward(self, zero_filled: Tensor, measured: Tensor) -> Tensor:
+    def forward(self, zero_filled: Tensor, measured_image: Tensor) -> Tensor:
         low = zero_filled[..., :: self.factor, :: self.factor]
         axes = [
             2 * torch.arange(full) / self.factor / max(small - 1, 1) - 1

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from kdmri_lib.errors import StudyError
-from kdmri_lib.sampling import along, line_axis, mirrored, projection_matrices
+from kdmri_lib.masks import line_axis, mirrored
+from kdmri_lib.operators import along, projection_matrices
 
 
 class DataConsistency(nn.Module):
@@ -45,9 +46,9 @@ class DataConsistency(nn.Module):
             return torch.fft.irfft2(spectrum, s=image.shape[-2:], norm="ortho")
         return along(self.matrix, image, self.axis)
 
-    def forward(self, prediction: Tensor, measured: Tensor) -> Tensor:
-        """Correct `prediction` by `measured` = Re F^-1 y, both (B, 1, H, W) real; computed in float32 or better."""
+    def forward(self, prediction: Tensor, measured_image: Tensor) -> Tensor:
+        """Correct `prediction` by `measured_image` = Re F^-1 y, both (B, 1, H, W) real; computed in float32 or better."""
         with torch.autocast(prediction.device.type, enabled=False):
             if prediction.dtype in (torch.bfloat16, torch.float16):
                 prediction = prediction.float()
-            return prediction + self.weight * (measured - self.project(prediction))
+            return prediction + self.weight * (measured_image - self.project(prediction))

@@ -3,15 +3,18 @@
 import itertools
 import math
 from collections.abc import Collection
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 from torch import Tensor, nn
 
+from kdmri_lib.models.base import MODELS, Model, check_features
 from kdmri_lib.models.data_consistency import DataConsistency
-from kdmri_lib.models.features import check_features
 
 
-class DCCNN(nn.Module):
+@MODELS.register("dccnn")
+class DCCNN(Model):
     """Cascades of 3x3 convolutions with ReLU between, each followed by data consistency.
 
     Parameters
@@ -23,17 +26,17 @@ class DCCNN(nn.Module):
     strength : lambda of data consistency.
 
     A feature is asked for by name, ``cascade3.convolution2``: counted from 1, taken after the ReLU (the last convolution
-    of a cascade has none). The model knows of no loss.
+    of a cascade has none).
     """
 
     def __init__(
         self,
         mask: np.ndarray,
-        cascades: int = 5,
-        convolutions: int = 5,
-        features: int = 32,
+        cascades: Annotated[int, Field(ge=1)] = 5,
+        convolutions: Annotated[int, Field(ge=2)] = 5,
+        features: Annotated[int, Field(ge=1)] = 32,
         residual: bool = True,
-        strength: float = math.inf,
+        strength: Annotated[float, Field(ge=0)] = math.inf,
     ):
         super().__init__()
         channels = [1] + [features] * (convolutions - 1) + [1]
@@ -45,29 +48,23 @@ class DCCNN(nn.Module):
         self.data_consistency = DataConsistency(mask, strength)
 
     @property
-    def feature_names(self) -> list[str]:
+    def feature_layers(self) -> list[dict[str, nn.Conv2d]]:
         return [
-            f"cascade{c}.convolution{n}"
+            {f"cascade{c}.convolution{n}": layer for n, layer in enumerate(cascade, 1)}
             for c, cascade in enumerate(self.cascades, 1)
-            for n in range(1, len(cascade) + 1)
         ]
 
-    @property
-    def centre_features(self) -> list[str]:
-        """The middle convolution of each cascade, where the paper transfers attention: 3 of 5, 2 of 3."""
-        return [f"cascade{c}.convolution{(len(cascade) + 1) // 2}" for c, cascade in enumerate(self.cascades, 1)]
-
-    def forward(self, zero_filled: Tensor, measured: Tensor, features: Collection[str] = ()):
+    def forward(self, zero_filled: Tensor, measured_image: Tensor, features: Collection[str] = ()):
         """Reconstruct (B, 1, H, W); with `features`, return also a dict of the named maps (B, C, H, W)."""
         check_features(features, self.feature_names)
         asked: dict[str, Tensor] = {}
         image = zero_filled
         for number in range(1, len(self.cascades) + 1):
-            image = self.through_cascade(number, image, measured, features, asked)
+            image = self.through_cascade(number, image, measured_image, features, asked)
         return (image, asked) if features else image
 
     def through_cascade(
-        self, number: int, image: Tensor, measured: Tensor, features: Collection[str], asked: dict[str, Tensor]
+        self, number: int, image: Tensor, measured_image: Tensor, features: Collection[str], asked: dict[str, Tensor]
     ) -> Tensor:
         """Image (B, 1, H, W) after cascade `number` (from 1), data consistency included; puts `features` into `asked`."""
         cascade, hidden = self.cascades[number - 1], image
@@ -78,4 +75,4 @@ class DCCNN(nn.Module):
             if f"cascade{number}.convolution{n}" in features:
                 asked[f"cascade{number}.convolution{n}"] = hidden
         prediction = image + hidden if self.residual else hidden
-        return self.data_consistency(prediction, measured)
+        return self.data_consistency(prediction, measured_image)

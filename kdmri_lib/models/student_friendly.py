@@ -1,14 +1,18 @@
 """A teacher that grows up with its students: DC-CNN with student branches (Gayathri et al. 2023, arXiv 2304.05057)."""
 
 from collections.abc import Collection
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 from torch import Tensor
 
+from kdmri_lib.models.base import MODELS, check_features
 from kdmri_lib.models.dccnn import DCCNN
-from kdmri_lib.models.features import check_features
+from kdmri_lib.options import checked_options
 
 
+@MODELS.register("student_friendly")
 class StudentFriendlyDCCNN(DCCNN):
     """A teacher DC-CNN; branch i goes on with a student's cascades i + 1 ... n after the teacher's cascade i.
 
@@ -22,8 +26,8 @@ class StudentFriendlyDCCNN(DCCNN):
     student_convolutions : n_d of the student; the rest as in `DCCNN`.
     """
 
-    def __init__(self, mask: np.ndarray, student_convolutions: int = 3, **options):
-        super().__init__(mask, **options)
+    def __init__(self, mask: np.ndarray, student_convolutions: Annotated[int, Field(ge=2)] = 3, **options):
+        super().__init__(mask, **checked_options(DCCNN, options, "model 'student_friendly'", given=("mask",)))
         self.student = DCCNN(mask, **{**options, "convolutions": student_convolutions})
         self.student.cascades[0].requires_grad_(False)
 
@@ -35,16 +39,16 @@ class StudentFriendlyDCCNN(DCCNN):
         """The student's weights that training the teacher gave, by their names in a `DCCNN`: all cascades but the first."""
         return {k: v for k, v in self.student.state_dict().items() if not k.startswith("cascades.0.")}
 
-    def forward(self, zero_filled: Tensor, measured: Tensor, features: Collection[str] = ()):
+    def forward(self, zero_filled: Tensor, measured_image: Tensor, features: Collection[str] = ()):
         """Reconstruct (B, 1, H, W); with `features`, return also a dict of the named maps and branches' images."""
         check_features(features, [*self.feature_names, *self.branch_names])
         asked: dict[str, Tensor] = {}
         image, count = zero_filled, len(self.cascades)
         for number in range(1, count + 1):
-            image = self.through_cascade(number, image, measured, features, asked)
+            image = self.through_cascade(number, image, measured_image, features, asked)
             if f"branch{number}" in features:
                 branch = image
                 for later in range(number + 1, count + 1):
-                    branch = self.student.through_cascade(later, branch, measured, (), {})
+                    branch = self.student.through_cascade(later, branch, measured_image, (), {})
                 asked[f"branch{number}"] = branch
         return (image, asked) if features else image

@@ -3,15 +3,18 @@
 import itertools
 import math
 from collections.abc import Collection
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 from torch import Tensor, nn
 
+from kdmri_lib.models.base import MODELS, Model, check_features
 from kdmri_lib.models.data_consistency import DataConsistency
-from kdmri_lib.models.features import check_features
 
 
-class VDSR(nn.Module):
+@MODELS.register("vdsr")
+class VDSR(Model):
     """3x3 convolutions with ReLU between, the input added to the output.
 
     Parameters
@@ -20,10 +23,16 @@ class VDSR(nn.Module):
     convolutions, features : their number and the channels between; teacher (11, 64), student (7, 64).
     data_consistency : put the measured k-space back after the network, which the paper doesn't.
 
-    A feature is asked for by name, ``convolution6``: counted from 1, taken after the ReLU. The model knows of no loss.
+    A feature is asked for by name, ``convolution6``: counted from 1, taken after the ReLU.
     """
 
-    def __init__(self, mask: np.ndarray, convolutions: int = 11, features: int = 64, data_consistency: bool = False):
+    def __init__(
+        self,
+        mask: np.ndarray,
+        convolutions: Annotated[int, Field(ge=2)] = 11,
+        features: Annotated[int, Field(ge=1)] = 64,
+        data_consistency: bool = False,
+    ):
         super().__init__()
         channels = [1] + [features] * (convolutions - 1) + [1]
         self.convolutions = nn.ModuleList(
@@ -32,15 +41,10 @@ class VDSR(nn.Module):
         self.data_consistency = DataConsistency(mask, math.inf) if data_consistency else None
 
     @property
-    def feature_names(self) -> list[str]:
-        return [f"convolution{n}" for n in range(1, len(self.convolutions) + 1)]
+    def feature_layers(self) -> list[dict[str, nn.Conv2d]]:
+        return [{f"convolution{n}": layer for n, layer in enumerate(self.convolutions, 1)}]
 
-    @property
-    def centre_features(self) -> list[str]:
-        """The middle convolution, where the paper transfers attention: 6 of 11, 4 of 7."""
-        return [f"convolution{(len(self.convolutions) + 1) // 2}"]
-
-    def forward(self, zero_filled: Tensor, measured: Tensor, features: Collection[str] = ()):
+    def forward(self, zero_filled: Tensor, measured_image: Tensor, features: Collection[str] = ()):
         """Restore (B, 1, H, W); with `features`, return also a dict of the named maps (B, C, H, W)."""
         check_features(features, self.feature_names)
         asked, hidden = {}, zero_filled
@@ -52,5 +56,5 @@ class VDSR(nn.Module):
                 asked[f"convolution{n}"] = hidden
         image = zero_filled + hidden
         if self.data_consistency is not None:
-            image = self.data_consistency(image, measured)
+            image = self.data_consistency(image, measured_image)
         return (image, asked) if features else image

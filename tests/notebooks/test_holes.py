@@ -5,16 +5,16 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from kdmri_lib.study.notebooks import execute
 
-from kdmri_lib.datasets import prepare
+from kdmri_lib.datasets.preparing import prepare
 from kdmri_lib.deployment.export import export
 from kdmri_lib.errors import StudyError
-from kdmri_lib.execution import execute
 from kdmri_lib.losses.attention_transfer import AttentionTransfer
-from kdmri_lib.runs import RunFolder, trained
-from kdmri_lib.study import METHODS, PROJECT, Cell, Study
-from kdmri_lib.tables import failures
-from kdmri_lib.verification import verify
+from kdmri_lib.study.runs import RunFolder, trained
+from kdmri_lib.study.study import METHODS, PROJECT, Cell, Study
+from kdmri_lib.study.tables import failures
+from kdmri_lib.study.verification import verify
 
 CELL = Cell("cardiac", 8)
 FAILED = "Attention transfer"

@@ -4,14 +4,14 @@ import nibabel
 import numpy as np
 import pandas as pd
 import pytest
+from kdmri_lib.study.notebooks import execute
 from PIL import Image
 
 from kdmri_lib.deployment import Model
 from kdmri_lib.evaluation import METRICS
-from kdmri_lib.execution import execute
-from kdmri_lib.files import read_json, sha256_file
-from kdmri_lib.recipes import FEATURE_LOSSES
-from kdmri_lib.study import METHODS, PROJECT, Cell, Study
+from kdmri_lib.storage import read_json, sha256_file
+from kdmri_lib.study.experiments import FEATURE_LOSSES
+from kdmri_lib.study.study import METHODS, PROJECT, Cell, Study
 
 NOTEBOOKS = PROJECT / "notebooks"
 

@@ -4,13 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from kdmri_lib.study.notebooks import execute
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from kdmri_lib.errors import StudyError
-from kdmri_lib.execution import execute
-from kdmri_lib.study import METHODS, PROJECT, Study
-from kdmri_lib.verification import verify
+from kdmri_lib.study.study import METHODS, PROJECT, Study
+from kdmri_lib.study.verification import verify
 from tests import downloads
 
 NOTEBOOKS = PROJECT / "notebooks"

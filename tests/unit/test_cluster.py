@@ -10,14 +10,14 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+from kdmri_lib.data_parallel import processes_for
 
 from kdmri_lib import data_parallel
-from kdmri_lib.data_parallel import processes_for
 from kdmri_lib.declarations import LossTerm
 from kdmri_lib.errors import StudyError
-from kdmri_lib.files import read_json, write_json
-from kdmri_lib.runs import WEIGHTS, RunFolder, train_run, trained
-from kdmri_lib.study import PROJECT, Study
+from kdmri_lib.storage import read_json, write_json
+from kdmri_lib.study.runs import WEIGHTS, RunFolder, train_run, trained
+from kdmri_lib.study.study import PROJECT, Study
 from kdmri_lib.training import _load_checkpoint
 from tests.studies import CELL, sharing_data, small_profile, until_it_trains
 

@@ -13,6 +13,7 @@ import pytest
 import safetensors
 import safetensors.torch
 import torch
+from kdmri_lib.sampling import Undersampling, cartesian_mask, declared_mask, declared_undersampling
 
 from kdmri_lib import runs
 from kdmri_lib.datasets.prepared import read_prepared
@@ -23,9 +24,8 @@ from kdmri_lib.deployment.reconstruct import reconstruct_file
 from kdmri_lib.deployment.volumes import is_centred, open_input
 from kdmri_lib.errors import StudyError
 from kdmri_lib.evaluation import reconstruct
-from kdmri_lib.models import build_model
-from kdmri_lib.sampling import Undersampling, cartesian_mask, declared_mask, declared_undersampling
-from kdmri_lib.study import PROJECT, Cell, Study
+from kdmri_lib.models.base import build_model
+from kdmri_lib.study.study import PROJECT, Cell, Study
 from tests import downloads
 
 

@@ -12,16 +12,16 @@ import nibabel
 import numpy as np
 import pandas as pd
 import pytest
+from kdmri_lib.sampling import declared_mask
 
 from kdmri_lib import datasets
 from kdmri_lib.__main__ import main
-from kdmri_lib.datasets import prepare, survey
 from kdmri_lib.datasets.prepared import Volume, read_prepared, splits
+from kdmri_lib.datasets.preparing import prepare, survey
 from kdmri_lib.datasets.writing import write_prepared
 from kdmri_lib.declarations import Degradation
 from kdmri_lib.errors import StudyError
-from kdmri_lib.files import PROJECT
-from kdmri_lib.sampling import declared_mask
+from kdmri_lib.storage import PROJECT
 from tests import downloads
 
 EVERY = {

@@ -17,15 +17,15 @@ import pandas as pd
 import psutil
 import pytest
 
-from kdmri_lib.datasets import prepare
 from kdmri_lib.datasets.prepared import read_prepared
+from kdmri_lib.datasets.preparing import prepare
 from kdmri_lib.deployment.export import export
 from kdmri_lib.deployment.model import read_model
 from kdmri_lib.errors import StudyError
-from kdmri_lib.files import sha256_file, write_text
-from kdmri_lib.runs import CURVE, SLICES, VOLUMES, WEIGHTS, RunFolder, trained
-from kdmri_lib.study import PROJECT, Study
-from kdmri_lib.tables import read_metrics, write_table
+from kdmri_lib.storage import sha256_file, write_text
+from kdmri_lib.study.runs import CURVE, SLICES, VOLUMES, WEIGHTS, RunFolder, trained
+from kdmri_lib.study.study import PROJECT, Study
+from kdmri_lib.study.tables import read_metrics, write_table
 from tests.studies import CELL, sharing_data, small_profile, until_it_trains
 
 
@@ -294,7 +294,7 @@ def test_what_a_killed_writer_left_is_cleared_and_a_living_writers_is_not(tmp_pa
     dead = subprocess.Popen(["true"])
     dead.wait()
     write_text(path, "a")  # which shows how such files are called
-    from kdmri_lib.files import HOST
+    from kdmri_lib.storage import HOST
 
     left, living = (tmp_path / f".{HOST}-{pid}.partial.x.txt" for pid in (dead.pid, os.getppid()))
     for one in (left, living):
@@ -362,14 +362,14 @@ def test_a_volume_that_cannot_be_stored_stops_preparing_and_is_not_left_out(prep
     study = Study("smoke", tmp_path)
     code = (
         "import resource, signal, sys\n"
-        "from kdmri_lib.datasets import prepare\nfrom kdmri_lib.errors import Unwritable\n"
-        "from kdmri_lib.study import Study\n"
+        "from kdmri_lib.datasets.preparing import prepare\nfrom kdmri_lib.errors import UnwritableError\n"
+        "from kdmri_lib.study.study import Study\n"
         "if __name__ == '__main__':\n"
         "    study = Study('smoke', sys.argv[1])\n"
         "    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "    resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))\n"
         "    try:\n        prepare(study.dataset('cardiac'), study.prepared('cardiac'), int(sys.argv[2]))\n"
-        "    except Unwritable as error:\n        print(error)\n"
+        "    except UnwritableError as error:\n        print(error)\n"
     )
     (tmp_path / "limited.py").write_text(code)
     result = subprocess.run(

@@ -12,6 +12,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from kdmri_lib.sampling import cartesian_mask, declared_mask
 
 from kdmri_lib.datasets import dicom_folder, fastmri, kdmri_h5, knee_matlab
 from kdmri_lib.datasets.nifti import read_nifti
@@ -21,11 +22,10 @@ from kdmri_lib.declarations import Dataset, Degradation
 from kdmri_lib.deployment.export import stamped, to_onnx
 from kdmri_lib.deployment.model import FORMAT, read_model
 from kdmri_lib.errors import StudyError
-from kdmri_lib.files import read_checked, read_json, write_checked, write_json
-from kdmri_lib.models import build_model
-from kdmri_lib.runs import load_weights
-from kdmri_lib.sampling import cartesian_mask, declared_mask
-from kdmri_lib.study import PROJECT, load_profile
+from kdmri_lib.models.base import build_model
+from kdmri_lib.storage import read_checked, read_json, write_checked, write_json
+from kdmri_lib.study.runs import load_weights
+from kdmri_lib.study.study import PROJECT, load_profile
 from tests import downloads
 
 SECONDS = 20  # for one file; far more than any takes

@@ -4,20 +4,20 @@ import h5py
 import nibabel
 import numpy as np
 import pytest
+from kdmri_lib.sampling import declared_mask
 
-from kdmri_lib.datasets import prepare, source
-from kdmri_lib.datasets.embedded_brain import individual_slice, template_slices
 from kdmri_lib.datasets.fields import diffeomorphic_displacement, rician, sheet_distance
 from kdmri_lib.datasets.framing import padded
-from kdmri_lib.datasets.knee_phantom import COILS, coil_sensitivities
 from kdmri_lib.datasets.nifti import framed_slices, read_nifti
+from kdmri_lib.datasets.phantoms.embedded_brain import individual_slice, template_slices
+from kdmri_lib.datasets.phantoms.knee_phantom import COILS, coil_sensitivities
 from kdmri_lib.datasets.prepared import Volume, read_prepared, splits
+from kdmri_lib.datasets.preparing import prepare, source
 from kdmri_lib.datasets.relaxation import TISSUES, Tissue, balanced_steady_state, contrast, spoiled_gradient_echo
 from kdmri_lib.datasets.writing import checked_volume, write_prepared
 from kdmri_lib.declarations import Dataset, Degradation
 from kdmri_lib.errors import StudyError
 from kdmri_lib.figures import radial_power
-from kdmri_lib.sampling import declared_mask
 
 BRAIN = Dataset(
     name="brain", source="embedded_brain", shape=(120, 120), train=2, validation=1, test=1, slices_per_volume=4

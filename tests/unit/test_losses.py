@@ -10,8 +10,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from kdmri_lib.declarations import LossTerm
 from kdmri_lib.errors import StudyError
-from kdmri_lib.losses import LOSSES, Loss, Objective, Prediction, build_loss, register
 from kdmri_lib.losses.attention_transfer import attention_map
+from kdmri_lib.losses.base import LOSSES, Loss, Objective, Prediction, build_loss, register
 
 PAIRS = [("t1", "s1"), ("t2", "s2")]
 

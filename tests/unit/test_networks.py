@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from kdmri_lib.sampling import Undersampling, cartesian_mask, mirrored, truncation_mask
 
 from kdmri_lib.errors import StudyError
-from kdmri_lib.models import build_model, multiply_accumulates, network_of, parameter_count
+from kdmri_lib.models.base import build_model, multiply_accumulates, network_of, parameter_count
 from kdmri_lib.models.bicubic import Bicubic
-from kdmri_lib.sampling import Undersampling, cartesian_mask, mirrored, truncation_mask
-from kdmri_lib.study import Study
+from kdmri_lib.study.study import Study
 
 MASK = cartesian_mask((16, 12), 4, centre=2)
 

@@ -4,11 +4,11 @@ import math
 
 import numpy as np
 import pytest
+from kdmri_lib.sampling import Undersampling, cartesian_mask
 from skimage.metrics import structural_similarity
 
 from kdmri_lib.datasets.prepared import Volume
 from kdmri_lib.evaluation import METRICS, evaluate, hfn, measure, nmse, psnr, ssim
-from kdmri_lib.sampling import Undersampling, cartesian_mask
 from kdmri_lib.statistics import compare, holm, rank_biserial
 
 RNG = np.random.default_rng(0)

@@ -7,10 +7,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from kdmri_lib.errors import StudyError
-from kdmri_lib.fourier import centred, root_sum_of_squares, to_image, to_kspace, uncentred
-from kdmri_lib.models.data_consistency import DataConsistency
 from kdmri_lib.sampling import (
     PUBLISHED_LINES,
     Undersampling,
@@ -22,6 +18,10 @@ from kdmri_lib.sampling import (
     truncation_mask,
     unmirrored_share,
 )
+
+from kdmri_lib.errors import StudyError
+from kdmri_lib.fourier import centred, root_sum_of_squares, to_image, to_kspace, uncentred
+from kdmri_lib.models.data_consistency import DataConsistency
 
 sizes = st.tuples(st.integers(4, 17), st.integers(4, 17))
 seeds = st.integers(0, 2**31)

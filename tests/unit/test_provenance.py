@@ -10,15 +10,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from kdmri_lib.sampling import declared_mask
+from kdmri_lib.study.notebooks import execute
 
 from kdmri_lib import provenance
 from kdmri_lib.declarations import LossTerm
 from kdmri_lib.errors import StudyError
-from kdmri_lib.execution import execute
-from kdmri_lib.provenance import PACKAGE, code_fingerprint, training_code
-from kdmri_lib.runs import RunFolder, trained, use_threads
-from kdmri_lib.sampling import declared_mask
-from kdmri_lib.study import PROJECT, Cell, Study, load_profile
+from kdmri_lib.study.provenance import PACKAGE, code_fingerprint, training_code
+from kdmri_lib.study.runs import RunFolder, trained, use_threads
+from kdmri_lib.study.study import PROJECT, Cell, Study, load_profile
 
 CELL = Cell("cardiac", 8)
 # What training imports that changes no number: messages, files written whole, files opened (images have checksums).
@@ -114,7 +114,7 @@ def test_a_changed_mask_or_changed_data_make_a_run_out_of_date(study, tmp_path):
     prepared.unlink()
     other = Study("smoke", tmp_path / "other")
     changed = other.dataset("cardiac").model_copy(update={"seed": 99})
-    from kdmri_lib.datasets import prepare
+    from kdmri_lib.datasets.preparing import prepare
 
     prepare(changed, prepared)
     assert RunFolder(study, run).state() == "out of date"
@@ -201,7 +201,7 @@ def final(curve: pd.DataFrame) -> float:
 
 
 def test_another_number_of_threads_ends_within_a_hundredth_of_a_decibel(study, sixty_steps, tmp_path):
-    from kdmri_lib.runs import train_run
+    from kdmri_lib.study.runs import train_run
 
     values, before = [], torch.get_num_threads()
     try:
@@ -217,7 +217,7 @@ def test_another_number_of_threads_ends_within_a_hundredth_of_a_decibel(study, s
 
 
 def test_bfloat16_ends_within_a_tenth_of_a_decibel_of_float32(study, sixty_steps, tmp_path):
-    from kdmri_lib.runs import train_run
+    from kdmri_lib.study.runs import train_run
 
     values = []
     for precision in ("float32", "bfloat16"):

@@ -15,10 +15,10 @@ import yaml
 
 from kdmri_lib import provenance
 from kdmri_lib.errors import StudyError
-from kdmri_lib.files import read_json, whole_file, write_text
-from kdmri_lib.models import multiply_accumulates, network_of
-from kdmri_lib.study import METHODS, PROJECT, Cell, Study, load_profile
-from kdmri_lib.tables import significance, summary, table1_markdown, verdict
+from kdmri_lib.models.base import multiply_accumulates, network_of
+from kdmri_lib.storage import atomic_write, read_json, write_text
+from kdmri_lib.study.study import METHODS, PROJECT, Cell, Study, load_profile
+from kdmri_lib.study.tables import significance, summary, table1_markdown, verdict
 
 PROFILES = sorted(p.stem for p in (PROJECT / "profiles").glob("*.yaml"))
 SMOKE = yaml.safe_load((PROJECT / "profiles" / "smoke.yaml").read_text())
@@ -169,7 +169,7 @@ def test_a_notebook_that_fails_names_its_cell_and_leaves_no_output(tmp_path):
 def test_files_appear_whole_or_not_at_all(tmp_path):
     path = tmp_path / "x.txt"
     write_text(path, "before")
-    with pytest.raises(RuntimeError), whole_file(path) as temporary:
+    with pytest.raises(RuntimeError), atomic_write(path) as temporary:
         temporary.write_text("half")
         raise RuntimeError
     assert path.read_text() == "before" and [p.name for p in tmp_path.iterdir()] == ["x.txt"]
@@ -180,7 +180,7 @@ def test_a_full_disk_is_one_clear_message_and_keeps_what_was_there(tmp_path):
     path = tmp_path / "x.txt"
     write_text(path, "before")
     message = r"x.txt: can't be written \(No space left on device\)"
-    with pytest.raises(StudyError, match=message), whole_file(path), Path("/dev/full").open("w") as full:
+    with pytest.raises(StudyError, match=message), atomic_write(path), Path("/dev/full").open("w") as full:
         full.write("x")  # to a real device that is always full
         full.flush()
     assert path.read_text() == "before"
@@ -191,8 +191,8 @@ def test_a_limit_on_file_size_stops_training_with_one_message(study):
     code = (
         "import resource, signal, sys\n"
         "from kdmri_lib.errors import StudyError\n"
-        "from kdmri_lib.runs import trained\n"
-        "from kdmri_lib.study import Cell, Study\n"
+        "from kdmri_lib.study.runs import trained\n"
+        "from kdmri_lib.study.study import Cell, Study\n"
         "study = Study('smoke', sys.argv[1])\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"

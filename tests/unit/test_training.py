@@ -8,18 +8,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from kdmri_lib.sampling import Undersampling, declared_mask
 
 from kdmri_lib import training
 from kdmri_lib.datasets.prepared import Slices, read_prepared
 from kdmri_lib.declarations import Degradation, LossTerm, Schedule
-from kdmri_lib.errors import Stopped, StudyError
+from kdmri_lib.errors import StoppedError, StudyError
 from kdmri_lib.evaluation import reconstruct
-from kdmri_lib.files import CHECKED_MAGIC, read_checked, write_bytes
 from kdmri_lib.losses.attentive_hint import AttentiveHint
-from kdmri_lib.models import begin_from
-from kdmri_lib.runs import WEIGHTS, RunFolder, load_weights, trained
-from kdmri_lib.sampling import Undersampling, declared_mask
-from kdmri_lib.study import Cell
+from kdmri_lib.models.base import begin_from
+from kdmri_lib.storage import CHECKED_MAGIC, read_checked, write_bytes
+from kdmri_lib.study.runs import WEIGHTS, RunFolder, load_weights, trained
+from kdmri_lib.study.study import Cell
 
 CELL = Cell("cardiac", 8)
 
@@ -61,7 +61,7 @@ def test_stopped_and_resumed_equals_uninterrupted(runs, data, tmp_path, method, 
     start = training.build_network(runs["student"]) if run.start else None
     whole = training.train(run, *data, tmp_path / "whole.pt", teacher, start)
     done = []
-    with pytest.raises(Stopped, match="stopped after step"):
+    with pytest.raises(StoppedError, match="stopped after step"):
         training.train(
             run,
             *data,
@@ -261,7 +261,7 @@ def test_nothing_stored_in_weights_or_checkpoints_is_executed(runs, data, tmp_pa
 )
 def test_a_damaged_checkpoint_is_refused(runs, data, tmp_path, damage):
     path = tmp_path / "x.pt"
-    with pytest.raises(Stopped):
+    with pytest.raises(StoppedError):
         training.train(runs["student"], *data, path, stop=lambda: True)
     assert len(read_checked(path)) > 1000
     path.write_bytes(damage(path.read_bytes()))

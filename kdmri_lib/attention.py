@@ -1,0 +1,35 @@
+"""What networks attend to, and how far two of them are apart (paper, section 3.1 and appendix D)."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from kdmri_lib.datasets.prepared import Volume
+from kdmri_lib.losses.attention_transfer import attention_map
+from kdmri_lib.models.base import Model
+from kdmri_lib.operators import Measurement, Undersampling
+
+
+@torch.inference_mode()
+def attention_maps(network: Model, measurement: Measurement) -> list[Tensor]:
+    """Attention maps (B, H, W) of the middle convolution of each group, each sample's divided by its L2 norm."""
+    _, features = network(*measurement, features=network.centre_features)
+    maps = (attention_map(features[name]) for name in network.centre_features)
+    return [F.normalize(q.flatten(1)).view_as(q) for q in maps]
+
+
+def attention_distances(network: Model, teacher: Model, measurement: Measurement) -> np.ndarray:
+    """Distance between two networks' normalised maps, the term of eq. 3, 0 to the root of two: (groups, B)."""
+    pairs = zip(attention_maps(network, measurement), attention_maps(teacher, measurement), strict=True)
+    return np.stack([(a - b).flatten(1).norm(dim=1).numpy() for a, b in pairs])
+
+
+def mean_attention_distances(
+    network: Model, teacher: Model, operator: Undersampling, volumes: Iterable[Volume]
+) -> np.ndarray:
+    """`attention_distances`, a mean over each volume's slices, then over the volumes: (groups,)."""
+    measurements = (operator(torch.from_numpy(volume.image).unsqueeze(1)) for volume in volumes)
+    return np.mean([attention_distances(network, teacher, m).mean(axis=1) for m in measurements], axis=0)

@@ -1,0 +1,255 @@
+"""From a declared data set to its prepared file.
+
+A source is a module of `kdmri_lib.datasets.sources` or `kdmri_lib.datasets.phantoms` (see `Source`); a further one is one
+more file there. What all of them have in common is done here: normalisation, checks, checksums, going on after a stop.
+"""
+
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from importlib import import_module
+from multiprocessing import get_context
+from pathlib import Path
+from pkgutil import iter_modules
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from kdmri_lib.datasets import phantoms, sources
+from kdmri_lib.datasets.cohort import SPLITS, Member
+from kdmri_lib.datasets.prepared import left_out, preparing_code, read_prepared, source_checksums, splits
+from kdmri_lib.datasets.writing import checked_volume, join_prepared, write_prepared
+from kdmri_lib.declarations import Dataset
+from kdmri_lib.errors import StudyError, UnwritableError
+from kdmri_lib.storage import PROJECT, read_json, sha256_file, write_json
+
+
+class Source(Protocol):
+    """What the module of a source holds; one that generates its images needs `cohort` and `make` alone."""
+
+    OPTIONS: set[str]
+    """Names of the options that it takes."""
+
+    def cohort(self, dataset: Dataset) -> Iterator[Member]:
+        """Every volume that there is: split, subject, the volume's name, and how to make it."""
+
+    def count(self, dataset: Dataset, **how) -> int:
+        """Slices that `make` will give, without reading images."""
+
+    def make(self, dataset: Dataset, **how) -> tuple[np.ndarray, dict]:
+        """The raw magnitude image (slices, H, W), in any unit, and attributes: "kind" and "origin" at least, "files" where
+        it read some, "spacing" (slice, row, column) in mm where it is known."""
+
+
+class Preparation(NamedTuple):
+    """`made` is False where the file was there, up to date; `left_out`: reason by volume that couldn't be made."""
+
+    made: bool
+    left_out: dict[str, str]
+
+
+def source(name: str) -> Source:
+    """The module of a source; `StudyError` when there is none of that name, or it needs a package that isn't there."""
+    places = {m.name: package for package in (sources, phantoms) for m in iter_modules(package.__path__)}
+    if name not in places:
+        raise StudyError(f"unknown source of images '{name}'; known: {', '.join(sorted(places))}")
+    try:
+        return import_module(f"{places[name].__name__}.{name}")
+    except ModuleNotFoundError as error:
+        raise StudyError(f"source '{name}' needs the package {error.name}, which isn't installed") from None
+
+
+def members(dataset: Dataset) -> list[Member]:
+    """Every volume of a data set; `StudyError` for an option that its source doesn't know."""
+    module = source(dataset.source)
+    unknown = set(dataset.options) - getattr(module, "OPTIONS", set())
+    if unknown:
+        known = ", ".join(sorted(getattr(module, "OPTIONS", set()))) or "none"
+        raise StudyError(f"data set '{dataset.name}': no option {', '.join(sorted(unknown))}; known: {known}")
+    return list(module.cohort(dataset))
+
+
+def prepare(dataset: Dataset, path: Path, code: str, jobs: int = 1) -> Preparation:
+    """Make every volume of `dataset` and write the prepared file at `path`.
+
+    A volume that can't be made is left out, and said; the others go on. Each is kept in a file of its own until all are
+    there, so that a stopped preparation goes on where it was. Nothing is done where the file is there, made by the same
+    code from the same files.
+
+    Parameters
+    ----------
+    code : digest of the code that prepares; a file of other code is made again.
+    jobs : processes, each holding one volume in memory.
+
+    Raises
+    ------
+    StudyError
+        When a split is left without any volume.
+    UnwritableError
+        When the disk is full, say; what was made is kept.
+    """
+    parts = path.with_name(f".{path.stem}.parts")
+    if path.exists() and preparing_code(path) == code and not changed_sources(dataset, path):
+        shutil.rmtree(parts, ignore_errors=True)  # of one that was killed when all else was done
+        return Preparation(False, left_out(path))
+    cohort = members(dataset)
+    parts.mkdir(parents=True, exist_ok=True)
+    stats = {file: _stat(file) for member in cohort for file in _files(member)}
+    problems = _make_parts(dataset, cohort, parts, code, jobs)
+    made = [member for member in cohort if member.volume not in problems]
+    for split in SPLITS:
+        if not any(member.split == split for member in made):
+            reasons = "; ".join(problems.values()) or "none is in it"
+            raise StudyError(f"data set '{dataset.name}': no volume left for split '{split}' ({reasons})")
+
+    if stats:
+        write_json(_known_files(path), stats)
+    join_prepared(path, dataset.model_dump_json(), code, [_part(parts, member) for member in made], problems)
+    shutil.rmtree(parts)
+    return Preparation(True, problems)
+
+
+def changed_sources(dataset: Dataset, path: Path) -> str:
+    """How the files that the prepared file at `path` was made from have changed since; empty where they haven't.
+
+    A file of the same size and times is taken for the same; any other is compared by its checksum. Sizes and times are kept
+    beside the prepared file, and may be deleted.
+    """
+    if not dataset.folder or not (PROJECT / dataset.folder).is_dir():  # a download may be deleted when it is prepared
+        return ""
+    cohort = members(dataset)
+    volumes = {member.volume: member.split for member in cohort}
+    problems = left_out(path)
+    before = {volume: split for split, names in splits(path).items() for volume in names}
+    if added := sorted(volumes.keys() - before.keys() - problems.keys()):
+        return f"{added[0]} is new"
+    if gone := sorted((before.keys() | problems.keys()) - volumes.keys()):
+        return f"{gone[0]} is gone"
+    if moved := [volume for volume, split in before.items() if volumes[volume] != split]:
+        return f"{moved[0]} is in split {volumes[moved[0]]} now"
+    known = read_json(_known_files(path)) if _known_files(path).exists() else {}
+    checksums, checked = source_checksums(path), dict(known)
+    for member in cohort:
+        if member.volume in problems:
+            if replaced := [f for f in _files(member) if known.get(f, _stat(f)) != _stat(f)]:
+                return f"{replaced[0]}, which couldn't be read, was replaced"
+            continue
+        for file, checksum in checksums[member.volume].items():
+            now = _stat(file)
+            if now is None:
+                return f"{file} is gone"
+            if known.get(file) != now:
+                if sha256_file(Path(file)) != checksum:
+                    return f"{file} was replaced"
+                checked[file] = now
+    if checked != known:
+        write_json(_known_files(path), checked)
+    return ""
+
+
+def _known_files(path: Path) -> Path:
+    """Where sizes and times of the files that `path` was made from stand."""
+    return path.with_name(f".{path.stem}.files.json")
+
+
+def _files(member: Member) -> list[str]:
+    """The files that a volume is made from, as far as its source names them beforehand."""
+    named = [v for value in member.how.values() for v in (value if isinstance(value, list) else [value])]
+    return [v for v in named if isinstance(v, str) and Path(v).is_file()]
+
+
+def _stat(file: str) -> list[int] | None:
+    """Size, and when content and entry last changed, in ns; None where there is no such file."""
+    try:
+        found = Path(file).stat()
+    except FileNotFoundError:
+        return None
+    return [found.st_size, found.st_mtime_ns, found.st_ctime_ns]
+
+
+def _part(parts: Path, member: Member) -> Path:
+    return parts / f"{member.volume}.h5"
+
+
+def _make_parts(dataset: Dataset, cohort: list[Member], parts: Path, code: str, jobs: int) -> dict[str, str]:
+    """Make what isn't there yet; returns the reason by volume that couldn't be made."""
+    problems: dict[str, str] = {}
+    waiting = [member for member in cohort if not _is_there(_part(parts, member), code)]
+    with tqdm(total=len(cohort), initial=len(cohort) - len(waiting), unit="volume", mininterval=2) as bar:
+        bar.set_description(f"preparing {dataset.name}")
+
+        def done(member: Member, result: Callable[[], None]) -> None:
+            try:
+                result()
+            except UnwritableError:
+                raise  # that says nothing of the volume: leaving it out would make another data set
+            except StudyError as error:
+                problems[member.volume] = str(error)
+                bar.write(f"left out {member.volume}: {error}")
+            bar.update()
+
+        if jobs == 1:
+            for member in waiting:
+                done(member, lambda member=member: _make_part(dataset, member, _part(parts, member), code))
+        else:
+            with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+                running = {pool.submit(_make_part, dataset, m, _part(parts, m), code): m for m in waiting}
+                try:
+                    for future in as_completed(running):
+                        done(running[future], future.result)
+                except UnwritableError:
+                    pool.shutdown(cancel_futures=True)
+                    raise
+                except BrokenProcessPool:
+                    raise StudyError(
+                        f"data set '{dataset.name}': a process that made volumes died (out of memory?); what was made is "
+                        "kept, and fewer --jobs need less memory"
+                    ) from None
+    return problems
+
+
+def _is_there(part: Path, code: str) -> bool:
+    """Whether a part is whole, of this code, and of the files that are there now."""
+    try:
+        if not part.exists() or preparing_code(part) != code or len(list(read_prepared(part))) != 1:
+            return False
+        (files,) = source_checksums(part).values()
+        return all(Path(file).is_file() and sha256_file(Path(file)) == checksum for file, checksum in files.items())
+    except StudyError:
+        return False
+
+
+def _make_part(dataset: Dataset, member: Member, part: Path, code: str) -> None:
+    image, attributes = source(dataset.source).make(dataset, **member.how)
+    attributes["sources"] = {file: sha256_file(Path(file)) for file in attributes.pop("files", [])}
+    attributes["person"] = member.subject
+    volume = checked_volume(member.volume, member.split, image, attributes, dataset.shape)
+    write_prepared(part, dataset.model_dump_json(), code, [volume])
+
+
+class Survey(NamedTuple):
+    """What a download holds, by split: subjects, volumes, slices; and the volumes that can't be counted."""
+
+    subjects: dict[str, int]
+    volumes: dict[str, int]
+    slices: dict[str, int]
+    problems: dict[str, str]
+
+
+def survey(dataset: Dataset) -> Survey:
+    """Count subjects, volumes and slices without reading images."""
+    module, cohort = source(dataset.source), members(dataset)
+    slices, problems = dict.fromkeys(SPLITS, 0), {}
+    for member in cohort:
+        try:
+            slices[member.split] += module.count(dataset, **member.how)
+        except StudyError as error:
+            problems[member.volume] = str(error)
+    return Survey(
+        {split: len({m.subject for m in cohort if m.split == split}) for split in SPLITS},
+        {split: sum(m.split == split for m in cohort) for split in SPLITS},
+        slices,
+        problems,
+    )

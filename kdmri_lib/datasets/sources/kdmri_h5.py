@@ -1,0 +1,49 @@
+"""The prepared files of the published KD-MRI code, as they are.
+
+``train/acc_4x/N.h5`` and ``validation/acc_4x/N.h5`` (5x and 8x hold the same images), each with `volfs` (H, W, slices),
+or (H, W) on the knee. The published validation part is what the paper's tables are computed on: here it only tests, and
+the last of the training part validates. To use the published masks, give `masks`, a path with {factor} in it
+(mask_{factor}x.npy). A file is taken for a subject, since nothing in it says whose it is.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from kdmri_lib.datasets.cohort import Member, folder_of, in_order, split_subjects
+from kdmri_lib.datasets.framing import middle
+from kdmri_lib.datasets.reading import hdf5_array, open_hdf5
+from kdmri_lib.declarations import Dataset
+from kdmri_lib.errors import StudyError
+
+OPTIONS = {"masks"}
+
+
+def cohort(dataset: Dataset) -> Iterator[Member]:
+    folder = folder_of(dataset)
+    subjects: dict[str, list[tuple[str, dict]]] = {}
+    for part in ("train", "validation"):
+        factors = in_order(place for place in (folder / part).glob("acc_*x") if place.is_dir())
+        if not factors:
+            raise StudyError(f"{folder / part}: no folder acc_4x, acc_5x or acc_8x")
+        for file in in_order(factors[0].glob("*.h5")):
+            subjects[f"{part}_{file.stem}"] = [(f"{part}_{file.stem}", {"file": str(file)})]
+    return split_subjects(dataset, subjects, reserved=[s for s in subjects if s.startswith("validation_")])
+
+
+def count(dataset: Dataset, file: str) -> int:
+    with open_hdf5(Path(file), "prepared file of the published code") as data:
+        shape = hdf5_array(data, Path(file), "volfs").shape
+    return min(dataset.slices_per_volume or shape[-1], shape[-1]) if len(shape) == 3 else 1
+
+
+def make(dataset: Dataset, file: str) -> tuple[np.ndarray, dict]:
+    path = Path(file)
+    with open_hdf5(path, "prepared file of the published code") as data:
+        volume = hdf5_array(data, path, "volfs")[:]
+    if volume.ndim not in (2, 3):
+        raise StudyError(f"{path}: volfs of shape {volume.shape}, expected (H, W, slices) or (H, W)")
+    slices = volume[None] if volume.ndim == 2 else volume.transpose(2, 0, 1)
+    chosen = slices[list(middle(len(slices), dataset.slices_per_volume))]
+    return chosen, {"kind": "real MR", "origin": f"{path.parent.parent.name}/{path.name}", "files": [file]}

@@ -1,0 +1,102 @@
+"""The knee data of Hammernik et al. (2018): raw k-space of 15 coils, MATLAB files slice by slice.
+
+As distributed: ``<contrast>/<subject>/rawdataN.mat`` with `rawdata` (640, 368, 15), centred k-space, and ``espiritN.mat``
+with `sensitivities` of the same shape, a file each a slice. MATLAB v7.3 is HDF5, where complex
+numbers are compounds and axes come reversed; older files are read by SciPy. `Dataset.contrast` names the folder
+(coronal_pd, …). `slices_per_volume` takes that many in the middle. Option `combination`: "rss" (root sum of squares, the
+paper's single channel; the default) or "sensitivity" (|sum of conj(S) x|, Roemer et al. 1990).
+"""
+
+import multiprocessing
+import re
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+import h5py
+import numpy as np
+import scipy.io
+import torch
+
+from kdmri_lib.datasets.cohort import Member, folder_of, in_order, split_subjects
+from kdmri_lib.datasets.framing import middle, padded
+from kdmri_lib.datasets.reading import as_complex, hdf5_array, reading
+from kdmri_lib.declarations import Dataset
+from kdmri_lib.errors import StudyError
+from kdmri_lib.fourier import centred, magnitude_image, to_image, uncentred
+
+OPTIONS = {"combination"}
+PUBLISHED = {"train and validation": (10, 200), "test": (10, 200)}
+
+
+def cohort(dataset: Dataset) -> Iterator[Member]:
+    folder = folder_of(dataset)
+    place = folder / dataset.contrast if (folder / dataset.contrast).is_dir() else folder
+    subjects: dict[str, list[tuple[str, dict]]] = {}
+    for subject in in_order(path for path in place.iterdir() if path.is_dir()):
+        slices = in_order(str(f) for f in subject.glob("rawdata*.mat") if re.fullmatch(r"rawdata\d+\.mat", f.name))
+        chosen = [slices[n] for n in middle(len(slices), dataset.slices_per_volume)]
+        if chosen:
+            subjects[subject.name] = [(f"{place.name}_{subject.name}", {"slices": chosen})]
+    return split_subjects(dataset, subjects)
+
+
+def read_mat(path: Path, name: str) -> np.ndarray:
+    """A complex array of a MATLAB file, v7.3 or older, in MATLAB's order of axes; complex64."""
+    with reading(path, "MATLAB file"):
+        with path.open("rb") as file:
+            older = not file.read(128).startswith(b"MATLAB 7.3")
+        if older:
+            found = _load_older(path, name)
+            if name not in found:
+                raise StudyError(f"{path}: no array '{name}'")
+            return as_complex(found[name], path)
+        with h5py.File(path, "r") as file:
+            return as_complex(hdf5_array(file, path, name)[:], path).T
+
+
+def _load_older(path: Path, name: str) -> dict:
+    """`scipy.io.loadmat` in a process of its own: damaged files crash it (SciPy 1.17), which must not end ours."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        try:
+            return process.submit(scipy.io.loadmat, str(path), variable_names=[name]).result()
+        except BrokenProcessPool:
+            raise StudyError(f"{path}: damaged: SciPy crashed while it read this MATLAB file") from None
+
+
+def coils_first(values: np.ndarray) -> torch.Tensor:
+    """(H, W, coils) to (coils, H, W)."""
+    return torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1)))
+
+
+def count(dataset: Dataset, slices: list[str]) -> int:
+    return len(slices)
+
+
+def make(dataset: Dataset, slices: list[str]) -> tuple[np.ndarray, dict]:
+    combination = str(dataset.options.get("combination", "rss"))
+    if combination not in ("rss", "sensitivity"):
+        raise StudyError(f"data set '{dataset.name}': combination '{combination}'; known: rss, sensitivity")
+    images, files, shape = np.empty((len(slices), *dataset.shape), np.float32), [], None
+    for place, path in enumerate(map(Path, slices)):
+        kspace = read_mat(path, "rawdata")
+        files.append(str(path))
+        shape = shape or kspace.shape
+        if kspace.ndim != 3 or kspace.shape != shape:
+            raise StudyError(
+                f"{path}: k-space of shape {kspace.shape}, expected (H, W, coils) as in {files[0]}: {shape}"
+            )
+        if combination == "rss":
+            image = magnitude_image(coils_first(kspace))
+        else:
+            beside = path.with_name(path.name.replace("rawdata", "espirit"))
+            sensitivities = read_mat(beside, "sensitivities")
+            if sensitivities.shape != kspace.shape:
+                raise StudyError(f"{beside}: sensitivities of shape {sensitivities.shape}, expected {kspace.shape}")
+            coils = centred(to_image(uncentred(coils_first(kspace))))
+            image = (coils_first(sensitivities).conj() * coils).sum(dim=0).abs()
+            files.append(str(beside))
+        images[place] = padded(image.numpy(), dataset.shape)
+    attributes = {"kind": "real MR", "origin": f"{Path(slices[0]).parent.name}, {len(slices)} slices", "files": files}
+    return images, attributes | {"coils": shape[2], "combination": combination}

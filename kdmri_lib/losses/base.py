@@ -1,0 +1,116 @@
+"""What a loss is, and losses by name: one short file each, the same interface for all.
+
+A loss of one's own is a subclass of `Loss` decorated with ``@LOSSES.register("name")``, named in a run's objective. It may
+stand in a notebook; nothing else has to know of it.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
+
+from torch import Tensor, nn
+
+from kdmri_lib.errors import StudyError
+from kdmri_lib.models.base import Model
+from kdmri_lib.options import checked_options
+from kdmri_lib.registry import Registry
+
+LOSSES = Registry("loss", "kdmri_lib.losses")
+Pairs = Sequence[Sequence[str]]
+Variant = Literal["paper", "released"]  # as the paper defines it, or as the published code computes it
+
+
+class Prediction(NamedTuple):
+    """What a network gave: image (B, 1, H, W), and the feature maps (B, C, H, W) that were asked for, by name."""
+
+    image: Tensor
+    features: Mapping[str, Tensor]
+
+
+class Loss(nn.Module):
+    """Called with (target, prediction, teacher): the true image (B, 1, H, W), what the network that trains gave, and what
+    its teacher gave; returns a scalar.
+
+    What a loss needs it says in its attributes, so that training asks the networks for no more.
+    """
+
+    label: str = ""
+    """What people call it; its name where it has none."""
+    uses_teacher: bool = True
+    """Without it, no teacher runs for this loss and `teacher` may be None."""
+    judges_image: bool = False
+    """Whether a lower value means a better image. If no term of an objective does, the validation set picks checkpoints by
+    the objective itself, otherwise by PSNR."""
+    pairs: Sequence[tuple[str, str]] = ()
+    """(teacher's feature, feature of the network that trains) names, for losses on features."""
+    needs_teacher_errors: bool = False
+    """Whether `prepare` wants to see the teacher's errors over the training set before training begins."""
+
+    @classmethod
+    def places(cls, teacher: Model, student: Model) -> dict:
+        """Options that put the loss where it usually stands: at the middle convolutions of each group, as in the paper.
+
+        Networks of different numbers of groups have no such places: `ValueError`.
+        """
+        both = zip(teacher.centre_features, student.centre_features, strict=True)
+        return {"pairs": [list(pair) for pair in both]}
+
+    @property
+    def teacher_features(self) -> list[str]:
+        """Names of the teacher's features that the loss wants to see."""
+        return [teacher for teacher, _ in self.pairs]
+
+    @property
+    def network_features(self) -> list[str]:
+        """Names of the features that it wants to see of the network that trains."""
+        return [name for _, name in self.pairs]
+
+    def prepare(self, teacher_errors: Tensor) -> None:
+        """Receive the teacher's mean squared error of every training sample, (samples,)."""
+
+    def feature_pairs(self, prediction: Prediction, teacher: Prediction) -> list[tuple[Tensor, Tensor]]:
+        """(map of the network that trains, teacher's map) of each pair, (B, C, H, W) in float32 or better, the teacher's
+        without gradient."""
+        return [
+            (full_precision(prediction.features[n]), full_precision(teacher.features[t].detach()))
+            for t, n in self.pairs
+        ]
+
+
+def build_loss(name: str, **options) -> Loss:
+    """Make the loss of that name.
+
+    Raises
+    ------
+    StudyError
+        When there is none, or an option is unknown, missing or out of its range.
+    """
+    loss = LOSSES.find(name)
+    return loss(**checked_options(loss, options, f"loss '{name}'"))
+
+
+def full_precision(feature: Tensor) -> Tensor:
+    """A feature map in float32, or as it is when it is wider."""
+    return feature.float() if feature.itemsize < 4 else feature
+
+
+def samples_flat(feature: Tensor) -> Tensor:
+    """A feature map (B, C, H, W) as (B, H W C), a view where it is stored channels last; a copy would cost a step's tenth.
+
+    For losses that don't mind the order of a sample's values.
+    """
+    return feature.permute(0, 2, 3, 1).flatten(1)
+
+
+def checked_pairs(loss: str, pairs: Pairs) -> tuple[tuple[str, str], ...]:
+    """Pairs of feature names from a declaration; `StudyError` when there is none."""
+    if not pairs:
+        raise StudyError(f"loss '{loss}': no pair of features")
+    return tuple((teacher, student) for teacher, student in pairs)
+
+
+def several_samples(loss: str, feature: Tensor) -> None:
+    """`StudyError` for a batch of one: a loss on relations between samples has nothing to compare there."""
+    if len(feature) < 2:
+        raise StudyError(
+            f"loss '{loss}' compares the samples of a batch with one another; it needs a batch of at least 2"
+        )

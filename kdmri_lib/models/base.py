@@ -1,0 +1,99 @@
+"""What every network offers beside its images: features by name, in groups; and networks by name."""
+
+from collections.abc import Collection, Mapping, Sequence
+
+import numpy as np
+from torch import Tensor, nn
+
+from kdmri_lib.errors import StudyError
+from kdmri_lib.options import checked_options
+from kdmri_lib.registry import Registry
+
+MODELS = Registry("model", "kdmri_lib.models")
+
+
+class Model(nn.Module):
+    """A network that maps (zero_filled, measured_image), both (B, 1, H, W), to an image of that shape, and knows no loss.
+
+    Its feature maps (B, C, H, W), one after each convolution, are asked for by name. They come in groups: a cascade each,
+    or one for a network that is a plain stack.
+    """
+
+    @property
+    def feature_layers(self) -> Sequence[Mapping[str, nn.Conv2d]]:
+        """The convolution behind each feature's name, group by group, in the order of the forward pass."""
+        raise NotImplementedError
+
+    @property
+    def feature_groups(self) -> list[list[str]]:
+        """Names of the features, group by group."""
+        return [list(layers) for layers in self.feature_layers]
+
+    @property
+    def feature_names(self) -> list[str]:
+        """Names of all features, in the order of the forward pass."""
+        return [name for group in self.feature_groups for name in group]
+
+    @property
+    def centre_features(self) -> list[str]:
+        """The middle convolution of each group, where the paper transfers attention."""
+        return [middle(group) for group in self.feature_groups]
+
+    @property
+    def feature_channels(self) -> dict[str, int]:
+        """Channels of each feature map, by name."""
+        return {name: layer.out_channels for layers in self.feature_layers for name, layer in layers.items()}
+
+    def student_weights(self) -> dict[str, Tensor]:
+        """What another network that starts from this one takes over, by the names of its state."""
+        return self.state_dict()
+
+
+def middle(names: Sequence[str]) -> str:
+    """The convolution in the middle: 3 of 5, 2 of 3, 6 of 11, 4 of 7."""
+    return names[(len(names) + 1) // 2 - 1]
+
+
+def check_features(asked: Collection[str], known: Sequence[str]) -> None:
+    """`StudyError` for names that a network doesn't have."""
+    unknown = set(asked) - set(known)
+    if unknown:
+        raise StudyError(f"no feature {sorted(unknown)}; this network has {known[0]} to {known[-1]}")
+
+
+def build_model(kind: str, mask: np.ndarray, **options) -> Model:
+    """Make the network registered as `kind` for a boolean (H, W) mask, unshifted.
+
+    Raises
+    ------
+    StudyError
+        When there is none of that name, or an option is unknown or out of its range.
+    """
+    model = MODELS.find(kind)
+    return model(mask, **checked_options(model, options, f"model '{kind}'", given=("mask",)))
+
+
+def begin_from(network: Model, other: Model) -> None:
+    """Copy the weights that `other`, trained before, has for `network`; weights that it has none for stay.
+
+    Raises
+    ------
+    StudyError
+        When they don't fit.
+    """
+    whole = type(network) is type(other)
+    found = other.state_dict() if whole else other.student_weights()
+    try:
+        network.load_state_dict(found if whole else {**network.state_dict(), **found})
+    except RuntimeError as error:
+        raise StudyError(f"weights to start from don't fit the network: {error}") from None
+
+
+def parameter_count(model: nn.Module) -> int:
+    """Number of trainable and fixed parameters."""
+    return sum(p.numel() for p in model.parameters())
+
+
+def multiply_accumulates(model: nn.Module) -> int:
+    """Multiply-accumulates per pixel of the convolutions at stride 1: the number of their weights, biases left out."""
+    return sum(m.weight.numel() for m in model.modules() if isinstance(m, nn.Conv2d))

@@ -1,0 +1,137 @@
+"""Writing files whole or not at all, and recognising a file that has changed since it was written."""
+
+import errno
+import glob
+import hashlib
+import json
+import os
+import re
+import socket
+from collections.abc import Callable
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psutil
+
+from kdmri_lib.errors import StudyError, UnwritableError
+
+PROJECT = Path(__file__).resolve().parents[1]
+# No space, quota, too large; no permission, read-only.
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.EPERM)
+HOST = socket.gethostname()
+CHECKED_MAGIC = b"kdmri-checked-1\n"
+
+
+@contextmanager
+def atomic_write(path: Path):
+    """Yield a temporary path beside `path`; rename it to `path` when the block ends well, remove it otherwise.
+
+    Raises
+    ------
+    UnwritableError
+        When the disk is full or the folder can't be written; what stood at `path` before is untouched.
+    """
+    path = Path(path)
+    # The name ends as `path` does, since writers tell the format by the suffix.
+    temporary = path.with_name(f".{HOST}-{os.getpid()}.partial.{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(path)
+        yield temporary
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        temporary.replace(path)
+    except (OSError, RuntimeError) as error:
+        number = getattr(error, "errno", None)
+        if number is None and (told := re.search(r"errno = (\d+)", str(error))):  # HDF5 tells it in words
+            number = int(told[1])
+        if number in UNWRITABLE:
+            raise UnwritableError(f"{path}: can't be written ({os.strerror(number)}); nothing was replaced") from error
+        raise
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def reserve(path: Path, size: int) -> None:
+    """Make `path` a file of that many bytes; `OSError` when they don't fit, as far as the system can tell beforehand."""
+    with Path(path).open("wb") as file:
+        if hasattr(os, "posix_fallocate") and size:
+            os.posix_fallocate(file.fileno(), 0, size)
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Remove what a process of this machine was writing beside `path` when it was killed."""
+    for left in path.parent.glob(f".{HOST}-*.partial.{glob.escape(path.name)}"):
+        writer = left.name.removeprefix(f".{HOST}-").partition(".")[0]
+        if writer.isdigit() and not alive(int(writer)):
+            left.unlink(missing_ok=True)
+
+
+def alive(process: int) -> bool:
+    """Whether a process of that number is at work; one that has ended and that nobody has asked about isn't."""
+    try:
+        return psutil.Process(process).status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_text(path: Path, text: str) -> None:
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, value) -> None:
+    write_text(path, json.dumps(value, indent=1, sort_keys=True) + "\n")
+
+
+def read_json(path: Path):
+    """Read a JSON file; `StudyError` names the file when it is missing or isn't JSON."""
+    try:
+        return json.loads(Path(path).read_text())
+    except FileNotFoundError:
+        raise StudyError(f"{path}: no such file") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise StudyError(f"{path}: not a JSON file, or cut short ({error})") from None
+
+
+def write_checked(path: Path, write: Callable) -> None:
+    """Write what `write(buffer)` produces behind its own SHA-256, so that `read_checked` can refuse a damaged file."""
+    import io
+
+    buffer = io.BytesIO()
+    write(buffer)
+    payload = buffer.getvalue()
+    write_bytes(path, CHECKED_MAGIC + hashlib.sha256(payload).digest() + payload)
+
+
+def read_checked(path: Path) -> bytes:
+    """Return the payload of a file from `write_checked`.
+
+    Raises
+    ------
+    StudyError
+        When the file is cut short, altered or of another kind.
+    """
+    content = Path(path).read_bytes()
+    start = len(CHECKED_MAGIC) + 32
+    payload = content[start:]
+    if not content.startswith(CHECKED_MAGIC) or hashlib.sha256(payload).digest() != content[start - 32 : start]:
+        raise StudyError(
+            f"{path}: damaged or not a KD-MRI checkpoint (its checksum is wrong); delete it and the run begins anew"
+        )
+    return payload
+
+
+def sha256_file(path: Path) -> str:
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest_json(value) -> str:
+    """SHA-256 of a JSON value, independent of key order."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

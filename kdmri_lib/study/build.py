@@ -1,0 +1,76 @@
+"""From declarations to objects: masks, operators, networks, and the step that a run trains by."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from kdmri_lib.datasets.reading import reading
+from kdmri_lib.declarations import Dataset, Degradation, Network, Run
+from kdmri_lib.losses.objective import Objective
+from kdmri_lib.masks import PUBLISHED_LINES, check_mask, gaussian_mask_2d, published_mask, truncation_mask
+from kdmri_lib.models.base import Model, begin_from, build_model
+from kdmri_lib.operators import Undersampling
+from kdmri_lib.storage import PROJECT
+from kdmri_lib.training import Step
+
+
+def mask_file(dataset: Dataset, degradation: Degradation) -> Path | None:
+    """The .npy file that a mask is read from: the degradation's, or the data set's `masks`, {factor} filled in; None where
+    the mask is generated."""
+    if degradation.mask is not None:
+        return PROJECT / degradation.mask
+    if degradation.kind == "cartesian" and "masks" in dataset.options:
+        return PROJECT / str(dataset.options["masks"]).replace("{factor}", f"{degradation.acceleration:g}")
+    return None
+
+
+def declared_mask(dataset: Dataset, degradation: Degradation) -> np.ndarray:
+    """The one mask of a data set and a degradation: (H, W) boolean, unshifted.
+
+    Data sets named as the paper's have its line counts; any other is sampled like the paper's brain. A mask of the
+    user's own is read from a .npy file (`mask_file`).
+    """
+    shape, acceleration, seed = dataset.shape, degradation.acceleration, degradation.seed
+    file = mask_file(dataset, degradation)
+    if file is not None:
+        with reading(file, ".npy mask"):
+            mask = np.load(file, allow_pickle=False)
+        return check_mask(mask, shape, str(file))
+    if degradation.kind == "gaussian_2d":
+        return gaussian_mask_2d(shape, acceleration, seed=seed)
+    if degradation.kind == "truncation":
+        return truncation_mask(shape, acceleration)
+    known = {name for name, _ in PUBLISHED_LINES}
+    return published_mask(dataset.name if dataset.name in known else "brain", acceleration, shape, seed)
+
+
+def declared_masks(dataset: Dataset, accelerations: Iterable[float]) -> dict[str, np.ndarray]:
+    """The study's Cartesian masks of a data set, by what people call them."""
+    return {f"{dataset.name} {a:g}x": declared_mask(dataset, Degradation(acceleration=a)) for a in accelerations}
+
+
+def declared_operator(declared) -> Undersampling:
+    """The undersampling operator of what has a `dataset` and a `degradation`: a run, a recipe, a cell."""
+    return Undersampling(declared_mask(declared.dataset, declared.degradation))
+
+
+def declared_network(run: Run) -> Model:
+    """The run's network with its mask, initial weights by its seed: layer by layer uniform, PyTorch's default."""
+    torch.manual_seed(run.seed)
+    mask = declared_mask(run.dataset, run.degradation)
+    return build_model(run.network.kind, mask, **run.network.options).to(memory_format=torch.channels_last)
+
+
+def plain_network(declaration: Network) -> Model:
+    """The declared network with a mask that doesn't matter, for counting and for its feature names."""
+    return build_model(declaration.kind, np.ones((8, 8), dtype=bool), **declaration.options)
+
+
+def training_step(run: Run, teacher: Model | None = None, start: Model | None = None) -> Step:
+    """What `run` trains by; `teacher` and `start` are the trained networks of the runs that it names."""
+    network = declared_network(run)
+    if start is not None:
+        begin_from(network, start)
+    return Step(network, declared_operator(run), Objective(run.objective), teacher, run.precision)

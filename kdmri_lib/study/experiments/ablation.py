@@ -1,0 +1,33 @@
+"""Which losses? Section 4.2.4, Figure 3b."""
+
+from kdmri_lib.study.experiments.part import Row, Rows, part
+from kdmri_lib.study.experiments.recipe import Recipe
+from kdmri_lib.study.experiments.table1 import alone
+
+# Attention transfer beside reconstruction: at the end of a stage of its own it is some hundred times as large.
+JOINT_WEIGHT = 0.01
+
+
+@part(
+    "05_ablations",
+    "Which losses",
+    "student_steps",
+    figures={"curves": "which losses (Figure 3b)"},
+)
+def ablation(recipe: Recipe) -> Rows:
+    """Imitation, attention transfer, both; attention transfer and reconstruction at once for the time of both stages."""
+    attention = recipe.pretrained()
+    weighted = recipe.feature_loss("attention_transfer").model_copy(update={"weight": JOINT_WEIGHT})
+    jointly = recipe.run(
+        recipe.student_network,
+        recipe.reconstruction,
+        weighted,
+        teacher=recipe.teacher,
+        schedule=recipe.schedule.stretched(2),
+    )
+    return alone(recipe) | {
+        "imitation": Row("L_rec + L_imit", recipe.distilled(None)),
+        "attention": Row("L_rec + L_AT", recipe.finetuned(attention)),
+        "both": Row("L_rec + L_AT + L_imit", recipe.distilled(attention)),
+        "jointly": Row(f"L_rec and {JOINT_WEIGHT} L_AT jointly", jointly),
+    }

@@ -1,0 +1,77 @@
+"""What an experiment is: a function from a recipe to rows, registered with the notebook that shows them.
+
+A new one is a file beside this, with a function under ``@part(...)``. Notebook 05 shows, after those that it has a section
+for, whatever else the profile asks for by name.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from kdmri_lib.declarations import Run
+from kdmri_lib.registry import Registry
+from kdmri_lib.study.experiments.recipe import Recipe
+
+PARTS = Registry("part", "kdmri_lib.study.experiments")
+
+
+class Row(NamedTuple):
+    """A row of an experiment's table: what people call it, the run behind it, and what its figure needs to know of it."""
+
+    label: str
+    run: Run
+    facts: Mapping = {}
+
+
+Rows = dict[str, Row]
+"""Rows by a name that stays the same when their labels change."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """An experiment.
+
+    Attributes
+    ----------
+    name, title : by which a profile asks for it, and what people call it.
+    notebook : which shows it.
+    rows : makes its rows of a recipe; rows that two experiments share are one run, which is trained once.
+    compared_with : the row that all others are set against in the tests; None where nothing is tested.
+    needs_cascades : whether it makes sense only for networks made of cascades.
+    figures : figures that the notebook draws of it, by name, with their titles.
+    takes_losses : whether `rows` takes the names of feature losses beside the recipe.
+    """
+
+    name: str
+    title: str
+    notebook: str
+    rows: Callable[..., Rows]
+    compared_with: str | Callable[[Recipe], str] | None
+    needs_cascades: bool = False
+    figures: Mapping[str, str] = field(default_factory=dict)
+    takes_losses: bool = False
+
+    def reference(self, recipe: Recipe) -> str:
+        """The row that all others are set against."""
+        return self.compared_with if isinstance(self.compared_with, str) else self.compared_with(recipe)
+
+
+def part(notebook: str, title: str, compared_with: str | Callable[[Recipe], str] | None, **more) -> Callable:
+    """Decorator that registers a function from a recipe to rows as the `Part` of its name; the rest as there."""
+
+    def add(rows: Callable[..., Rows]) -> Callable[..., Rows]:
+        name = rows.__name__
+        PARTS.register(name)(Part(name, title, notebook, rows, compared_with, **more))
+        return rows
+
+    return add
+
+
+def parts_of(notebook: str) -> list[Part]:
+    """All experiments that a notebook shows, by their names."""
+    return [p for _, p in sorted(PARTS.all().items()) if p.notebook == notebook]
+
+
+def with_losses(part: Part, recipe: Recipe, losses: Sequence[str]) -> Rows:
+    """The part's rows, of these feature losses where it takes any and some are given."""
+    return part.rows(recipe, losses) if part.takes_losses and losses else part.rows(recipe)

@@ -1,0 +1,134 @@
+"""From a setting (images, degradation, two networks, schedule, seed) to runs: the stages that experiments are made of."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from kdmri_lib.declarations import Dataset, Degradation, Distillation, LossTerm, Network, Run, Schedule
+from kdmri_lib.losses.base import LOSSES
+from kdmri_lib.models.base import multiply_accumulates
+from kdmri_lib.study.build import plain_network
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One setting and seed, and the runs that can be made of it."""
+
+    dataset: Dataset
+    degradation: Degradation
+    teacher_network: Network
+    student_network: Network
+    schedule: Schedule
+    seed: int
+    distillation: Distillation
+    precision: str
+    student_friendly: bool = False
+    """Whether the teacher is trained together with branches of the student (Gayathri et al. 2023)."""
+
+    def changed(self, **changes) -> "Recipe":
+        """The same recipe but for these."""
+        return replace(self, **changes)
+
+    def with_options(self, who: Iterable[str] = ("teacher", "student"), **options) -> "Recipe":
+        """The same recipe but for these options of its networks."""
+        networks = {f"{name}_network": getattr(self, f"{name}_network") for name in who}
+        return self.changed(
+            **{k: n.model_copy(update={"options": {**n.options, **options}}) for k, n in networks.items()}
+        )
+
+    def run(self, network: Network, *objective: LossTerm, **more) -> Run:
+        """A run of this setting; by reconstruction alone where no objective is given."""
+        return Run(
+            **{
+                "dataset": self.dataset,
+                "degradation": self.degradation,
+                "network": network,
+                "objective": objective or (self.reconstruction,),
+                "schedule": self.schedule,
+                "seed": self.seed,
+                "precision": self.precision,
+                **more,
+            }
+        )
+
+    @property
+    def reconstruction(self) -> LossTerm:
+        """Algorithm 1, step 1."""
+        return LossTerm(loss="reconstruction", options={"norm": self.distillation.norm})
+
+    @cached_property
+    def teacher(self) -> Run:
+        """The teacher, by reconstruction alone, or together with its students' branches."""
+        if not self.student_friendly:
+            return self.run(self.teacher_network)
+        students = {"student_convolutions": len(self.groups(self.student_network)[0])}
+        network = Network(kind="student_friendly", options={**self.teacher_network.options, **students})
+        options = {"branches": plain_network(network).branch_names, "norm": self.distillation.norm}
+        return self.run(network, LossTerm(loss="student_friendly", options=options))
+
+    @cached_property
+    def student(self) -> Run:
+        """The student alone, for one stage."""
+        return self.run(self.student_network)
+
+    def longer(self, factor: float) -> Run:
+        """The student alone, `factor` times as long."""
+        return self.run(self.student_network, schedule=self.schedule.stretched(factor))
+
+    @cached_property
+    def compute_ratio(self) -> float:
+        """Compute of distillation's two stages over that of one stage of the student alone, the teacher's training apart.
+
+        A step of training costs about three forward passes (one forward, two backward); distillation adds the teacher's
+        forward pass to each step.
+        """
+        teacher, student = (
+            multiply_accumulates(plain_network(n)) for n in (self.teacher_network, self.student_network)
+        )
+        return 2 * (teacher + 3 * student) / (3 * student)
+
+    @staticmethod
+    def groups(network: Network) -> list[list[str]]:
+        """A network's feature names, cascade by cascade; one group where it has none."""
+        return plain_network(network).feature_groups
+
+    @property
+    def in_cascades(self) -> bool:
+        """Whether the networks are cascades, without which there is no choosing between them, no branch and no residual."""
+        return len(self.groups(self.student_network)) > 1
+
+    def pairs(self, teacher: int, student: int) -> list[list[str]]:
+        """(teacher's feature, student's feature) in each group, convolutions by number from 1."""
+        both = zip(self.groups(self.teacher_network), self.groups(self.student_network), strict=True)
+        return [[t[teacher - 1], s[student - 1]] for t, s in both]
+
+    def feature_loss(self, name: str, **options) -> LossTerm:
+        """A loss on features, where it usually stands unless options say otherwise (`Loss.places`)."""
+        if not {"pairs", "flows"} & options.keys():
+            networks = (plain_network(n) for n in (self.teacher_network, self.student_network))
+            options |= LOSSES.find(name).places(*networks)
+        if name == "attention_transfer":
+            options.setdefault("variant", self.distillation.attention_transfer)
+        return LossTerm(loss=name, options=options)
+
+    def pretrained(self, name: str = "attention_transfer", **options) -> Run:
+        """The student trained by a feature loss alone (Algorithm 1, step 2).
+
+        It starts from random weights; after a student-friendly teacher, from those of the branches.
+        """
+        start = self.teacher if self.student_friendly else None
+        return self.run(self.student_network, self.feature_loss(name, **options), teacher=self.teacher, start=start)
+
+    def imitation(self, **options) -> LossTerm:
+        """Eq. 4."""
+        choice = self.distillation
+        defaults = {"alpha": choice.alpha, "norm": choice.norm, "variant": choice.imitation}
+        return LossTerm(loss="imitation", options={**defaults, **options})
+
+    def distilled(self, start: Run | None, **options) -> Run:
+        """The student trained by reconstruction and imitation, from `start` (Algorithm 1, step 3) or from nothing."""
+        return self.run(self.student_network, self.imitation(**options), teacher=self.teacher, start=start)
+
+    def finetuned(self, start: Run) -> Run:
+        """The student trained by reconstruction alone from `start` (alpha = 1; section 4.2.3)."""
+        return self.run(self.student_network, start=start)

@@ -1,0 +1,13 @@
+"""Super-resolution: appendix A."""
+
+from kdmri_lib.study.experiments.part import Row, Rows, part
+from kdmri_lib.study.experiments.recipe import Recipe
+from kdmri_lib.study.experiments.table1 import table1
+
+
+@part("06_super_resolution", "Super-resolution (appendix A)", "student_steps", figures={"curves": "validation PSNR"})
+def restoration(recipe: Recipe) -> Rows:
+    """Appendix A's rows, the two controls, and the distilled student with data consistency, which the paper leaves out."""
+    consistent = recipe.with_options(data_consistency=True)
+    run = consistent.distilled(consistent.pretrained())
+    return table1(recipe) | {"data_consistency": Row("Distilled student, data consistency", run)}

@@ -1,0 +1,39 @@
+"""How small may a student be?"""
+
+from kdmri_lib.study.experiments.part import Row, Rows, part
+from kdmri_lib.study.experiments.recipe import Recipe
+
+CHANGES = ({}, {"features": 16}, {"features": 8}, {"cascades": 3}, {"convolutions": 2})
+
+
+def _name(options: dict, letters: bool) -> str:
+    present = [key for key in ("cascades", "convolutions", "features") if key in options]
+    return (
+        "_".join(f"{k[:2]}{options[k]}" for k in present)
+        if letters
+        else ", ".join(f"{options[k]} {k}" for k in present)
+    )
+
+
+@part(
+    "05_ablations",
+    "How small",
+    lambda recipe: f"{_name(recipe.student_network.options, True)}_alone",
+    figures={"points": "size against quality"},
+)
+def sizes(recipe: Recipe) -> Rows:
+    """Students of other sizes, each alone and distilled."""
+    rows: Rows = {}
+    declared = recipe.student_network.options
+    for change in (c for c in CHANGES if c.keys() <= declared.keys()):
+        other = recipe.with_options(["student"], **change)
+        options = other.student_network.options
+        # Attention needs a student convolution in each of the teacher's cascades; without, imitation alone distils.
+        paired = options.get("cascades") == recipe.teacher_network.options.get("cascades")
+        size = _name(options, False)
+        for how, run in (
+            ("alone", other.student),
+            ("distilled", other.distilled(other.pretrained() if paired else None)),
+        ):
+            rows[f"{_name(options, True)}_{how}"] = Row(f"{size}, {how}", run, {"size": size, "how": how})
+    return rows

@@ -1,0 +1,296 @@
+"""The one list of what the study's notebooks make, from what: the workflow, verification and the report read it.
+
+A notebook is declared by a function under `@notebook`: for its parameters, which runs and data sets it needs, and every
+table and figure that it writes. It can write no other (`kdmri_lib.study.notebook`).
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import papermill
+import yaml
+from papermill.exceptions import PapermillExecutionError
+
+from kdmri_lib.declarations import Run
+from kdmri_lib.errors import StudyError
+from kdmri_lib.storage import PROJECT, atomic_write
+from kdmri_lib.study.experiments.part import PARTS, with_losses
+from kdmri_lib.study.profile import Cell
+from kdmri_lib.study.provenance import notebook_code
+from kdmri_lib.study.study import Study
+
+PUBLISHED = {name: PROJECT / "data" / f"published_{name}.csv" for name in ("table1", "super_resolution", "times")}
+
+FOLDERS = {"table": "tables", "figure": "figures", "report": "report"}
+
+
+class Output(NamedTuple):
+    """A table or figure that a notebook writes: its name and title, and the endings of its files.
+
+    `measured` : whether it holds times, which differ from one measurement to the next. `reported` : whether the report
+    shows it.
+    """
+
+    kind: str
+    name: str
+    title: str
+    endings: tuple[str, ...]
+    measured: bool = False
+    reported: bool = True
+
+    def files(self, study: Study) -> list[Path]:
+        """Its files, the one that others are renderings of first."""
+        return [study.results / FOLDERS[self.kind] / f"{self.name}{ending}" for ending in self.endings]
+
+
+def table(name: str, title: str, **more) -> Output:
+    """A table for reading; `reported=False` for one that only other notebooks read."""
+    return Output("table", name, title, (".csv", ".runs.txt", *[".md"] * more.get("reported", True)), **more)
+
+
+def figure(name: str, title: str, **more) -> Output:
+    """A figure, for the screen and for print."""
+    return Output("figure", name, title, (".png", ".pdf"), **more)
+
+
+class Job(NamedTuple):
+    """A notebook with its parameters.
+
+    Attributes
+    ----------
+    notebook, name : stem of the notebook's file, and what its executed copy is called.
+    parameters : beside the profile and the folder.
+    runs, datasets, files : what it needs: finished runs, prepared data sets, and files of the project.
+    outputs : what it writes.
+    alone : whether nothing may run beside it, since it measures time.
+    parts : experiments that it finds by name.
+    """
+
+    notebook: str
+    name: str
+    parameters: dict[str, str]
+    outputs: tuple[Output, ...]
+    runs: tuple[Run, ...] = ()
+    datasets: tuple[str, ...] = ()
+    files: tuple[Path, ...] = ()
+    alone: bool = False
+    parts: tuple[str, ...] = ()
+
+    @property
+    def source(self) -> Path:
+        """The notebook's file."""
+        return PROJECT / "notebooks" / f"{self.notebook}.ipynb"
+
+    def executed(self, study: Study) -> Path:
+        """Where its executed copy lies."""
+        return study.results / "notebooks" / f"{self.name}.ipynb"
+
+    def written(self, study: Study) -> list[Path]:
+        """Every file that it writes, its executed copy included."""
+        return [self.executed(study), *(file for output in self.outputs for file in output.files(study))]
+
+    @property
+    def code(self) -> str:
+        """Digest of the code that its outputs depend on beside its runs."""
+        return notebook_code(self.source, [f"kdmri_lib.study.experiments.{part}" for part in self.parts])
+
+
+NOTEBOOKS: dict[str, Callable[..., Job]] = {}
+
+
+def notebook(name: str) -> Callable:
+    """Decorator for the function that declares a notebook by its parameters."""
+
+    def add(declare: Callable[..., Job]) -> Callable[..., Job]:
+        NOTEBOOKS[name] = declare
+        return declare
+
+    return add
+
+
+@notebook("01_data_preparation")
+def data_preparation(study: Study, dataset: str, factors: object = ()) -> Job:
+    """Notebook 01 of a data set."""
+    study.dataset(dataset)
+    outputs = (
+        table(f"index_{dataset}", f"{dataset}: volumes", reported=False),
+        figure(f"contact_{dataset}", f"{dataset}: the middle slice of each volume", reported=False),
+        figure(f"volumes_{dataset}", f"{dataset}: prepared volumes"),
+        figure(f"power_spectrum_{dataset}", f"{dataset}: radial power spectrum"),
+        figure(f"masks_{dataset}", f"{dataset}: undersampling masks"),
+        figure(f"undersampling_{dataset}", f"{dataset}: from image to zero-filled image"),
+        table(f"symmetry_{dataset}", f"{dataset}: what the symmetry of magnitude images is worth"),
+    )
+    return Job("01_data_preparation", f"01_data_preparation_{dataset}", {"dataset": dataset}, outputs, (), (dataset,))
+
+
+def _of_cell(study: Study, cell: Cell, notebook: str, outputs: tuple[Output, ...], **more) -> Job:
+    runs = tuple(run for seed in study.profile.seeds for run in study.methods(cell, seed).values())
+    return Job(notebook, f"{notebook}_{cell.tag}", {"cell": cell.tag}, outputs, runs, (cell.dataset,), **more)
+
+
+@notebook("02_teacher_training")
+def teacher_training(study: Study, cell: str) -> Job:
+    """Notebook 02 of a cell."""
+    here = study.cell(cell)
+    outputs = (
+        figure(f"learning_curves_alone_{cell}", f"{here.label}: validation PSNR, trained alone"),
+        figure(f"teacher_{cell}", f"{here.label}: teacher and student, each trained alone"),
+        table(f"precision_{cell}", f"{here.label}: what bfloat16 costs"),
+    )
+    return _of_cell(study, here, "02_teacher_training", outputs)
+
+
+@notebook("03_distillation")
+def distillation(study: Study, cell: str, scan: str = "") -> Job:
+    """Notebook 03 of a cell; with `scan`, the path of a NIfTI volume, of that too."""
+    here = study.cell(cell)
+    outputs = [
+        table(f"volumes_{cell}", f"{here.label}: metrics per volume", reported=False),
+        table(f"slices_{cell}", f"{here.label}: metrics per slice", reported=False),
+        figure(f"learning_curves_{cell}", f"{here.label}: validation PSNR"),
+        figure(f"attention_{cell}", f"{here.label}: attention maps"),
+        figure(f"figure2_{cell}", f"{here.label}: reconstructions and residues (Figure 2)"),
+    ]
+    if scan:
+        outputs += [
+            table(f"scan_{cell}", f"{here.label}: a scan of one's own", reported=False),
+            figure(f"scan_{cell}", f"{here.label}: a scan of one's own"),
+        ]
+    return _of_cell(study, here, "03_distillation", tuple(outputs))
+
+
+@notebook("07_deployment")
+def deployment(study: Study, cell: str, method: str = "distilled") -> Job:
+    """Notebook 07 of a cell."""
+    here = study.cell(cell)
+    outputs = (
+        table(f"deployment_quality_{cell}", f"{here.label}: what faster ways to compute lose"),
+        table(f"deployment_times_{cell}", f"{here.label}: time per slice", measured=True),
+        table(f"deployment_times_paper_size_{cell}", f"{here.label}: time per slice at 640×368", measured=True),
+        figure(f"deployment_times_{cell}", f"{here.label}: time per slice", measured=True),
+    )
+    return _of_cell(study, here, "07_deployment", outputs, files=(PUBLISHED["times"],), alone=True)
+
+
+def _of_experiment(study: Study, notebook: str, experiment: str, losses: tuple[str, ...] = (), more=(), **rest) -> Job:
+    """A notebook that shows an experiment's parts, on this experiment."""
+    named, outputs, runs = experiment.replace("_", " "), list(more), []
+    parts = [PARTS.find(name) for name in study.experiment_parts(experiment, notebook)]
+    for part in parts:
+        name, title = f"{experiment}_{part.name}", f"{named}: {part.title[0].lower()}{part.title[1:]}"
+        outputs += [table(name, title)]
+        outputs += [table(f"{name}_significance", f"{title}: tests", reported=False)] if part.compared_with else []
+        outputs += [figure(f"{name}_{key}", f"{named}: {words}") for key, words in part.figures.items()]
+        for seed in study.experiment_seeds(experiment):
+            rows = with_losses(part, study.experiment_recipe(experiment, seed), losses)
+            runs += [row.run for row in rows.values()]
+    own = study.experiment(experiment).notebook == notebook
+    stem = f"{notebook}_{experiment}" if own else f"{notebook}_on_{experiment}"
+    return Job(
+        *(notebook, stem, {"experiment": experiment}, tuple(outputs), tuple(runs)),
+        datasets=(study.experiment(experiment).dataset,),
+        parts=tuple(part.name for part in parts),
+        **rest,
+    )
+
+
+@notebook("04_feature_distillation")
+def feature_distillation(study: Study, experiment: str, losses: tuple[str, ...] = ()) -> Job:
+    """Notebook 04 of an experiment; `losses` in place of the usual ones."""
+    return _of_experiment(study, "04_feature_distillation", experiment, losses)
+
+
+@notebook("05_ablations")
+def ablations(study: Study, experiment: str) -> Job:
+    """Notebook 05 of an experiment."""
+    return _of_experiment(study, "05_ablations", experiment)
+
+
+@notebook("06_super_resolution")
+def super_resolution(study: Study, experiment: str) -> Job:
+    """Notebook 06 of an experiment."""
+    named = experiment.replace("_", " ")
+    more = (
+        figure(f"{experiment}_truncation", f"{named}: what is left of an image"),
+        figure(f"{experiment}_comparison", f"{named}: reconstructions and residues"),
+    )
+    files = (PUBLISHED["super_resolution"],)
+    return _of_experiment(study, "06_super_resolution", experiment, more=more, files=files)
+
+
+@notebook("08_report")
+def report(study: Study) -> Job:
+    """Notebook 08, after all others."""
+    outputs = (
+        table("table1", "Table 1"),
+        table("significance", "Does the paper's order come out?"),
+        figure("figure2", "Reconstructions and residues (Figure 2)"),
+        figure("masks", "Undersampling masks (appendix C)"),
+        Output("report", "index", "The report", (".html",), reported=False),
+    )
+    runs = tuple(study.runs.values())
+    datasets = tuple(study.used_datasets)
+    return Job("08_report", "08_report", {}, outputs, runs, datasets, (PUBLISHED["table1"],))
+
+
+def jobs(study: Study) -> Iterator[Job]:
+    """Every notebook that the profile asks for, the report last, since it reads what the others left."""
+    for dataset in study.used_datasets:
+        yield data_preparation(study, dataset)
+    for cell in study.cells:
+        for declare in (teacher_training, distillation, deployment):
+            yield declare(study, cell.tag)
+    for name, experiment in study.profile.experiments.items():
+        yield NOTEBOOKS[experiment.notebook](study, name)
+    yield report(study)
+
+
+def execute(source: str | Path, output: str | Path, parameters: dict[str, str]) -> None:
+    """Run a notebook by papermill with `parameters` and write the executed copy at `output`.
+
+    A parameter is a number, a truth value or a list in YAML, or text; none of it is executed.
+
+    Raises
+    ------
+    StudyError
+        When a parameter isn't declared by the notebook, or a cell fails; then the notebook as far as it came stands
+        beside `output` with ".failed" in its name, and `output` isn't written.
+    """
+    source, output = Path(source), Path(output)
+    if not source.exists():
+        raise StudyError(f"{source}: no such notebook")
+    unknown = set(parameters) - set(papermill.inspect_notebook(str(source)))
+    if unknown:
+        raise StudyError(f"{source.name} has no parameter {', '.join(sorted(unknown))}")
+    os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")
+    failed = output.with_suffix(".failed.ipynb")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(output) as temporary:
+        try:
+            papermill.execute_notebook(
+                str(source),
+                str(temporary),
+                {name: _value(value) for name, value in parameters.items()},
+                kernel_name="python3",
+                progress_bar=False,
+                cwd=str(source.parent),
+            )
+        except PapermillExecutionError as error:
+            temporary.replace(failed)
+            raise StudyError(
+                f"{source.name}, cell {error.exec_count}: {error.ename}: {error.evalue} (as far as it came: {failed})"
+            ) from None
+    failed.unlink(missing_ok=True)
+
+
+def _value(text: str):
+    """A parameter as data: a number, a truth value, a list, or the text as it is. Papermill writes it as a literal."""
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+    listed = isinstance(value, list) and all(isinstance(item, str | int | float) for item in value)
+    return value if isinstance(value, int | float) or listed else text

@@ -1,0 +1,195 @@
+"""What a notebook of the study works with: its study, its settings, its trained networks, and the outputs it may write."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+from IPython.display import Markdown, display
+from matplotlib.figure import Figure
+from torch import nn
+
+from kdmri_lib import figures
+from kdmri_lib.datasets.nifti import framed_slices
+from kdmri_lib.datasets.phantoms import embedded_brain
+from kdmri_lib.datasets.prepared import Volume, read_prepared, test_volumes
+from kdmri_lib.datasets.writing import checked_volume
+from kdmri_lib.devices import use_threads
+from kdmri_lib.errors import StudyError
+from kdmri_lib.evaluation import reconstruct
+from kdmri_lib.operators import Undersampling
+from kdmri_lib.study.build import declared_operator
+from kdmri_lib.study.experiments.part import PARTS, Rows, with_losses
+from kdmri_lib.study.experiments.recipe import Recipe
+from kdmri_lib.study.experiments.table1 import METHODS
+from kdmri_lib.study.jobs import NOTEBOOKS
+from kdmri_lib.study.runs import RunFolder, prepare_dataset, trained
+from kdmri_lib.study.study import Study
+from kdmri_lib.study.tables import (
+    experiment_markdown,
+    joined_metrics,
+    significance,
+    significance_markdown,
+    summary,
+    write_table,
+)
+
+Folders = dict[int, dict[str, RunFolder]]
+"""Finished run folders by seed and row."""
+
+
+class Shown(NamedTuple):
+    """What `Notebook.show` made: rows of the first seed, folders, the table, and the names of all run folders."""
+
+    rows: Rows
+    folders: Folders
+    table: pd.DataFrame
+    names: list[str]
+
+
+class Notebook:
+    """A notebook of the study, with its parameters.
+
+    Parameters
+    ----------
+    name : stem of the notebook's file.
+    profile, folder : of the `Study`.
+    parameters : the notebook's own, as `kdmri_lib.study.jobs` declares them.
+
+    Attributes
+    ----------
+    study, job : the study, and what the notebook needs and writes.
+    seeds : the profile's, or those of the notebook's experiment.
+    """
+
+    def __init__(self, name: str, profile: str = "quick", folder: str = "", **parameters):
+        self.study = Study(profile, folder)
+        self.job = NOTEBOOKS[name](self.study, **parameters)
+        self.experiment = parameters.get("experiment", "")
+        self.seeds = self.study.experiment_seeds(self.experiment) if self.experiment else self.study.profile.seeds
+        self._outputs = {(output.kind, output.name): output for output in self.job.outputs}
+        use_threads(self.study.profile.threads)
+        for dataset in self.job.datasets:
+            if not self.study.prepared(dataset).exists():
+                prepare_dataset(self.study, dataset)
+        print(self.study.stamp)
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """The recipe of the notebook's experiment, or of its cell, with the first seed."""
+        if self.experiment:
+            return self.study.experiment_recipe(self.experiment, self.seeds[0])
+        return self.study.recipe(self.study.cell(self.job.parameters["cell"]), self.seeds[0])
+
+    @cached_property
+    def operator(self) -> Undersampling:
+        """The undersampling operator of the recipe."""
+        return declared_operator(self.recipe)
+
+    @cached_property
+    def volumes(self) -> list[Volume]:
+        """All volumes of the recipe's test sets."""
+        return list(test_volumes(self.study.prepared(self.recipe.dataset.name)))
+
+    @cached_property
+    def example(self) -> Volume:
+        """The first volume of the set "test", which figures show."""
+        return next(volume for volume in self.volumes if volume.split == "test")
+
+    def scan(self, path: str) -> Volume:
+        """A NIfTI volume of one's own as the recipe's networks take it: 16 axial slices, at the pixel that they know."""
+        shape = self.recipe.dataset.shape
+        pixel = embedded_brain.GRID[0] / shape[0] if self.recipe.dataset.source == "embedded_brain" else None
+        slices, _ = framed_slices(Path(path), shape, 16, pixel)
+        return checked_volume(Path(path).name, "scan", slices, {"kind": "own scan"}, shape)
+
+    def figure2(self) -> tuple[dict, list[str]]:
+        """What Figure 2 shows: of each data set, at 5x where the profile has it as in the paper, a test slice and its
+        reconstructions by method; and the names of the runs."""
+        cases, used = {}, []
+        for dataset, factors in self.study.profile.cells.items():
+            cell = self.study.cell(f"{dataset}_{5 if 5 in factors else factors[0]:g}x")
+            operator = declared_operator(self.study.recipe(cell, self.seeds[0]))
+            volume = next(read_prepared(self.study.prepared(dataset), "test"))
+            image = volume.image[len(volume.image) // 2]
+            rows = self.study.rows(cell, self.seeds[0])
+            shown = {METHODS["zero_filled"]: None}
+            for row in (rows[method] for method in ("teacher", "student", "distilled")):
+                shown[row.label] = trained(self.study, row.run).network()
+                used.append(row.run.id)
+            images = {label: reconstruct(network, operator, image[None])[0] for label, network in shown.items()}
+            cases[f"{cell.label}\n({volume.attributes['kind']})"] = (image, images)
+        return cases, used
+
+    def _declared(self, kind: str, name: str):
+        if (kind, name) not in self._outputs:
+            known = ", ".join(n for k, n in self._outputs if k == kind)
+            raise StudyError(f"{kind} '{name}' isn't declared for notebook {self.job.notebook}; declared: {known}")
+        return self._outputs[kind, name]
+
+    def table(self, name: str, table: pd.DataFrame, runs: Iterable[str] = (), text: str = "") -> None:
+        """Write a declared table; `text` renders it for reading, as a plain Markdown table where it isn't given."""
+        output = self._declared("table", name)
+        text = (text or table.to_markdown(index=False, floatfmt=".4g") + "\n") if ".md" in output.endings else ""
+        write_table(table, self.study.table(name), list(runs), text)
+
+    def figure(self, name: str, figure: Figure, runs: Iterable[str] = ()) -> None:
+        """Write a declared figure."""
+        self._declared("figure", name)
+        figures.save(figure, self.study.figure(name), self.study.stamp, list(runs))
+
+    def title(self, kind: str, name: str) -> str:
+        """The title that an output is declared with."""
+        return self._declared(kind, name).title
+
+    def rows(self, part: str, losses: Sequence[str] = (), seed: int | None = None) -> Rows:
+        """The rows of a part of the notebook's experiment, of its first seed unless another is given."""
+        recipe = self.study.experiment_recipe(self.experiment, self.seeds[0] if seed is None else seed)
+        return with_losses(PARTS.find(part), recipe, losses)
+
+    def trained(self, rows: Mapping[int, Rows]) -> Folders:
+        """The finished folders of rows by seed: loaded, or trained now."""
+        return {
+            seed: {name: trained(self.study, row.run, f"{row.label}, seed {seed}") for name, row in named.items()}
+            for seed, named in rows.items()
+        }
+
+    def curves(self, name: str, rows: Rows, folders: Folders) -> None:
+        """Write a declared figure of the validation curves of rows, but for those controls whose length isn't a stage's."""
+        shown = {key: row.label for key, row in rows.items() if not row.facts.get("longer")}
+        curves = {label: [folders[seed][key].curve for seed in folders] for key, label in shown.items()}
+        names = [folders[seed][key].run.id for seed in folders for key in shown]
+        self.figure(name, figures.learning_curves(curves, self.title("figure", name)), names)
+
+    def show(
+        self,
+        part: str,
+        losses: Sequence[str] = (),
+        baselines: Mapping[str, tuple[str, nn.Module | None]] | None = None,
+        questions: Sequence[tuple[str, str]] = (),
+    ) -> Shown:
+        """Train or load an experiment's rows, measure and compare them, write its tables, and show them.
+
+        Parameters
+        ----------
+        losses : feature losses, for parts that take some.
+        baselines : untrained methods that stand first: their label and what computes them, None for zero-filling.
+        questions : pairs (a, b) of rows to test; each row against the part's reference where none are given.
+        """
+        declared, baselines = PARTS.find(part), baselines or {}
+        rows = {seed: self.rows(part, losses, seed) for seed in self.seeds}
+        folders, first = self.trained(rows), rows[self.seeds[0]]
+        names = [folder.run.id for methods in folders.values() for folder in methods.values()]
+        models = {name: model for name, (_, model) in baselines.items()}
+        metrics = joined_metrics(self.recipe, folders, models, self.volumes, self.operator)["volumes"]
+        labels = {name: label for name, (label, _) in baselines.items()} | {n: row.label for n, row in first.items()}
+        table = summary(metrics, "volume", labels)
+        table.insert(0, "label", table.method.map(labels))
+        reference = declared.reference(self.recipe)
+        tests = significance(metrics, questions or [(name, reference) for name in first if name != reference])
+        text = f"{experiment_markdown(table, self.study.stamp, labels)}\n{significance_markdown(tests, labels)}"
+        self.table(f"{self.experiment}_{part}", table, names, text)
+        self.table(f"{self.experiment}_{part}_significance", tests, names)
+        display(Markdown(text))
+        return Shown(first, folders, table, names)

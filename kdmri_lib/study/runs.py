@@ -1,0 +1,233 @@
+"""Run folders: trained once by whoever needs them first, under a lock, and loaded by everyone else."""
+
+import math
+import signal
+import sys
+import time
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+import safetensors.torch
+from filelock import FileLock
+from torch import nn
+
+from kdmri_lib import training
+from kdmri_lib.datasets.overview import write_overview
+from kdmri_lib.datasets.prepared import Slices, content_checksum, read_prepared, test_volumes
+from kdmri_lib.datasets.preparing import Preparation, prepare
+from kdmri_lib.declarations import Run
+from kdmri_lib.devices import computed_on
+from kdmri_lib.errors import NotFiniteError, StudyError
+from kdmri_lib.evaluation import METRICS, evaluate
+from kdmri_lib.models.base import Model
+from kdmri_lib.storage import atomic_write, read_json, sha256_file, write_bytes, write_json
+from kdmri_lib.study.build import declared_network, declared_operator, mask_file, training_step
+from kdmri_lib.study.progress import training_progress
+from kdmri_lib.study.provenance import environment, preparing_code, training_code
+from kdmri_lib.study.study import Study
+
+WEIGHTS, CURVE, VOLUMES, SLICES = "weights.safetensors", "curve.csv", "metrics_volume.csv", "metrics_slice.csv"
+
+DONE = ("finished", "failed")  # states in which a run has nothing left to do
+
+
+def load_weights(path: Path) -> dict:
+    """Read a safetensors file; nothing in it is executed. `StudyError` when it is missing, damaged or a pickle."""
+    try:
+        return safetensors.torch.load_file(path)
+    except FileNotFoundError:
+        raise StudyError(f"{path}: no such file") from None
+    except (safetensors.SafetensorError, OSError) as error:
+        raise StudyError(f"{path}: not a safetensors file, or cut short ({error})") from None
+
+
+def checksum_of_mask(run: Run) -> str:
+    """SHA-256 of the file that the run's undersampling mask is read from; empty where it is generated."""
+    file = mask_file(run.dataset, run.degradation)
+    return sha256_file(file) if file and file.exists() else ""
+
+
+class RunFolder:
+    """What a finished run left: `record` (run.json), `curve`, `volumes` and `slices` (metrics), `network()`.
+
+    A run whose numbers went wrong is finished too, and `failed` says how. Its curve ends in NaN, its metrics and weights
+    are NaN, so that whatever is made from them is a hole and not a number.
+    """
+
+    def __init__(self, study: Study, run: Run):
+        self.study, self.run = study, run
+        self.path = study.results / "runs" / run.id
+
+    @property
+    def inputs(self) -> dict:
+        """What the result depends on beside the declaration: code, data, and the weights it was trained with."""
+        return {
+            "code": training_code(self.run),
+            "mask": checksum_of_mask(self.run),
+            "data": content_checksum(self.study.prepared(self.run.dataset.name)),
+            "needs": {r.id: RunFolder(self.study, r).checksum() for r in self.run.needs},
+        }
+
+    def checksum(self) -> str:
+        """SHA-256 of the weights, or how the run failed."""
+        return self.failed or sha256_file(self.path / WEIGHTS)
+
+    def state(self) -> str:
+        """ "finished" or "failed", or why it is neither: "missing", "out of date", or which file is damaged."""
+        record = self.path / "run.json"
+        if not record.exists():
+            return "missing"
+        try:
+            found = read_json(record)
+            if found["inputs"] != self.inputs:
+                return "out of date"
+            for name, checksum in found["files"].items():
+                if not (self.path / name).exists() or sha256_file(self.path / name) != checksum:
+                    return f"{name} is damaged"
+        except (StudyError, KeyError, OSError) as error:
+            return f"run.json is damaged ({error})"
+        return "failed" if found.get("failed") else "finished"
+
+    @property
+    def failed(self) -> str:
+        """How the run's numbers went wrong; empty where they didn't."""
+        return self.record.get("failed", "")
+
+    @cached_property
+    def record(self) -> dict:
+        return read_json(self.path / "run.json")
+
+    @cached_property
+    def curve(self) -> pd.DataFrame:
+        return pd.read_csv(self.path / CURVE)
+
+    @cached_property
+    def volumes(self) -> pd.DataFrame:
+        return pd.read_csv(self.path / VOLUMES)
+
+    @cached_property
+    def slices(self) -> pd.DataFrame:
+        return pd.read_csv(self.path / SLICES)
+
+    def network(self) -> Model:
+        """The trained network, on the CPU, in evaluation mode; all NaN of a run that failed."""
+        network = declared_network(self.run)
+        if self.failed:
+            for parameter in network.parameters():
+                nn.init.constant_(parameter, math.nan)
+        else:
+            network.load_state_dict(load_weights(self.path / WEIGHTS))
+        return network.eval()
+
+
+def prepare_dataset(study: Study, name: str, jobs: int = 1) -> Preparation:
+    """Prepare a data set of the study where it isn't there or up to date, with its index and contact sheet beside it."""
+    dataset, path = study.dataset(name), study.prepared(name)
+    result = prepare(dataset, path, preparing_code(dataset), jobs)
+    if result.made or not all(path.with_suffix(ending).exists() for ending in (".csv", ".png")):
+        write_overview(path)
+    return result
+
+
+def trained(study: Study, run: Run, label: str = "", stop=lambda: False) -> RunFolder:
+    """The finished folder of `run`: loaded where it is whole and up to date, trained (after what it needs) otherwise.
+
+    A run whose numbers go wrong comes back too, with `failed` saying how.
+    """
+    folder = RunFolder(study, run)
+    for needed in run.needs:
+        trained(study, needed, stop=stop)
+    folder.path.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.path / ".lock"):
+        if folder.state() not in DONE:
+            _train(folder, label, stop)
+    if folder.failed:
+        print(f"kdmri: {folder.failed}; to try again, delete {folder.path}", file=sys.stderr)
+    return folder
+
+
+def train_run(study: Study, run: Run, folder: Path, progress, stop) -> training.Trained:
+    """Train `run` on the study's data, from the weights it needs, with its checkpoint in `folder`."""
+    data = study.prepared(run.dataset.name)
+    networks = {r.id: RunFolder(study, r).network() for r in run.needs}
+    teacher, start = (networks[r.id] if r else None for r in (run.teacher, run.start))
+    return training.train(
+        f"run {run.id}",
+        training_step(run, teacher, start),
+        run.schedule,
+        run.seed,
+        Slices(data, "train"),
+        list(read_prepared(data, "validation")),
+        folder / "checkpoint.pt",
+        progress,
+        stop,
+    )
+
+
+def _train(folder: RunFolder, label: str, stop) -> None:
+    study, run = folder.study, folder.run
+    inputs = folder.inputs
+    checkpoint, begun = folder.path / "checkpoint.pt", folder.path / "begun.json"
+    (folder.path / "run.json").unlink(missing_ok=True)
+    for partial in folder.path.glob(".*.partial*"):  # of a process that was killed while it wrote
+        partial.unlink()
+    # A checkpoint goes on only with what it began with.
+    if checkpoint.exists() and (not begun.exists() or read_json(begun) != inputs):
+        checkpoint.unlink()
+    write_json(begun, inputs)
+    write_json(folder.path / "declaration.json", run.model_dump(mode="json"))
+    started = time.monotonic()
+    failed = ""
+    try:
+        for needed in (RunFolder(study, r) for r in run.needs):
+            if needed.failed:
+                raise NotFiniteError(f"run {run.id}: it needs one that failed ({needed.failed})")
+        with training_progress(label or run.id) as progress:
+            result = train_run(study, run, folder.path, progress, stop)
+        network, curve = result.network, result.curve
+    except NotFiniteError as error:
+        network, curve, failed = None, _cut_short(error.rows), str(error)
+    volumes, slices = evaluate(network, declared_operator(run), test_volumes(study.prepared(run.dataset.name)))
+    if not failed and volumes[list(METRICS)].isna().any(axis=None):
+        failed = f"run {run.id}: a reconstruction of the test set holds NaN or infinite values"
+    if failed:
+        for table in (volumes, slices):
+            table[list(METRICS)] = math.nan
+    else:
+        contiguous = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+        write_bytes(folder.path / WEIGHTS, safetensors.torch.save(contiguous, {"run": run.id}))
+    for name, table in ((CURVE, curve), (VOLUMES, volumes), (SLICES, slices)):
+        with atomic_write(folder.path / name) as temporary:
+            table.to_csv(temporary, index=False)
+    files = (CURVE, VOLUMES, SLICES) if failed else (WEIGHTS, CURVE, VOLUMES, SLICES)
+    record = {
+        **({"failed": failed} if failed else {}),
+        "inputs": inputs,
+        "files": {name: sha256_file(folder.path / name) for name in files},
+        **computed_on(run.precision),
+        "seconds": round(time.monotonic() - started, 1),
+        **environment(),
+    }
+    # Last, since it is what says that the run is finished.
+    write_json(folder.path / "run.json", record)
+    folder.__dict__.pop("record", None)
+    if failed:
+        (folder.path / WEIGHTS).unlink(missing_ok=True)  # an earlier training's
+        return  # the last good checkpoint stays
+    for file in (checkpoint, begun):
+        file.unlink(missing_ok=True)
+
+
+def _cut_short(rows: list[dict]) -> pd.DataFrame:
+    """The curve of a run that failed: validations, and the step that it ended at, where all is NaN."""
+    return pd.DataFrame(rows or [{"step": 0}], columns=training.CURVE_COLUMNS)
+
+
+def asked_to_stop() -> Callable[[], bool]:
+    """Take SIGINT and SIGTERM as a wish to stop; whether one has come."""
+    asked = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: asked.append(True))
+    return lambda: bool(asked)

@@ -1,0 +1,104 @@
+"""Do the tables and figures still follow from the runs that they name? `python -m kdmri_lib verify`."""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from kdmri_lib.errors import StudyError
+from kdmri_lib.study.jobs import FOLDERS, Job, execute, jobs
+from kdmri_lib.study.runs import DONE, RunFolder
+from kdmri_lib.study.study import Study
+
+PRECISION = 1e-12  # relative, of numbers in tables
+
+
+class Verdict(NamedTuple):
+    """What `verify` found: files that differ, are missing or that nothing asks for; and what it can't compare."""
+
+    wrong: list[str]
+    not_compared: list[str]
+
+
+def verify(study: Study, notebooks: Sequence[str] = ()) -> Verdict:
+    """Make every table and figure anew from the study's runs, in a folder aside, and compare it with the one that is there.
+
+    `notebooks` : these alone, all by default. The study's own files are only read.
+
+    Raises
+    ------
+    StudyError
+        When a run isn't finished, or out of date: nothing is trained here.
+    """
+    states = {run.id: RunFolder(study, run).state() for run in study.runs.values()}
+    unfinished = {name: state for name, state in states.items() if state not in DONE}
+    if unfinished:
+        name, state = next(iter(unfinished.items()))
+        raise StudyError(f"{len(unfinished)} of {len(states)} runs can't vouch for a table; the first: {name}, {state}")
+    chosen = [job for job in jobs(study) if not notebooks or job.notebook in notebooks]
+    with tempfile.TemporaryDirectory() as folder:
+        again = Study(study.source, folder)
+        again.results.mkdir(parents=True)
+        (again.results / "runs").symlink_to(study.results / "runs")
+        (again.folder / "data").mkdir()
+        (again.folder / "data" / "prepared").symlink_to(study.folder / "data" / "prepared")
+        for job in chosen:
+            execute(job.source, job.executed(again), {"profile": study.source, "folder": folder} | job.parameters)
+        wrong, not_compared = _compared(chosen, again, study)
+    return Verdict(wrong + (_left_over(study) if not notebooks else []), not_compared)
+
+
+def _compared(chosen: Sequence[Job], again: Study, study: Study) -> tuple[list[str], list[str]]:
+    wrong, not_compared = [], []
+    for output in (output for job in chosen for output in job.outputs):
+        files = output.files(study)
+        missing = [file for file in files if not file.exists()]
+        wrong += [f"{file}: not there" for file in missing]
+        if output.kind not in COMPARISONS or output.measured:
+            why = "measured times" if output.measured else f"a {output.kind}"
+            not_compared.append(f"{files[0]}: {why}")
+        elif files[0] not in missing and (said := COMPARISONS[output.kind](output.files(again)[0], files[0])):
+            wrong.append(f"{files[0]}: {said}")
+    return wrong, not_compared
+
+
+def _left_over(study: Study) -> list[str]:
+    """Tables and figures that are there and that the profile doesn't ask for."""
+    wanted = {file for job in jobs(study) for file in job.written(study)}
+    there = (path for kind in ("table", "figure") for path in sorted((study.results / FOLDERS[kind]).glob("*")))
+    return [f"{path}: the profile doesn't ask for it" for path in there if path not in wanted]
+
+
+def _tables(new: Path, old: Path) -> str:
+    a, b = pd.read_csv(new), pd.read_csv(old)
+    if list(a.columns) != list(b.columns) or len(a) != len(b):
+        return f"{len(b)} rows of {', '.join(b.columns)}; from its runs: {len(a)} rows of {', '.join(a.columns)}"
+    for column in a:
+        x, y = a[column], b[column]
+        if pd.api.types.is_numeric_dtype(x) and pd.api.types.is_numeric_dtype(y):
+            same = np.isclose(x, y, rtol=PRECISION, atol=0, equal_nan=True)
+        else:
+            same = ((x == y) | (x.isna() & y.isna())).to_numpy()
+        if not same.all():
+            row = int(np.flatnonzero(~same)[0])
+            return f"row {row}, {column}: {y[row]}; from its runs: {x[row]}"
+    return ""
+
+
+def _pictures(new: Path, old: Path) -> str:
+    with Image.open(new) as a, Image.open(old) as b:
+        if a.size != b.size:
+            return f"{b.size} pixels; from its runs: {a.size}"
+        different = int((np.asarray(a) != np.asarray(b)).any(axis=-1).sum())
+        if different:
+            return f"{different} pixels differ from the picture made from its runs"
+        if a.text.get("Description") != b.text.get("Description"):
+            return "made from other runs, or another profile, than it says"
+    return ""
+
+
+COMPARISONS = {"table": _tables, "figure": _pictures}
