@@ -1,15 +1,11 @@
 #!/usr/bin/env bash
-# The whole test command: linting, formatting, tests. `--long` adds the slow ones; the rest goes to pytest.
+# The whole test command: linting, formatting, imports, tests. `--long` adds the slow ones; the rest goes to pytest.
 set -euo pipefail
 cd "$(dirname "$0")"
 . ./environment.sh
-long=(-m "not slow")
-if [ "${1:-}" = "--long" ]; then
-    long=()
-    shift
-fi
 ruff check --quiet .
 ruff format --quiet --check .
+contracts=$(lint-imports --no-logo --no-cache) || { echo "$contracts"; exit 1; }
 # Worker processes share the cores; a thread each keeps them out of one another's way. A file stays with one of them, since
 # its fixtures are dear.
-OMP_NUM_THREADS=1 python -m pytest -n auto --dist loadfile "${long[@]}" "$@"
+OMP_NUM_THREADS=1 python -m pytest -n auto --dist loadfile "$@"

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import yaml
 
-from kdmri_lib.study.study import PROJECT, Cell, Study
+from kdmri_lib.storage import PROJECT
+from kdmri_lib.study.profile import Cell
+from kdmri_lib.study.study import Study
 
 CELL = Cell("cardiac", 8)
+PROFILES = sorted(p.stem for p in (PROJECT / "profiles").glob("*.yaml"))
 
 
 def small_profile(path: Path, steps: int = 6, cardiac: dict | None = None, **more) -> Path:
@@ -33,3 +36,15 @@ def until_it_trains(process: subprocess.Popen, folder: Path) -> None:
     """Wait for the checkpoint which shows that the run of `folder` trains, or for the process to end."""
     while process.poll() is None and not (folder / "checkpoint.pt").exists():
         time.sleep(0.02)
+
+
+def with_downloads(name: str, folder: Path) -> str:
+    """A profile's name or, where it reads downloads, the path of a copy of it whose empty folders are there."""
+    text = (PROJECT / "profiles" / f"{name}.yaml").read_text()
+    if "data/downloads" not in text:
+        return name
+    for dataset in yaml.safe_load(text)["datasets"].values():
+        (folder / Path(dataset["folder"]).name).mkdir()
+    copy = folder / f"{name}.yaml"
+    copy.write_text(text.replace("data/downloads", str(folder)))
+    return str(copy)

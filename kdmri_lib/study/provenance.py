@@ -28,8 +28,10 @@ LIBRARIES = ("torch", "numpy", "scipy", "scikit-image", "h5py", "lightning-fabri
 
 
 def canonical(node) -> str:
-    """A syntax tree as text that doesn't depend on Python's version: empty fields, which versions add, are left out, and
-    strings that stand alone, which are prose."""
+    """A syntax tree as text that doesn't depend on Python's version: what is empty is left out, since versions differ in it,
+    and strings that stand alone, which are prose."""
+    if isinstance(node, ast.JoinedStr):
+        node = ast.JoinedStr([part for part in node.values if not (isinstance(part, ast.Constant) and not part.value)])
     if isinstance(node, ast.AST):
         fields = ((name, value) for name, value in ast.iter_fields(node) if name not in ("kind", "type_comment"))
         parts = [f"{name}={canonical(value)}" for name, value in fields if value is not None and value != []]

@@ -1,0 +1,58 @@
+"""The house in order: dependencies, pins, notebooks without outputs and with short set-ups."""
+
+import ast
+import json
+import tomllib
+
+import pytest
+import yaml
+
+from kdmri_lib.storage import PROJECT
+
+NOTEBOOKS = sorted((PROJECT / "notebooks").glob("*.ipynb"))
+
+
+@pytest.fixture(scope="module")
+def wanted() -> list[str]:
+    """Every dependency of pyproject.toml, optional ones included."""
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    return [*project["dependencies"], *(name for names in project["optional-dependencies"].values() for name in names)]
+
+
+def test_environment_yml_equals_pyproject(wanted):
+    listed = next(
+        d["pip"]
+        for d in yaml.safe_load((PROJECT / "environment.yml").read_text())["dependencies"]
+        if isinstance(d, dict)
+    )
+    assert sorted(listed) == sorted(["-c constraints.txt", "-e .", *wanted])
+
+
+def test_the_two_commands_install_every_optional_dependency():
+    groups = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert f"-e '.[{','.join(sorted(groups))}]'" in (PROJECT / "environment.sh").read_text()
+
+
+def test_constraints_pin_every_dependency(wanted):
+    pins = {
+        line.split("==")[0].lower() for line in (PROJECT / "constraints.txt").read_text().splitlines() if "==" in line
+    }
+    assert {name.split("==")[0] for name in wanted} <= pins
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_notebooks_carry_no_outputs_and_declare_parameters(path):
+    cells = json.loads(path.read_text())["cells"]
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    assert all(not cell["outputs"] and cell["execution_count"] is None for cell in code)
+    assert sum("parameters" in cell["metadata"].get("tags", []) for cell in code) == 1
+    assert cells[0]["cell_type"] == "markdown", "a notebook begins by saying what it is"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_cells_that_set_a_notebook_up_are_short(path):
+    code = ["".join(c["source"]) for c in json.loads(path.read_text())["cells"] if c["cell_type"] == "code"]
+    setting_up = [
+        cell for cell in code if any(isinstance(n, ast.Import | ast.ImportFrom) for n in ast.parse(cell).body)
+    ]
+    assert setting_up and max(len(cell.splitlines()) for cell in setting_up) <= 15
