@@ -28,7 +28,7 @@ LIBRARIES = ("torch", "numpy", "scipy", "scikit-image", "h5py", "lightning-fabri
 
 
 def canonical(node) -> str:
-    """A syntax tree as text that doesn't depend on Python's version: what is empty is left out, since versions differ in it,
+    """A syntax tree as text that doesn't depend on Python's version: what is empty, in which versions differ, is left out,
     and strings that stand alone, which are prose."""
     if isinstance(node, ast.JoinedStr):
         node = ast.JoinedStr([part for part in node.values if not (isinstance(part, ast.Constant) and not part.value)])
@@ -53,22 +53,26 @@ def _file(module: str, root: Path) -> Path | None:
     return next((f for f in (place.with_suffix(".py"), place / "__init__.py") if f.exists()), None)
 
 
-def imported(tree: ast.AST, root: Path = PROJECT) -> set[str]:
-    """Modules of this project that a syntax tree's import statements name."""
-    found = set()
+def _named(tree: ast.AST) -> Iterator[str]:
+    """Names that a syntax tree's import statements ask for, wherever they stand; what each is of, too."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return {module for module in found if _file(module, root)}
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
 @cache
-def _read(file: Path, root: Path) -> tuple[str, frozenset[str]]:
-    """A file's code as text without prose, and the modules of this project that it imports."""
+def _read_once(file: Path, changed: int, size: int) -> tuple[str, frozenset[str]]:
     tree = ast.parse(file.read_text())
-    return canonical(tree), frozenset(imported(tree, root))
+    return hashlib.sha256(canonical(tree).encode()).hexdigest(), frozenset(_named(tree))
+
+
+def _read(file: Path) -> tuple[str, frozenset[str]]:
+    """Digest of a file's code without prose, and the names that its imports ask for; read once, and again when it changed."""
+    found = file.stat()
+    return _read_once(file, found.st_mtime_ns, found.st_size)
 
 
 def closure(roots: Iterable[str], root: Path = PROJECT) -> dict[str, Path]:
@@ -77,21 +81,17 @@ def closure(roots: Iterable[str], root: Path = PROJECT) -> dict[str, Path]:
     waiting = list(roots)
     while waiting:
         module = waiting.pop()
-        file = _file(module, root)
-        if module not in found and file is not None:
+        file = None if module in found else _file(module, root)
+        if file is not None:
             found[module] = file
-            waiting += [*_read(file, root)[1], module.rpartition(".")[0]]
+            waiting += [*_read(file)[1], module.rpartition(".")[0]]
     return found
 
 
-@cache
-def code_digest(roots: tuple[str, ...], more: tuple[str, ...] = (), root: Path = PROJECT) -> str:
+def code_digest(roots: Iterable[str], more: Iterable[str] = (), root: Path = PROJECT) -> str:
     """12 hex digits over the code that the modules `roots` import (`closure`), and over the texts `more`."""
-    digest = hashlib.sha256()
-    for module, file in sorted(closure(roots, root).items()):
-        digest.update(f"{module}\n{_read(file, root)[0]}\n".encode())
-    digest.update("\n".join(more).encode())
-    return digest.hexdigest()[:12]
+    parts = [f"{module} {_read(file)[0]}" for module, file in sorted(closure(roots, root).items())]
+    return hashlib.sha256("\n".join([*parts, *more]).encode()).hexdigest()[:12]
 
 
 def training_code(run: Run, root: Path = PROJECT) -> str:
@@ -105,7 +105,7 @@ def training_code(run: Run, root: Path = PROJECT) -> str:
             own, used = code_elsewhere(item)
             texts |= own
             roots |= used
-    return code_digest(tuple(sorted(roots)), tuple(f"{k}: {v}" for k, v in sorted(texts.items())), root)
+    return code_digest(roots, [f"{k}: {v}" for k, v in sorted(texts.items())], root)
 
 
 def preparing_code(dataset: Dataset, root: Path = PROJECT) -> str:
@@ -117,8 +117,8 @@ def notebook_code(notebook: Path, roots: Iterable[str] = (), root: Path = PROJEC
     """Digest of a notebook's code cells and of all that they import; `roots`: modules that it finds by name beside."""
     cells = [cell for cell in read_json(notebook)["cells"] if cell["cell_type"] == "code"]
     trees = [ast.parse("".join(cell["source"])) for cell in cells]
-    wanted = {*roots, *(module for tree in trees for module in imported(tree, root))}
-    return code_digest(tuple(sorted(wanted)), tuple(canonical(tree) for tree in trees), root)
+    wanted = {*roots, *(name for tree in trees for name in _named(tree))}
+    return code_digest(wanted, [canonical(tree) for tree in trees], root)
 
 
 def code_elsewhere(item: type) -> tuple[dict[str, str], set[str]]:

@@ -21,7 +21,7 @@ from kdmri_lib.storage import PROJECT
 from kdmri_lib.study import provenance
 from kdmri_lib.study.build import declared_mask
 from kdmri_lib.study.jobs import execute, jobs
-from kdmri_lib.study.provenance import canonical, code_digest, notebook_code, preparing_code, training_code
+from kdmri_lib.study.provenance import canonical, notebook_code, preparing_code, training_code
 from kdmri_lib.study.runs import RunFolder, prepare_dataset, trained
 from kdmri_lib.study.study import Study
 from tests.studies import CELL
@@ -105,12 +105,10 @@ def test_comments_docstrings_and_layout_do_not_count_and_all_else_does(changed, 
 
 @pytest.fixture
 def copy(tmp_path):
-    """A copy of the project's code, to change; digests of it are made anew at each call."""
+    """A copy of the project's code, to change."""
     for folder in provenance.PACKAGES:
         shutil.copytree(PROJECT / folder, tmp_path / "copy" / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    yield tmp_path / "copy"
-    provenance._read.cache_clear()
-    code_digest.cache_clear()
+    return tmp_path / "copy"
 
 
 TRAIN = """
@@ -157,13 +155,9 @@ def made_stale_by(copy: Path, digest) -> set[str]:
     for file in sorted(copy.rglob("*.py")):
         text = file.read_text()
         file.write_text(text + "\nchanged = 1\n")
-        provenance._read.cache_clear()
-        code_digest.cache_clear()
         if digest() != before:
             found.add(".".join(file.relative_to(copy).with_suffix("").parts).removesuffix(".__init__"))
         file.write_text(text)
-    provenance._read.cache_clear()
-    code_digest.cache_clear()
     assert digest() == before
     return found
 
