@@ -70,7 +70,7 @@ def _read_once(file: Path, changed: int, size: int) -> tuple[str, frozenset[str]
 
 
 def _read(file: Path) -> tuple[str, frozenset[str]]:
-    """Digest of a file's code without prose, and the names that its imports ask for; read once, and again when it changed."""
+    """Digest of a file's code without prose, and the names that its imports ask for; read again when it changed."""
     found = file.stat()
     return _read_once(file, found.st_mtime_ns, found.st_size)
 

@@ -5,19 +5,20 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from kdmri_lib.study.notebooks import execute
 
-from kdmri_lib.datasets.preparing import prepare
 from kdmri_lib.deployment.export import export
 from kdmri_lib.errors import StudyError
 from kdmri_lib.losses.attention_transfer import AttentionTransfer
-from kdmri_lib.study.runs import RunFolder, trained
-from kdmri_lib.study.study import METHODS, PROJECT, Cell, Study
+from kdmri_lib.storage import PROJECT
+from kdmri_lib.study.experiments.table1 import METHODS
+from kdmri_lib.study.jobs import execute, jobs
+from kdmri_lib.study.runs import RunFolder, prepare_dataset, trained
+from kdmri_lib.study.study import Study
 from kdmri_lib.study.tables import failures
 from kdmri_lib.study.verification import verify
+from tests.studies import CELL
 
-CELL = Cell("cardiac", 8)
-FAILED = "Attention transfer"
+FAILED = "attention_transfer"
 
 
 @pytest.fixture(scope="module")
@@ -36,28 +37,18 @@ def study(tmp_path_factory) -> Study:
     }
     (folder / "holes.yaml").write_text(yaml.safe_dump(profile))
     study = Study(str(folder / "holes.yaml"), folder)
-    prepare(study.dataset("cardiac"), study.prepared("cardiac"))
+    prepare_dataset(study, "cardiac")
     right, calls = AttentionTransfer.forward, []
 
-    def wrong(loss, target, student, teacher):
+    def wrong(loss, target, prediction, teacher):
         calls.append(1)
-        return right(loss, target, student, teacher) * (torch.nan if len(calls) >= 5 else 1)
+        return right(loss, target, prediction, teacher) * (torch.nan if len(calls) >= 5 else 1)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(AttentionTransfer, "forward", wrong)
         trained(study, study.methods(CELL, 0)["attention_transfer"])
-    for name, part, more in (
-        ("02_teacher_training", CELL.tag, {"dataset": "cardiac", "acceleration": "8"}),
-        ("03_distillation", CELL.tag, {"dataset": "cardiac", "acceleration": "8"}),
-        ("04_feature_distillation", "feature_losses", {"experiment": "feature_losses"}),
-        ("05_ablations", "ablations", {"experiment": "ablations"}),
-        ("07_deployment", CELL.tag, {"dataset": "cardiac", "acceleration": "8"}),
-        ("08_report", "", {}),
-    ):
-        output = study.results / "notebooks" / f"{name}{'_' if part else ''}{part}.ipynb"
-        execute(
-            PROJECT / "notebooks" / f"{name}.ipynb", output, {"profile": study.source, "folder": str(folder), **more}
-        )
+    for job in jobs(study):
+        execute(job.source, job.executed(study), {"profile": study.source, "folder": str(folder), **job.parameters})
     return study
 
 
@@ -96,11 +87,10 @@ def test_table_1_has_a_hole_and_the_verdict_says_nothing(study):
 
 
 def test_the_experiments_have_holes_where_they_belong(study):
-    table = pd.read_csv(study.table("feature_losses")).set_index("method").psnr
+    table = pd.read_csv(study.table("feature_losses_comparison")).set_index("method").psnr
     assert np.isnan(table[FAILED]) and table.drop(FAILED).notna().all()
-    ablations = pd.read_csv(study.table("ablations")).set_index(["part", "method"]).psnr
-    assert ablations.isna().any() and ablations.notna().any()
-    assert ablations["ablation", "Student, as many steps"] > 0
+    ablations = pd.read_csv(study.table("ablations_ablation")).set_index("method").psnr
+    assert ablations.isna().any() and ablations["student_steps"] > 0
 
 
 def test_the_report_lists_what_failed(study):
@@ -109,15 +99,15 @@ def test_the_report_lists_what_failed(study):
 
 
 def test_nothing_is_deployed_and_the_notebook_says_so(study):
-    assert not list(study.results.glob("models/*"))
-    quality = pd.read_csv(study.table(f"deployed_{CELL.tag}"))
+    quality = pd.read_csv(study.table(f"deployment_quality_{CELL.tag}"))
+    assert set(quality["computed by"]) == {"PyTorch, float32", "PyTorch, bfloat16"}
     assert quality.psnr.isna().all()
     with pytest.raises(StudyError, match=r"there is no network to export: .*the loss is nan at step 4"):
         export(RunFolder(study, study.methods(CELL, 0)["distilled"]), study.results / "x.onnx")
 
 
 def test_what_is_there_still_follows_from_its_runs(study):
-    assert verify(study, ["03_distillation"]) == []
+    assert verify(study, ["03_distillation"]).wrong == []
 
 
 def test_a_failed_run_is_not_trained_again_until_it_is_deleted(study):

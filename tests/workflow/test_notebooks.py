@@ -1,19 +1,19 @@
-"""Every notebook executed by papermill at profile smoke, in the order of their numbers, for each data set."""
+"""Every notebook executed by papermill at profile smoke, as the one list of jobs has them; and what they leave."""
 
 import nibabel
 import numpy as np
 import pandas as pd
 import pytest
-from kdmri_lib.study.notebooks import execute
 from PIL import Image
 
-from kdmri_lib.deployment import Model
 from kdmri_lib.evaluation import METRICS
 from kdmri_lib.storage import read_json, sha256_file
-from kdmri_lib.study.experiments import FEATURE_LOSSES
-from kdmri_lib.study.study import METHODS, PROJECT, Cell, Study
+from kdmri_lib.study.experiments.comparison import FEATURE_LOSSES
+from kdmri_lib.study.experiments.table1 import METHODS
+from kdmri_lib.study.jobs import NOTEBOOKS, execute, jobs
+from kdmri_lib.study.study import Study
 
-NOTEBOOKS = PROJECT / "notebooks"
+OWN = (*FEATURE_LOSSES[:1], "cosine_attention")
 
 
 @pytest.fixture(scope="module")
@@ -25,25 +25,37 @@ def executed(tmp_path_factory):
     image = np.random.default_rng(0).random((90, 100, 12)).astype(np.float32)
     nibabel.save(nibabel.Nifti1Image(image, np.diag([2.0, 2.0, 4.0, 1.0])), scan)
 
-    def run(name, part="", **parameters):
-        output = study.results / "notebooks" / f"{name}{'_' if part else ''}{part}.ipynb"
-        execute(NOTEBOOKS / f"{name}.ipynb", output, {"profile": "smoke", "folder": str(folder), **parameters})
+    def run(job, **parameters):
+        given = {"profile": "smoke", "folder": str(folder), **job.parameters, **parameters}
+        execute(job.source, job.executed(study), given)
 
-    for dataset in study.profile.datasets:
-        run("01_data_preparation", dataset, dataset=dataset)
-    for cell in study.cells:
-        where = {"dataset": cell.dataset, "acceleration": f"{cell.acceleration:g}"}
-        run("02_teacher_training", cell.tag, **where)
-        run("03_distillation", cell.tag, **where, **({"scan": str(scan)} if cell.dataset == "brain" else {}))
-        if cell.dataset == "cardiac":
-            run("07_deployment", cell.tag, **where)
-    for name, experiment in study.profile.experiments.items():
-        run(experiment.notebook, name, experiment=name)
+    *others, report = jobs(study)
+    for job in others:
+        if job.notebook != "07_deployment" or "cardiac" in job.name:
+            run(job, **({"scan": str(scan)} if job.name == "03_distillation_brain_4x" else {}))
+    for job in others:  # copies of one that tells all there is to tell
+        if job.notebook == "07_deployment" and "cardiac" not in job.name:
+            for path in job.written(study):
+                path.write_bytes(type(path)(str(path).replace(job.name[14:], "cardiac_8x")).read_bytes())
     # Another task, by parameter alone; and a loss of one's own, by its name.
-    run("04_feature_distillation", "elsewhere", experiment="super_resolution", losses="[fitnets, cosine_attention]")
-    run("05_ablations", "elsewhere", experiment="super_resolution")
-    run("08_report")
+    run(
+        NOTEBOOKS["04_feature_distillation"](study, "super_resolution", FEATURE_LOSSES[:1]),
+        losses=f"[{', '.join(OWN)}]",
+    )
+    run(NOTEBOOKS["05_ablations"](study, "super_resolution"))
+    run(report)
     return study
+
+
+def test_every_declared_output_is_written_and_nothing_else(executed):
+    asked = {path for job in jobs(executed) for path in job.written(executed)}
+    assert all(path.exists() for path in asked)
+    elsewhere = (NOTEBOOKS[n](executed, "super_resolution") for n in ("04_feature_distillation", "05_ablations"))
+    asked |= {path for job in elsewhere for path in job.written(executed)}
+    asked |= {executed.table("scan_brain_4x").with_suffix(e) for e in (".csv", ".runs.txt")}
+    asked |= {executed.figure("scan_brain_4x").with_suffix(e) for e in (".png", ".pdf")}
+    there = {path for kind in ("tables", "figures") for path in (executed.results / kind).iterdir()}
+    assert there <= asked
 
 
 def test_table_1_has_every_method_of_every_cell(executed):
@@ -69,58 +81,63 @@ def test_table_1_comes_from_the_run_folders_that_it_names(executed):
 
 
 def test_a_loss_of_ones_own_stands_in_the_table_and_in_the_figure(executed):
-    table = pd.read_csv(executed.table("super_resolution_feature_losses"))
-    assert {"cosine_attention", "FitNets", "Student"} <= set(table.method) and table.psnr.notna().all()
-    own = executed.recipe("super_resolution", 0).comparison(["cosine_attention"])["cosine_attention"]
-    picture = executed.figure("super_resolution_feature_losses_curves")
-    assert own.id in Image.open(picture).text["Description"], "its curve is in the figure"
+    table = pd.read_csv(executed.table("super_resolution_comparison"))
+    assert {"cosine_attention", "fitnets", "student"} <= set(table.method) and table.psnr.notna().all()
     runs = [p.name for p in (executed.results / "runs").iterdir() if "cosine_attention" in p.name]
     assert len(runs) == 1
-    record = read_json(executed.results / "runs" / runs[0] / "run.json")
-    assert set(record["inputs"]["own_losses"]) == {"cosine_attention"}, "its source decides whether it is up to date"
+    second_stage = {
+        folder.parent.name
+        for folder in (executed.results / "runs").glob("*/declaration.json")
+        if "cosine_attention" in folder.read_text() and "cosine_attention" not in folder.parent.name
+    }
+    picture = Image.open(executed.figure("super_resolution_comparison_curves")).text["Description"]
+    assert len(second_stage) == 1 and second_stage.pop() in picture, "its curve is in the figure"
+    usual = next(p for p in (executed.results / "runs").iterdir() if "-fitnets-" in p.name)
+    codes = {
+        read_json(executed.results / "runs" / name / "run.json")["inputs"]["code"] for name in (runs[0], usual.name)
+    }
+    assert len(codes) == 2, "its own code decides whether it is up to date"
 
 
 def test_the_experiments_have_their_rows(executed):
-    table = pd.read_csv(executed.table("feature_losses"))
-    assert {"FitNets", "FSP", "Similarity preserving", "Attentive hint", "Attention transfer", "Student"} <= set(
+    table = pd.read_csv(executed.table("feature_losses_comparison"))
+    assert {*FEATURE_LOSSES, "student", "teacher", "student_steps", "student_compute", "zero_filled"} == set(
         table.method
     )
-    ablations = pd.read_csv(executed.table("ablations"))
-    assert set(ablations.part) == {"ablation", "positions", "cascades", "alphas", "variants", "sizes"}
-    assert len(ablations[ablations.part == "positions"]) == 4 * 2
-    restored = pd.read_csv(executed.table("super_resolution"))
-    assert {"Bicubic", "Distilled student, data consistency", "Zero-filled"} <= set(restored.method)
+    assert {"FitNets", "FSP", "Attention transfer", "Student"} <= set(table.label)
+    parts = executed.experiment_parts("ablations")
+    rows = {part: pd.read_csv(executed.table(f"ablations_{part}")) for part in parts}
+    assert set(parts) == {
+        *("ablation", "alphas", "attention", "cascades", "gaussian_mask", "positions", "sizes", "variants"),
+    }
+    assert len(rows["positions"]) == 4 * 2 and len(rows["attention"]) == 3
+    assert set(rows["gaussian_mask"].method) == set(METHODS) - {"zero_filled"}
+    restored = pd.read_csv(executed.table("super_resolution_restoration"))
+    assert {"bicubic", "data_consistency", "zero_filled"} <= set(restored.method)
     assert restored.psnr.notna().all()
 
 
 def test_the_ablations_run_on_super_resolution_by_parameter_alone(executed):
-    table = pd.read_csv(executed.table("super_resolution_ablations"))
-    assert set(table.part) == {"ablation", "positions", "alphas", "sizes"}, "what one stack of convolutions allows"
-    assert len(table[(table.part == "positions") & (table.set == "test")]) == 4 * 2
-    assert table.psnr.notna().all()
+    parts = executed.experiment_parts("super_resolution", "05_ablations")
+    assert "cascades" not in parts and "variants" not in parts, "what one stack of convolutions allows"
+    rows = {part: pd.read_csv(executed.table(f"super_resolution_{part}")) for part in parts}
+    assert len(rows["positions"][rows["positions"].set == "test"]) == 4 * 2
+    assert all(table.psnr.notna().all() for part, table in rows.items() if part != "attention")
 
 
 def test_student_friendly_training_precedes_every_method(executed):
     table = pd.read_csv(executed.table("feature_losses_friendly"))
-    assert {"Teacher, student-friendly", "Student from the branches", "Teacher", "Student"} <= set(table.method)
-    assert {f"{label}, student-friendly" for label in FEATURE_LOSSES.values()} <= set(table.method)
+    assert {"teacher_friendly", "branches", "teacher", "student"} <= set(table.method)
+    assert {f"{name}_friendly" for name in FEATURE_LOSSES} <= set(table.method)
     assert {"comparison", "friendly"} == set(executed.experiment_parts("feature_losses"))
 
 
-def test_the_deployed_network_is_measured_and_says_what_it_is(executed):
-    quality = pd.read_csv(executed.table("deployed_cardiac_8x"), index_col=0)
+def test_the_deployed_network_is_measured(executed):
+    quality = pd.read_csv(executed.table("deployment_quality_cardiac_8x"), index_col=0)
     assert abs(quality.loc["ONNX Runtime, float32", "psnr lost"]) < 1e-3
-    assert (
-        quality.psnr.notna().all()
-        and quality.loc["PyTorch, bfloat16", "ms a slice"] > 0
-        and "int8, kept in float32: nothing" in quality.index
-    )
-    aims = pd.read_csv(executed.table("deployment_cardiac_8x"))
-    assert aims.found.notna().all() and len(aims) == 4 + len(quality) - 1
-    times = pd.read_csv(executed.table("times_cardiac_8x"))
+    assert quality.psnr.notna().all() and "int8, kept in float32: nothing" in quality.index
+    times = pd.read_csv(executed.table("deployment_times_cardiac_8x"))
     assert set(times.network) == {"teacher", "student"} and {1, 4} == set(times.batch)
-    model = Model(executed.results / "models" / "distilled_cardiac_8x.onnx")
-    assert model.about["run"] == executed.methods(Cell("cardiac", 8), 0)["distilled"].id
 
 
 def test_every_figure_is_a_png_and_a_pdf_with_its_stamp(executed):
@@ -144,9 +161,15 @@ def test_a_scan_of_ones_own_is_reconstructed(executed):
     assert set(table.method) == set(METHODS.values()) and table.psnr.between(5, 80).all()
 
 
-def test_the_report_begins_with_table_1_and_links_every_notebook(executed):
+def test_the_report_begins_with_table_1_and_shows_every_declared_output_and_no_other(executed):
     page = (executed.results / "report" / "index.html").read_text()
     assert page.index("Table 1") < page.index("<img") and "<table>" in page and "not a result" in page
-    for notebook in (executed.results / "notebooks").glob("0[123]*.ipynb"):
-        assert f'href="{notebook.stem}.html"' in page
-        assert (executed.results / "report" / f"{notebook.stem}.html").exists()
+    for job in jobs(executed):
+        for output in (o for o in job.outputs if o.reported):
+            assert output.kind == "report" or output.title in page, output
+            if output.kind == "figure":
+                assert f"figures/{output.name}.png" in page
+        if job.notebook != "08_report":
+            assert f'href="{job.name}.html"' in page
+            assert (executed.results / "report" / f"{job.name}.html").exists()
+    assert "super_resolution_positions" not in page and "scan_brain" not in page, "the profile asks for neither"

@@ -4,12 +4,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from kdmri_lib.study.notebooks import execute
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from kdmri_lib.errors import StudyError
-from kdmri_lib.study.study import METHODS, PROJECT, Study
+from kdmri_lib.storage import PROJECT
+from kdmri_lib.study.experiments.table1 import METHODS
+from kdmri_lib.study.jobs import execute
+from kdmri_lib.study.study import Study
 from kdmri_lib.study.verification import verify
 from tests import downloads
 
@@ -63,8 +65,8 @@ def test_notebook_1_prepares_and_shows_every_download(own_downloads, tmp_path, n
 
 def test_table_1_of_ones_own_download(own_downloads, tmp_path):
     run(own_downloads, "01_data_preparation", tmp_path / "1.ipynb", dataset="cardiac")
-    run(own_downloads, "02_teacher_training", tmp_path / "2.ipynb", dataset="cardiac", acceleration="4")
-    run(own_downloads, "03_distillation", tmp_path / "3.ipynb", dataset="cardiac", acceleration="4")
+    run(own_downloads, "02_teacher_training", tmp_path / "2.ipynb", cell="cardiac_4x")
+    run(own_downloads, "03_distillation", tmp_path / "3.ipynb", cell="cardiac_4x")
     table = pd.read_csv(own_downloads.table("volumes_cardiac_4x"))
     assert set(table.subject) == {"patient101_frame01", "patient101_frame12"} and set(METHODS) <= set(table.method)
 
@@ -72,7 +74,7 @@ def test_table_1_of_ones_own_download(own_downloads, tmp_path):
 def test_tables_that_do_not_follow_from_their_runs_are_found(own_downloads, tmp_path):
     test_table_1_of_ones_own_download(own_downloads, tmp_path)
     only = ("03_distillation",)
-    assert verify(own_downloads, only) == []
+    assert verify(own_downloads, only).wrong == []
     table, picture = own_downloads.table("volumes_cardiac_4x"), own_downloads.figure("figure2_cardiac_4x")
     kept = pd.read_csv(table)
     kept.assign(psnr=kept.psnr.where(kept.index != 3, kept.psnr + 0.1)).to_csv(table, index=False)
@@ -81,10 +83,10 @@ def test_tables_that_do_not_follow_from_their_runs_are_found(own_downloads, tmp_
     text.add_text("Description", image.text["Description"])
     pixels[50:60, 50:60] = 0
     Image.fromarray(pixels).save(picture, pnginfo=text)
-    found = verify(own_downloads, only)
+    found = verify(own_downloads, only).wrong
     assert len(found) == 2
-    assert f"{picture}: " in found[0] and "pixels differ from the picture made from its runs" in found[0]
-    assert f"{table}: row 3, psnr: " in found[1]
+    assert f"{table}: row 3, psnr: " in found[0]
+    assert f"{picture}: " in found[1] and "pixels differ from the picture made from its runs" in found[1]
     run = next(iter(own_downloads.runs))
     (own_downloads.results / "runs" / run / "curve.csv").write_text("step\n")
     with pytest.raises(StudyError, match=r"1 of 6 runs can't vouch for a table; the first: .*curve.csv is damaged"):
