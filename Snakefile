@@ -1,11 +1,11 @@
-# Which notebook and which training makes what from what. ./run_all.sh runs it; all of it comes from kdmri_lib.study.jobs.
+# Which notebook and which training makes what from what. ./run_all.sh runs it; all of it comes from kdmri_study.jobs.
 import re
 import shlex
 
-from kdmri_lib.study.jobs import jobs
-from kdmri_lib.study.provenance import preparing_code, training_code
-from kdmri_lib.study.runs import RunFolder
-from kdmri_lib.study.study import Study
+from kdmri_study.jobs import jobs
+from kdmri_study.provenance import preparing_code, training_code
+from kdmri_study.runs import RunFolder
+from kdmri_study.study import Study
 
 profile = config.get("profile", "quick")
 study = Study(profile, config.get("folder", ""))

@@ -18,7 +18,7 @@ from kdmri_lib.datasets.prepared import Slices, Volume
 from kdmri_lib.datasets.preparing import prepare
 from kdmri_lib.datasets.writing import write_prepared
 from kdmri_lib.declarations import Dataset
-from kdmri_lib.study.provenance import preparing_code, processor_name
+from kdmri_study.provenance import preparing_code, processor_name
 
 PEOPLE = 24
 

@@ -20,7 +20,7 @@ from kdmri_lib.masks import published_mask
 from kdmri_lib.models.base import build_model, multiply_accumulates, parameter_count
 from kdmri_lib.operators import Measurement, Undersampling
 from kdmri_lib.storage import PROJECT
-from kdmri_lib.study.provenance import processor_name
+from kdmri_study.provenance import processor_name
 
 PLAIN = "plain, float32"
 WARM_UP = 3

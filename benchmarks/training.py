@@ -19,10 +19,10 @@ from kdmri_lib.datasets.phantoms.cardiac_phantom import subject_volume
 from kdmri_lib.declarations import Dataset, Degradation, Distillation, Network, Run, Schedule
 from kdmri_lib.devices import cpu_has_bfloat16
 from kdmri_lib.models.base import multiply_accumulates
-from kdmri_lib.study.build import declared_mask, declared_network, plain_network, training_step
-from kdmri_lib.study.experiments.comparison import FEATURE_LOSSES, label
-from kdmri_lib.study.experiments.recipe import Recipe
-from kdmri_lib.study.provenance import processor_name
+from kdmri_study.build import declared_mask, declared_network, plain_network, training_step
+from kdmri_study.experiments.comparison import FEATURE_LOSSES, label
+from kdmri_study.experiments.recipe import Recipe
+from kdmri_study.provenance import processor_name
 
 SHAPE, BATCH, FACTOR = (150, 150), 4, 4
 DCCNN = {"teacher": 5, "student": 3}  # convolutions per cascade

@@ -10,7 +10,7 @@ from kdmri_lib.errors import StoppedError, StudyError
 def check(arguments) -> None:
     """Say what a profile holds and what of its downloads is there, beside the paper's numbers, before anything runs."""
     from kdmri_lib.datasets.preparing import changed_sources
-    from kdmri_lib.study.study import Study
+    from kdmri_study.study import Study
 
     study = Study(arguments.profile, arguments.folder)
     print(f"profile {study.name}: {study.profile.description}")
@@ -57,7 +57,7 @@ def _check_download(dataset) -> list[str]:
 def profiles(arguments) -> None:
     """List the profiles with what they do and cost."""
     from kdmri_lib.storage import PROJECT
-    from kdmri_lib.study.profile import load_profile
+    from kdmri_study.profile import load_profile
 
     for path in sorted((PROJECT / "profiles").glob("*.yaml")):
         name, profile = load_profile(str(path))
@@ -66,8 +66,8 @@ def profiles(arguments) -> None:
 
 def prepare(arguments) -> None:
     """Prepare one data set of a profile; nothing is done for one that is there and up to date."""
-    from kdmri_lib.study.runs import prepare_dataset
-    from kdmri_lib.study.study import Study
+    from kdmri_study.runs import prepare_dataset
+    from kdmri_study.study import Study
 
     study = Study(arguments.profile, arguments.folder)
     made, left_out = prepare_dataset(study, arguments.dataset, arguments.jobs)
@@ -80,8 +80,8 @@ def prepare(arguments) -> None:
 def train(arguments) -> None:
     """Train one run of a profile, or go on with it; nothing is done for one that is finished and up to date."""
     from kdmri_lib.devices import use_threads
-    from kdmri_lib.study.runs import asked_to_stop, trained
-    from kdmri_lib.study.study import Study
+    from kdmri_study.runs import asked_to_stop, trained
+    from kdmri_study.study import Study
 
     study = Study(arguments.profile, arguments.folder)
     if arguments.run not in study.runs:
@@ -92,8 +92,8 @@ def train(arguments) -> None:
 
 def failures(arguments) -> None:
     """Say which trainings failed, whose numbers are holes in the tables; exit status 1 if any did."""
-    from kdmri_lib.study.study import Study
-    from kdmri_lib.study.tables import failures as failed
+    from kdmri_study.study import Study
+    from kdmri_study.tables import failures as failed
 
     found = failed(Study(arguments.profile, arguments.folder))
     for label, reason in found.items():
@@ -104,8 +104,8 @@ def failures(arguments) -> None:
 
 def verify(arguments) -> None:
     """Make every table and figure anew from the stored runs, and say which differ from those that are there."""
-    from kdmri_lib.study.study import Study
-    from kdmri_lib.study.verification import verify as verdict
+    from kdmri_study.study import Study
+    from kdmri_study.verification import verify as verdict
 
     study = Study(arguments.profile, arguments.folder)
     found = verdict(study)
@@ -121,10 +121,11 @@ def export(arguments) -> None:
     """Write a trained network as ONNX, with safetensors beside it; with --int8 its quantised version too."""
     from pathlib import Path
 
-    from kdmri_lib.deployment.export import calibration_slices, quantise
-    from kdmri_lib.deployment.export import export as to_file
-    from kdmri_lib.study.runs import RunFolder
-    from kdmri_lib.study.study import Study
+    from kdmri_lib.deployment.export import quantise
+    from kdmri_study.deploying import calibration_slices
+    from kdmri_study.deploying import export as to_file
+    from kdmri_study.runs import RunFolder
+    from kdmri_study.study import Study
 
     study = Study(arguments.profile, arguments.folder)
     cell = study.cell(f"{arguments.dataset}_{arguments.acceleration:g}x")
@@ -172,7 +173,7 @@ def reconstruct(arguments) -> None:
 
 def notebook(arguments) -> None:
     """Execute a notebook by papermill with parameters; the executed copy appears whole, or is kept aside when it fails."""
-    from kdmri_lib.study.jobs import execute
+    from kdmri_study.jobs import execute
 
     execute(arguments.notebook, arguments.output, dict(pair.split("=", 1) for pair in arguments.parameter))
 

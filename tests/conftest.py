@@ -4,8 +4,8 @@ import matplotlib
 import pytest
 import torch
 
-from kdmri_lib.study.runs import prepare_dataset
-from kdmri_lib.study.study import Study
+from kdmri_study.runs import prepare_dataset
+from kdmri_study.study import Study
 from tests.studies import sharing_data
 
 matplotlib.use("Agg")

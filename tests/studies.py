@@ -7,8 +7,8 @@ from pathlib import Path
 import yaml
 
 from kdmri_lib.storage import PROJECT
-from kdmri_lib.study.profile import Cell
-from kdmri_lib.study.study import Study
+from kdmri_study.profile import Cell
+from kdmri_study.study import Study
 
 CELL = Cell("cardiac", 8)
 PROFILES = sorted(p.stem for p in (PROJECT / "profiles").glob("*.yaml"))

@@ -1,10 +1,10 @@
-"""From a trained run to an ONNX file, data consistency included, and its int8 version."""
+"""From a trained network to an ONNX file, data consistency included, and its int8 version."""
 
 import json
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -13,15 +13,11 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from kdmri_lib.datasets.prepared import Slices
-from kdmri_lib.deployment.model import CHECKSUM, FORMAT, KEY, Model, graph_checksum, read_model
+from kdmri_lib.deployment.model import CHECKSUM, KEY, Model, graph_checksum, read_model
 from kdmri_lib.errors import StudyError
 from kdmri_lib.masks import line_axis
-from kdmri_lib.models.base import parameter_count
 from kdmri_lib.operators import Measurement, Undersampling
-from kdmri_lib.storage import sha256_file, write_bytes
-from kdmri_lib.study.build import declared_mask, declared_operator, plain_network
-from kdmri_lib.study.runs import WEIGHTS, RunFolder
+from kdmri_lib.storage import write_bytes
 
 TOLERANCE = 1e-5  # between PyTorch and ONNX Runtime, both in float32, on images of [0, 1]
 OPSET = 20
@@ -35,25 +31,6 @@ def about_mask(mask: np.ndarray, name: str) -> dict:
         raise StudyError(f"{name}: its mask isn't made of whole lines; only such networks can be exported")
     lines = mask[:, 0] if axis == 0 else mask[0]
     return {"shape": list(mask.shape), "axis": axis, "kept": np.flatnonzero(lines).tolist()}
-
-
-def about_run(folder: RunFolder) -> dict:
-    """What the file says of itself."""
-    run = folder.run
-    return {
-        "format": FORMAT,
-        "run": run.id,
-        "dataset": run.dataset.name,
-        "acceleration": run.degradation.acceleration,
-        "mask": about_mask(declared_mask(run.dataset, run.degradation), f"run {run.id}"),
-        "normalisation": "divided by the maximum of the volume's zero-filled magnitude",
-        "parameters": parameter_count(plain_network(run.network)),
-        "precision": "float32",
-        "weights_sha256": sha256_file(folder.path / WEIGHTS),
-        "data_sha256": folder.inputs["data"],
-        "commit": folder.record["commit"],
-        "result": folder.study.profile.result,
-    }
 
 
 def to_onnx(network: nn.Module, axis: int, shape: tuple[int, int]) -> onnx.ModelProto:
@@ -98,47 +75,35 @@ def largest_difference(network: nn.Module, path: Path, slices: torch.Tensor, ope
     return worst
 
 
-def export(folder: RunFolder, path: Path) -> float:
-    """Write the run's network at `path` (.onnx) and its weights beside it (.safetensors).
+def export(network: nn.Module, operator: Undersampling, about: dict, slices: torch.Tensor, path: Path) -> float:
+    """Write a network at `path` (.onnx) and its weights beside it (.safetensors).
+
+    Parameters
+    ----------
+    operator : the undersampling operator of the network's mask.
+    about : what the file says of itself, with `about_mask` of the mask as "mask".
+    slices : true images (B, 1, H, W) in [0, 1], on which ONNX Runtime is compared with PyTorch.
 
     Returns
     -------
-    The largest difference to PyTorch on training slices.
+    The largest difference to PyTorch.
 
     Raises
     ------
     StudyError
-        When the run isn't finished, its mask isn't made of lines, or ONNX Runtime doesn't agree with PyTorch; then no file
-        is left.
+        When ONNX Runtime doesn't agree with PyTorch; then no file is left.
     """
-    state = folder.state()
-    if state != "finished":
-        missing = folder.failed if state == "failed" else f"run {folder.run.id}: {state}; ./run_all.sh trains it"
-        raise StudyError(f"there is no network to export: {missing}")
-    about, network = about_run(folder), folder.network()
     content = stamped(to_onnx(network, about["mask"]["axis"], tuple(about["mask"]["shape"])), about)
-    slices = Slices(folder.study.prepared(folder.run.dataset.name), "train")
     with tempfile.TemporaryDirectory() as trial:
         (Path(trial) / "trial.onnx").write_bytes(content)
-        chosen = slices[[0, len(slices) // 2, len(slices) - 1]]
-        difference = largest_difference(network, Path(trial) / "trial.onnx", chosen, declared_operator(folder.run))
+        difference = largest_difference(network, Path(trial) / "trial.onnx", slices, operator)
     if not difference <= TOLERANCE:
-        raise StudyError(
-            f"run {folder.run.id}: ONNX Runtime differs from PyTorch by {difference:.1e} (more than {TOLERANCE})"
-        )
+        raise StudyError(f"{path}: ONNX Runtime differs from PyTorch by {difference:.1e} (more than {TOLERANCE})")
     write_bytes(path, content)
     metadata = {KEY: json.dumps(about, sort_keys=True)}
     weights = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
     write_bytes(path.with_suffix(".safetensors"), safetensors.torch.save(weights, metadata))
     return difference
-
-
-def calibration_slices(folder: RunFolder, count: int = 32) -> Iterator[Measurement]:
-    """Undersampled training slices, spread over the split: (1, 1, H, W) each."""
-    slices = Slices(folder.study.prepared(folder.run.dataset.name), "train")
-    operator = declared_operator(folder.run)
-    for n in np.linspace(0, len(slices) - 1, min(count, len(slices))).round().astype(int).tolist():
-        yield operator(slices[[n]])
 
 
 class _Reader:

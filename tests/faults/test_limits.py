@@ -13,8 +13,8 @@ def test_a_limit_on_file_size_stops_training_with_one_message(study):
     code = (
         "import resource, signal, sys\n"
         "from kdmri_lib.errors import StudyError\n"
-        "from kdmri_lib.study.runs import trained\n"
-        "from kdmri_lib.study.study import Study\n"
+        "from kdmri_study.runs import trained\n"
+        "from kdmri_study.study import Study\n"
         "study = Study('smoke', sys.argv[1])\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"

@@ -25,7 +25,7 @@ from kdmri_lib.deployment.volumes import is_centred, open_input
 from kdmri_lib.errors import StudyError
 from kdmri_lib.evaluation import reconstruct
 from kdmri_lib.models.base import build_model
-from kdmri_lib.study.study import PROJECT, Cell, Study
+from kdmri_study.study import PROJECT, Cell, Study
 from tests import downloads
 
 

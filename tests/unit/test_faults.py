@@ -23,9 +23,9 @@ from kdmri_lib.deployment.export import export
 from kdmri_lib.deployment.model import read_model
 from kdmri_lib.errors import StudyError
 from kdmri_lib.storage import sha256_file, write_text
-from kdmri_lib.study.runs import CURVE, SLICES, VOLUMES, WEIGHTS, RunFolder, trained
-from kdmri_lib.study.study import PROJECT, Study
-from kdmri_lib.study.tables import read_metrics, write_table
+from kdmri_study.runs import CURVE, SLICES, VOLUMES, WEIGHTS, RunFolder, trained
+from kdmri_study.study import PROJECT, Study
+from kdmri_study.tables import read_metrics, write_table
 from tests.studies import CELL, sharing_data, small_profile, until_it_trains
 
 
@@ -363,7 +363,7 @@ def test_a_volume_that_cannot_be_stored_stops_preparing_and_is_not_left_out(prep
     code = (
         "import resource, signal, sys\n"
         "from kdmri_lib.datasets.preparing import prepare\nfrom kdmri_lib.errors import UnwritableError\n"
-        "from kdmri_lib.study.study import Study\n"
+        "from kdmri_study.study import Study\n"
         "if __name__ == '__main__':\n"
         "    study = Study('smoke', sys.argv[1])\n"
         "    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"

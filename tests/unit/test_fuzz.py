@@ -24,8 +24,8 @@ from kdmri_lib.deployment.model import FORMAT, read_model
 from kdmri_lib.errors import StudyError
 from kdmri_lib.models.base import build_model
 from kdmri_lib.storage import read_checked, read_json, write_checked, write_json
-from kdmri_lib.study.runs import load_weights
-from kdmri_lib.study.study import PROJECT, load_profile
+from kdmri_study.runs import load_weights
+from kdmri_study.study import PROJECT, load_profile
 from tests import downloads
 
 SECONDS = 20  # for one file; far more than any takes

@@ -9,7 +9,7 @@ from kdmri_lib.sampling import Undersampling, cartesian_mask, mirrored, truncati
 from kdmri_lib.errors import StudyError
 from kdmri_lib.models.base import build_model, multiply_accumulates, network_of, parameter_count
 from kdmri_lib.models.bicubic import Bicubic
-from kdmri_lib.study.study import Study
+from kdmri_study.study import Study
 
 MASK = cartesian_mask((16, 12), 4, centre=2)
 

@@ -18,8 +18,8 @@ from kdmri_lib.evaluation import reconstruct
 from kdmri_lib.losses.attentive_hint import AttentiveHint
 from kdmri_lib.models.base import begin_from
 from kdmri_lib.storage import CHECKED_MAGIC, read_checked, write_bytes
-from kdmri_lib.study.runs import WEIGHTS, RunFolder, load_weights, trained
-from kdmri_lib.study.study import Cell
+from kdmri_study.runs import WEIGHTS, RunFolder, load_weights, trained
+from kdmri_study.study import Cell
 
 CELL = Cell("cardiac", 8)
 

@@ -6,16 +6,16 @@ import pytest
 import torch
 import yaml
 
-from kdmri_lib.deployment.export import export
 from kdmri_lib.errors import StudyError
 from kdmri_lib.losses.attention_transfer import AttentionTransfer
 from kdmri_lib.storage import PROJECT
-from kdmri_lib.study.experiments.table1 import METHODS
-from kdmri_lib.study.jobs import execute, jobs
-from kdmri_lib.study.runs import RunFolder, prepare_dataset, trained
-from kdmri_lib.study.study import Study
-from kdmri_lib.study.tables import failures
-from kdmri_lib.study.verification import verify
+from kdmri_study.deploying import export
+from kdmri_study.experiments.table1 import METHODS
+from kdmri_study.jobs import execute, jobs
+from kdmri_study.runs import RunFolder, prepare_dataset, trained
+from kdmri_study.study import Study
+from kdmri_study.tables import failures
+from kdmri_study.verification import verify
 from tests.studies import CELL
 
 FAILED = "attention_transfer"

@@ -8,10 +8,10 @@ from PIL import Image
 
 from kdmri_lib.evaluation import METRICS
 from kdmri_lib.storage import read_json, sha256_file
-from kdmri_lib.study.experiments.comparison import FEATURE_LOSSES
-from kdmri_lib.study.experiments.table1 import METHODS
-from kdmri_lib.study.jobs import NOTEBOOKS, execute, jobs
-from kdmri_lib.study.study import Study
+from kdmri_study.experiments.comparison import FEATURE_LOSSES
+from kdmri_study.experiments.table1 import METHODS
+from kdmri_study.jobs import NOTEBOOKS, execute, jobs
+from kdmri_study.study import Study
 
 OWN = (*FEATURE_LOSSES[:1], "cosine_attention")
 

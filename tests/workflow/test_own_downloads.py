@@ -9,10 +9,10 @@ from PIL.PngImagePlugin import PngInfo
 
 from kdmri_lib.errors import StudyError
 from kdmri_lib.storage import PROJECT
-from kdmri_lib.study.experiments.table1 import METHODS
-from kdmri_lib.study.jobs import execute
-from kdmri_lib.study.study import Study
-from kdmri_lib.study.verification import verify
+from kdmri_study.experiments.table1 import METHODS
+from kdmri_study.jobs import execute
+from kdmri_study.study import Study
+from kdmri_study.verification import verify
 from tests import downloads
 
 NOTEBOOKS = PROJECT / "notebooks"

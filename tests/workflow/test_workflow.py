@@ -6,9 +6,9 @@ import sys
 import pytest
 
 from kdmri_lib.storage import PROJECT
-from kdmri_lib.study.jobs import jobs
-from kdmri_lib.study.runs import RunFolder
-from kdmri_lib.study.study import Study
+from kdmri_study.jobs import jobs
+from kdmri_study.runs import RunFolder
+from kdmri_study.study import Study
 from tests.studies import PROFILES, small_profile, with_downloads
 
 SNAKEMAKE = [sys.executable, "-m", "snakemake", "--snakefile", str(PROJECT / "Snakefile"), "--nolock"]

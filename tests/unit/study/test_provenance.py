@@ -18,12 +18,12 @@ from kdmri_lib.declarations import LossTerm
 from kdmri_lib.errors import StudyError
 from kdmri_lib.losses.base import LOSSES
 from kdmri_lib.storage import PROJECT
-from kdmri_lib.study import provenance
-from kdmri_lib.study.build import declared_mask
-from kdmri_lib.study.jobs import execute, jobs
-from kdmri_lib.study.provenance import canonical, notebook_code, preparing_code, training_code
-from kdmri_lib.study.runs import RunFolder, prepare_dataset, trained
-from kdmri_lib.study.study import Study
+from kdmri_study import provenance
+from kdmri_study.build import declared_mask
+from kdmri_study.jobs import execute, jobs
+from kdmri_study.provenance import canonical, notebook_code, preparing_code, training_code
+from kdmri_study.runs import RunFolder, prepare_dataset, trained
+from kdmri_study.study import Study
 from tests.studies import CELL
 
 # Every construct whose syntax tree has changed between versions of Python, and some that haven't.
@@ -114,7 +114,7 @@ def copy(tmp_path):
 TRAIN = """
 import json, sys, tempfile, numpy
 from pathlib import Path
-from kdmri_lib.study.build import training_step, declared_network
+from kdmri_study.build import training_step, declared_network
 from kdmri_lib.training import train
 from kdmri_lib.declarations import Run
 run = Run.model_validate_json(sys.argv[1])
@@ -197,15 +197,15 @@ def test_a_notebooks_code_is_what_a_fresh_interpreter_imports_for_its_cells(copy
     imported = really_imported(copy, "\n".join(imports))
     assert made_stale_by(copy, lambda: notebook_code(path, root=copy)) == imported
     expected = {"06_super_resolution": "kdmri_lib.models.bicubic", "01_data_preparation": "kdmri_lib.datasets.overview"}
-    assert expected.get(name, "kdmri_lib.study.tables") in imported
+    assert expected.get(name, "kdmri_study.tables") in imported
 
 
 def test_experiments_that_a_notebook_finds_by_name_count_for_it(copy):
     job = next(job for job in jobs(Study("smoke")) if job.notebook == "05_ablations")
-    roots = [f"kdmri_lib.study.experiments.{part}" for part in job.parts]
+    roots = [f"kdmri_study.experiments.{part}" for part in job.parts]
     stale = made_stale_by(copy, lambda: notebook_code(job.source, roots, copy))
     assert set(roots) <= stale and len(roots) == 8
-    assert "kdmri_lib.study.experiments.restoration" not in stale
+    assert "kdmri_study.experiments.restoration" not in stale
 
 
 OWN_LOSS = """
@@ -291,7 +291,7 @@ def test_what_a_loss_of_ones_own_calls_in_the_project_counts(study, copy, tmp_pa
 def test_changed_code_makes_a_run_out_of_date(study, monkeypatch):
     run = study.methods(CELL, 0)["student"]
     assert trained(study, run).state() == "finished"
-    monkeypatch.setattr("kdmri_lib.study.runs.training_code", lambda _: "another")
+    monkeypatch.setattr("kdmri_study.runs.training_code", lambda _: "another")
     assert RunFolder(study, run).state() == "out of date"
 
 

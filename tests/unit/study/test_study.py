@@ -8,9 +8,9 @@ import yaml
 from kdmri_lib.errors import StudyError
 from kdmri_lib.models.base import multiply_accumulates
 from kdmri_lib.storage import PROJECT
-from kdmri_lib.study.build import plain_network
-from kdmri_lib.study.profile import Cell, load_profile
-from kdmri_lib.study.study import Study
+from kdmri_study.build import plain_network
+from kdmri_study.profile import Cell, load_profile
+from kdmri_study.study import Study
 from tests.studies import PROFILES, with_downloads
 
 SMOKE = yaml.safe_load((PROJECT / "profiles" / "smoke.yaml").read_text())

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 from kdmri_lib.masks import mirrored
-from kdmri_lib.study.experiments.table1 import METHODS
-from kdmri_lib.study.tables import significance, significance_markdown, summary, symmetry, table1_markdown, verdict
+from kdmri_study.experiments.table1 import METHODS
+from kdmri_study.tables import significance, significance_markdown, summary, symmetry, table1_markdown, verdict
 
 
 def metrics(values, sets=("test",)):

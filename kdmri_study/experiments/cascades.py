@@ -1,7 +1,7 @@
 """Where does attention transfer help? Appendix B: in which cascades."""
 
-from kdmri_lib.study.experiments.part import Row, Rows, part
-from kdmri_lib.study.experiments.recipe import Recipe
+from kdmri_study.experiments.part import Row, Rows, part
+from kdmri_study.experiments.recipe import Recipe
 
 
 @part("05_ablations", "Attention transfer in which cascades", "all", needs_cascades=True)

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 from kdmri_lib.declarations import Run
 from kdmri_lib.registry import Registry
-from kdmri_lib.study.experiments.recipe import Recipe
+from kdmri_study.experiments.recipe import Recipe
 
-PARTS = Registry("part", "kdmri_lib.study.experiments")
+PARTS = Registry("part", "kdmri_study.experiments")
 
 
 class Row(NamedTuple):

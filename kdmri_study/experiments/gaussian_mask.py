@@ -1,8 +1,8 @@
 """The paper's other kind of mask: points of k-space, Gaussian in two dimensions, in place of whole lines."""
 
-from kdmri_lib.study.experiments.part import Rows, part
-from kdmri_lib.study.experiments.recipe import Recipe
-from kdmri_lib.study.experiments.table1 import table1
+from kdmri_study.experiments.part import Rows, part
+from kdmri_study.experiments.recipe import Recipe
+from kdmri_study.experiments.table1 import table1
 
 
 @part("05_ablations", "A Gaussian mask in two dimensions", "student_steps")

@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 
 from kdmri_lib.losses.base import LOSSES
-from kdmri_lib.study.experiments.part import Row, Rows, part
-from kdmri_lib.study.experiments.recipe import Recipe
-from kdmri_lib.study.experiments.table1 import alone
+from kdmri_study.experiments.part import Row, Rows, part
+from kdmri_study.experiments.recipe import Recipe
+from kdmri_study.experiments.table1 import alone
 
 FEATURE_LOSSES = (
     *("fitnets", "fsp", "similarity_preserving", "attentive_hint", "correlation_congruence"),

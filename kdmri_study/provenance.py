@@ -23,7 +23,7 @@ from kdmri_lib.losses.base import LOSSES
 from kdmri_lib.models.base import MODELS
 from kdmri_lib.storage import PROJECT, read_json
 
-PACKAGES = ("kdmri_lib", "benchmarks")
+PACKAGES = ("kdmri_lib", "kdmri_study", "benchmarks")
 LIBRARIES = ("torch", "numpy", "scipy", "scikit-image", "h5py", "lightning-fabric")
 
 
@@ -97,7 +97,7 @@ def code_digest(roots: Iterable[str], more: Iterable[str] = (), root: Path = PRO
 def training_code(run: Run, root: Path = PROJECT) -> str:
     """Digest of the code that a run's numbers depend on: the loop, what builds it, its model and its losses."""
     classes = [MODELS.find(run.network.kind), *(LOSSES.find(term.loss) for term in run.objective)]
-    roots, texts = {"kdmri_lib.training", "kdmri_lib.study.build"}, {}
+    roots, texts = {"kdmri_lib.training", "kdmri_study.build"}, {}
     for item in classes:
         if _file(item.__module__, root):
             roots.add(item.__module__)

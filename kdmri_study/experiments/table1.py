@@ -1,7 +1,7 @@
 """Table 1: teacher, student, distilled student; and two controls that the paper leaves out."""
 
-from kdmri_lib.study.experiments.part import Row, Rows
-from kdmri_lib.study.experiments.recipe import Recipe
+from kdmri_study.experiments.part import Row, Rows
+from kdmri_study.experiments.recipe import Recipe
 
 # The rows of Table 1, in its order; zero-filling is no run.
 METHODS = {

@@ -1,8 +1,8 @@
 """Super-resolution: appendix A."""
 
-from kdmri_lib.study.experiments.part import Row, Rows, part
-from kdmri_lib.study.experiments.recipe import Recipe
-from kdmri_lib.study.experiments.table1 import table1
+from kdmri_study.experiments.part import Row, Rows, part
+from kdmri_study.experiments.recipe import Recipe
+from kdmri_study.experiments.table1 import table1
 
 
 @part("06_super_resolution", "Super-resolution (appendix A)", "student_steps", figures={"curves": "validation PSNR"})

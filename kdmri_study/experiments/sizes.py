@@ -1,7 +1,7 @@
 """How small may a student be?"""
 
-from kdmri_lib.study.experiments.part import Row, Rows, part
-from kdmri_lib.study.experiments.recipe import Recipe
+from kdmri_study.experiments.part import Row, Rows, part
+from kdmri_study.experiments.recipe import Recipe
 
 CHANGES = ({}, {"features": 16}, {"features": 8}, {"cascades": 3}, {"convolutions": 2})
 

@@ -23,10 +23,10 @@ from kdmri_lib.errors import NotFiniteError, StudyError
 from kdmri_lib.evaluation import METRICS, evaluate
 from kdmri_lib.models.base import Model
 from kdmri_lib.storage import atomic_write, read_json, sha256_file, write_bytes, write_json
-from kdmri_lib.study.build import declared_network, declared_operator, mask_file, training_step
-from kdmri_lib.study.progress import training_progress
-from kdmri_lib.study.provenance import environment, preparing_code, training_code
-from kdmri_lib.study.study import Study
+from kdmri_study.build import declared_network, declared_operator, mask_file, training_step
+from kdmri_study.progress import training_progress
+from kdmri_study.provenance import environment, preparing_code, training_code
+from kdmri_study.study import Study
 
 WEIGHTS, CURVE, VOLUMES, SLICES = "weights.safetensors", "curve.csv", "metrics_volume.csv", "metrics_slice.csv"
 

@@ -1,8 +1,8 @@
 """Which losses? Section 4.2.4, Figure 3b."""
 
-from kdmri_lib.study.experiments.part import Row, Rows, part
-from kdmri_lib.study.experiments.recipe import Recipe
-from kdmri_lib.study.experiments.table1 import alone
+from kdmri_study.experiments.part import Row, Rows, part
+from kdmri_study.experiments.recipe import Recipe
+from kdmri_study.experiments.table1 import alone
 
 # Attention transfer beside reconstruction: at the end of a stage of its own it is some hundred times as large.
 JOINT_WEIGHT = 0.01

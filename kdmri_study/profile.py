@@ -9,8 +9,8 @@ from pydantic import AfterValidator, Field, NonNegativeInt, PositiveFloat, Posit
 from kdmri_lib.declarations import Dataset, Declaration, Degradation, Distillation, Name, Network, Schedule, plain_name
 from kdmri_lib.errors import StudyError
 from kdmri_lib.storage import PROJECT
-from kdmri_lib.study.build import plain_network
-from kdmri_lib.study.experiments.part import parts_of
+from kdmri_study.build import plain_network
+from kdmri_study.experiments.part import parts_of
 
 
 def _buildable(network: Network) -> Network:

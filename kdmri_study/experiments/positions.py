@@ -1,8 +1,8 @@
 """Where does attention transfer help? Appendix B: which convolutions."""
 
 from kdmri_lib.models.base import middle
-from kdmri_lib.study.experiments.part import Row, Rows, part
-from kdmri_lib.study.experiments.recipe import Recipe
+from kdmri_study.experiments.part import Row, Rows, part
+from kdmri_study.experiments.recipe import Recipe
 
 
 def usual(recipe: Recipe) -> str:

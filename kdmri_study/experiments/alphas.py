@@ -1,7 +1,7 @@
 """How much truth, how much teacher? Eq. 4."""
 
-from kdmri_lib.study.experiments.part import Row, Rows, part
-from kdmri_lib.study.experiments.recipe import Recipe
+from kdmri_study.experiments.part import Row, Rows, part
+from kdmri_study.experiments.recipe import Recipe
 
 
 @part("05_ablations", "How much truth, how much teacher (eq. 4)", "alpha_1")

@@ -1,7 +1,7 @@
 """Is the student's attention closer to the teacher's? Appendix D."""
 
-from kdmri_lib.study.experiments.part import Row, Rows, part
-from kdmri_lib.study.experiments.recipe import Recipe
+from kdmri_study.experiments.part import Row, Rows, part
+from kdmri_study.experiments.recipe import Recipe
 
 
 @part("05_ablations", "Distance to the teacher's attention (appendix D)", None)

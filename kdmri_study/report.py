@@ -9,8 +9,8 @@ from nbconvert import HTMLExporter
 
 from kdmri_lib.errors import StudyError
 from kdmri_lib.storage import write_text
-from kdmri_lib.study.jobs import jobs
-from kdmri_lib.study.study import Study
+from kdmri_study.jobs import jobs
+from kdmri_study.study import Study
 
 TITLE = "KD-MRI: knowledge distillation for MR reconstruction"
 STYLE = """body{font:16px/1.5 system-ui,sans-serif;max-width:72rem;margin:2rem auto;padding:0 1rem;color:#222}

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable
 
-from kdmri_lib.study.experiments.comparison import FEATURE_LOSSES, comparison, label
-from kdmri_lib.study.experiments.part import Row, Rows, part
-from kdmri_lib.study.experiments.recipe import Recipe
+from kdmri_study.experiments.comparison import FEATURE_LOSSES, comparison, label
+from kdmri_study.experiments.part import Row, Rows, part
+from kdmri_study.experiments.recipe import Recipe
 
 
 @part(

@@ -17,11 +17,11 @@ from kdmri_lib.models.base import multiply_accumulates, parameter_count
 from kdmri_lib.operators import Undersampling
 from kdmri_lib.statistics import Comparison, compare, holm
 from kdmri_lib.storage import PROJECT, atomic_write, sha256_file, write_text
-from kdmri_lib.study.build import declared_operator, plain_network
-from kdmri_lib.study.experiments.table1 import METHODS
-from kdmri_lib.study.runs import RunFolder
-from kdmri_lib.study.study import Study
 from kdmri_lib.training import validate_network
+from kdmri_study.build import declared_operator, plain_network
+from kdmri_study.experiments.table1 import METHODS
+from kdmri_study.runs import RunFolder
+from kdmri_study.study import Study
 
 # What Table 1's significance is about: who is compared with whom.
 QUESTIONS = [

@@ -1,7 +1,7 @@
 """How much do the differences between the paper and its published code matter?"""
 
-from kdmri_lib.study.experiments.part import Row, Rows, part
-from kdmri_lib.study.experiments.recipe import Recipe
+from kdmri_study.experiments.part import Row, Rows, part
+from kdmri_study.experiments.recipe import Recipe
 
 
 @part("05_ablations", "The paper's choices and the published code's", "paper", needs_cascades=True)

@@ -7,7 +7,7 @@ from functools import cache, cached_property
 from kdmri_lib.declarations import Dataset, Degradation, Distillation, LossTerm, Network, Run, Schedule
 from kdmri_lib.losses.base import LOSSES
 from kdmri_lib.models.base import Model, multiply_accumulates
-from kdmri_lib.study.build import plain_network
+from kdmri_study.build import plain_network
 
 
 @cache

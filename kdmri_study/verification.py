@@ -10,9 +10,9 @@ import pandas as pd
 from PIL import Image
 
 from kdmri_lib.errors import StudyError
-from kdmri_lib.study.jobs import FOLDERS, Job, execute, jobs
-from kdmri_lib.study.runs import DONE, RunFolder
-from kdmri_lib.study.study import Study
+from kdmri_study.jobs import FOLDERS, Job, execute, jobs
+from kdmri_study.runs import DONE, RunFolder
+from kdmri_study.study import Study
 
 PRECISION = 1e-12  # relative, of numbers in tables
 

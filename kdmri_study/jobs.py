@@ -1,7 +1,7 @@
 """The one list of what the study's notebooks make, from what: the workflow, verification and the report read it.
 
 A notebook is declared by a function under `@notebook`: for its parameters, which runs and data sets it needs, and every
-table and figure that it writes. It can write no other (`kdmri_lib.study.notebook`).
+table and figure that it writes. It can write no other (`kdmri_study.notebook`).
 """
 
 import os
@@ -16,10 +16,10 @@ from papermill.exceptions import PapermillExecutionError
 from kdmri_lib.declarations import Run
 from kdmri_lib.errors import StudyError
 from kdmri_lib.storage import PROJECT, atomic_write
-from kdmri_lib.study.experiments.part import PARTS, with_losses
-from kdmri_lib.study.profile import Cell
-from kdmri_lib.study.provenance import notebook_code
-from kdmri_lib.study.study import Study
+from kdmri_study.experiments.part import PARTS, with_losses
+from kdmri_study.profile import Cell
+from kdmri_study.provenance import notebook_code
+from kdmri_study.study import Study
 
 PUBLISHED = {name: PROJECT / "data" / f"published_{name}.csv" for name in ("table1", "super_resolution", "times")}
 
@@ -94,7 +94,7 @@ class Job(NamedTuple):
     @property
     def code(self) -> str:
         """Digest of the code that its outputs depend on beside its runs."""
-        return notebook_code(self.source, [f"kdmri_lib.study.experiments.{part}" for part in self.parts])
+        return notebook_code(self.source, [f"kdmri_study.experiments.{part}" for part in self.parts])
 
 
 NOTEBOOKS: dict[str, Callable[..., Job]] = {}

@@ -19,14 +19,14 @@ from kdmri_lib.devices import use_threads
 from kdmri_lib.errors import StudyError
 from kdmri_lib.evaluation import reconstruct
 from kdmri_lib.operators import Undersampling
-from kdmri_lib.study.build import declared_operator
-from kdmri_lib.study.experiments.part import PARTS, Rows, with_losses
-from kdmri_lib.study.experiments.recipe import Recipe
-from kdmri_lib.study.experiments.table1 import METHODS
-from kdmri_lib.study.jobs import NOTEBOOKS
-from kdmri_lib.study.runs import RunFolder, prepare_dataset, trained
-from kdmri_lib.study.study import Study
-from kdmri_lib.study.tables import (
+from kdmri_study.build import declared_operator
+from kdmri_study.experiments.part import PARTS, Rows, with_losses
+from kdmri_study.experiments.recipe import Recipe
+from kdmri_study.experiments.table1 import METHODS
+from kdmri_study.jobs import NOTEBOOKS
+from kdmri_study.runs import RunFolder, prepare_dataset, trained
+from kdmri_study.study import Study
+from kdmri_study.tables import (
     experiment_markdown,
     joined_metrics,
     significance,
@@ -55,7 +55,7 @@ class Notebook:
     ----------
     name : stem of the notebook's file.
     profile, folder : of the `Study`.
-    parameters : the notebook's own, as `kdmri_lib.study.jobs` declares them.
+    parameters : the notebook's own, as `kdmri_study.jobs` declares them.
 
     Attributes
     ----------

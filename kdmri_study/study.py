@@ -10,10 +10,10 @@ from pathlib import Path
 from kdmri_lib.declarations import Dataset, Run
 from kdmri_lib.errors import StudyError
 from kdmri_lib.storage import PROJECT
-from kdmri_lib.study.experiments.part import PARTS, Row, Rows, parts_of
-from kdmri_lib.study.experiments.recipe import Recipe
-from kdmri_lib.study.experiments.table1 import beside_table1, table1
-from kdmri_lib.study.profile import Cell, Profile, load_profile
+from kdmri_study.experiments.part import PARTS, Row, Rows, parts_of
+from kdmri_study.experiments.recipe import Recipe
+from kdmri_study.experiments.table1 import beside_table1, table1
+from kdmri_study.profile import Cell, Profile, load_profile
 
 
 class Study:
