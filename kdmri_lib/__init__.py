@@ -3,7 +3,9 @@
 The study rebuilds Murugesan et al., "KD-MRI: A knowledge distillation framework for image reconstruction and image
 restoration in MRI workflow" (MIDL 2020). Data flow in one direction::
 
-    datasets -> prepared HDF5 -> sampling (degraded on the fly) -> models -> losses -> training -> evaluation -> tables
+    datasets -> prepared HDF5 -> operators (undersampled on the fly) -> models -> losses -> training -> evaluation
+
+`kdmri_study` is the engine that runs the study on it; README.md beside this file says where each part of the paper lives.
 """
 
 __version__ = "0.1.0"

@@ -194,6 +194,7 @@ def benchmark(arguments) -> None:
 
 
 def main() -> int:
+    """Run the command that the arguments ask for; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m kdmri_lib", description=__doc__)
     commands = parser.add_subparsers(required=True)
 

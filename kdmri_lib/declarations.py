@@ -61,6 +61,7 @@ class Dataset(Declaration):
 
     @property
     def file_name(self) -> str:
+        """Name of its prepared file, decided by the content of the declaration."""
         return f"{self.name}-{self.digest}.h5"
 
 
@@ -74,6 +75,7 @@ class Degradation(Declaration):
 
     @property
     def tag(self) -> str:
+        """What it is called in names of runs, such as 4x."""
         return f"{self.acceleration:g}x"
 
 
@@ -115,6 +117,7 @@ class Schedule(Declaration):
         return self
 
     def total_steps(self, slices: int) -> int:
+        """Steps on a training set of so many slices."""
         return self.steps or max(1, round(self.epochs * slices / self.batch))
 
     def stretched(self, factor: float) -> "Schedule":
@@ -148,6 +151,7 @@ class Run(Declaration):
 
     @property
     def needs(self) -> list["Run"]:
+        """The runs that this one cannot begin without."""
         return [run for run in (self.teacher, self.start) if run is not None]
 
 

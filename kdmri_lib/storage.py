@@ -77,15 +77,18 @@ def alive(process: int) -> bool:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
     with atomic_write(path) as temporary:
         temporary.write_bytes(content)
 
 
 def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all, as UTF-8."""
     write_bytes(path, text.encode())
 
 
 def write_json(path: Path, value) -> None:
+    """Write a JSON file whole or not at all, its keys in order."""
     write_text(path, json.dumps(value, indent=1, sort_keys=True) + "\n")
 
 
@@ -128,6 +131,7 @@ def read_checked(path: Path) -> bytes:
 
 
 def sha256_file(path: Path) -> str:
+    """SHA-256 of a file's content, in hex."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

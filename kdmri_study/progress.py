@@ -14,6 +14,7 @@ class Lines(tqdm):
     """A progress bar that writes each state as a line of its own, so that bars side by side stay readable."""
 
     def display(self, msg: str | None = None, pos: int | None = None) -> None:
+        """Write the state, as tqdm asks for now and then."""
         self.fp.write(f"{msg or self}\n")
         self.fp.flush()
 

@@ -97,18 +97,22 @@ class RunFolder:
 
     @cached_property
     def record(self) -> dict:
+        """What run.json says: inputs, checksums, device, precision, seconds, code and libraries."""
         return read_json(self.path / "run.json")
 
     @cached_property
     def curve(self) -> pd.DataFrame:
+        """A row per validation: `kdmri_lib.training.CURVE_COLUMNS`, PSNR in dB."""
         return pd.read_csv(self.path / CURVE)
 
     @cached_property
     def volumes(self) -> pd.DataFrame:
+        """Metrics on the test sets, a row per volume, as `kdmri_lib.evaluation.evaluate` gives them."""
         return pd.read_csv(self.path / VOLUMES)
 
     @cached_property
     def slices(self) -> pd.DataFrame:
+        """The same, a row per slice."""
         return pd.read_csv(self.path / SLICES)
 
     def network(self) -> Model:

@@ -146,6 +146,7 @@ class Model:
 
     @property
     def mask(self) -> np.ndarray:
+        """The mask that it was made for: boolean (H, W), unshifted."""
         along = self.lines[:, None] if self.axis == 0 else self.lines[None, :]
         return np.broadcast_to(along, self.shape).copy()
 

@@ -30,6 +30,7 @@ class InputVolume:
 
     @property
     def shape(self) -> tuple[int, int]:
+        """(H, W) of a slice."""
         return tuple(self.array.shape[1:])
 
     def read(self, first: int, count: int) -> np.ndarray:

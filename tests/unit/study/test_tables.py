@@ -66,9 +66,9 @@ def test_too_few_volumes_leave_an_empty_table_and_say_so():
 
 def test_the_worth_of_symmetry_by_hand():
     """One line of eight and no mirror line of it: with symmetry two lines, so half the acceleration."""
-    mask = np.zeros((8, 6), bool)
+    mask = np.zeros((8, 8), bool)
     mask[[0, 3]] = True
-    image = np.random.default_rng(0).random((2, 8, 6)).astype(np.float32)
+    image = np.random.default_rng(0).random((2, 8, 8)).astype(np.float32)
     (row,) = symmetry(image, {"a mask": mask}).to_dict("records")
     assert row["mask"] == "a mask" and row["lines without their mirror"] == 0.5
     assert row["acceleration with symmetry"] == pytest.approx(8 / 3)
