@@ -29,6 +29,12 @@ def asked(kind):
     return {"mem_mb": round(1000 * needs.memory_gb), "runtime": needs.minutes, **gpus}
 
 
+def together(kind):
+    """A group, whose jobs a cluster is given as one, where trainings take minutes: starting one there takes as long."""
+    # Longer ones stay jobs of their own, since a group that fails, or meets its time limit, is made again as a whole.
+    return kind if study.profile.resources.train.minutes <= 10 else None
+
+
 wildcard_constraints:
     run="|".join(re.escape(run) for run in study.runs),
 
@@ -75,6 +81,8 @@ rule train:
         code=lambda w: training_code(study.runs[w.run]),
         label=lambda w: study.labels[w.run],
     threads: study.profile.threads
+    group:
+        together("trainings")
     resources:
         **asked("train"),
     message:
@@ -103,6 +111,8 @@ for job in jobs(study):
             executed=job.executed(study),
             code=job.code,
         threads: workflow.cores if job.alone else 1
+        group:
+            together("notebooks")
         resources:
             **asked("notebook"),
         message:

@@ -42,14 +42,25 @@ if command -v flock > /dev/null && ! flock --nonblock 9; then
     echo "kdmri: another ./run_all.sh is at work in $folder; wait for it or stop it first" >&2
     exit 1
 fi
+slurm=()
+. ./cluster/slurm/functions.sh
+if uses_slurm "${rest[@]}"; then slurm_options; fi
 # In a process group of its own, to which a signal to this shell is passed on: trainings save and end within seconds.
 set -m
-snakemake "${rest[@]}" --quiet host --nolock --keep-going --rerun-incomplete --cores "$jobs" \
+snakemake "${slurm[@]}" "${rest[@]}" --quiet host --nolock --keep-going --rerun-incomplete --cores "$jobs" \
     --config profile="$profile" folder="$folder" &
 study=$!
 set +m
 stop() {
     kill -TERM -- "-$study" 2> /dev/null || return 0
+    if [ "${#slurm[@]}" -gt 0 ]; then
+        # At SIGTERM Snakemake submits no more, but leaves what runs running, and wakes only to ask how it is.
+        slurm_cancel
+        kill -KILL -- "-$study" 2> /dev/null || true
+        wait "$study" 2> /dev/null || true
+        slurm_cancel
+        return 0
+    fi
     for _ in $(seq 60); do
         sleep 0.5
         kill -0 "$study" 2> /dev/null || return 0
