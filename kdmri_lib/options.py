@@ -37,6 +37,8 @@ def checked_options(function: Callable, options: dict, what: str, given: Collect
     StudyError
         When an option is unknown, missing, of another type or out of its range; the message names it.
     """
+    for key in sorted(options.keys() & set(given)):
+        raise StudyError(f"{what}, option '{key}': isn't for a declaration to give")
     try:
         _schema(function, frozenset(given)).model_validate(options)
     except ValidationError as error:

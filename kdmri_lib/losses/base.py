@@ -5,8 +5,9 @@ stand in a notebook; nothing else has to know of it.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
+from pydantic import Field
 from torch import Tensor, nn
 
 from kdmri_lib.errors import StudyError
@@ -15,7 +16,7 @@ from kdmri_lib.options import checked_options
 from kdmri_lib.registry import Registry
 
 LOSSES = Registry("loss", "kdmri_lib.losses")
-Pairs = Sequence[Sequence[str]]
+Pairs = Sequence[Annotated[Sequence[str], Field(min_length=2, max_length=2)]]
 Variant = Literal["paper", "released"]  # as the paper defines it, or as the published code computes it
 
 
@@ -76,7 +77,7 @@ class Loss(nn.Module):
         ]
 
 
-def build_loss(name: str, **options) -> Loss:
+def build_loss(name: str, /, **options) -> Loss:
     """Make the loss of that name.
 
     Raises

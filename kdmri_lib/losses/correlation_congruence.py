@@ -1,7 +1,9 @@
 """Correlation congruence (Peng et al. 2019)."""
 
 import math
+from typing import Annotated
 
+from pydantic import Field
 from torch import Tensor
 
 from kdmri_lib.losses.base import LOSSES, Loss, Pairs, Prediction, checked_pairs, samples_flat, several_samples
@@ -30,7 +32,12 @@ class CorrelationCongruence(Loss):
 
     label = "Correlation congruence"
 
-    def __init__(self, pairs: Pairs, gamma: float = 0.4, order: int = 2):
+    def __init__(
+        self,
+        pairs: Pairs,
+        gamma: Annotated[float, Field(gt=0)] = 0.4,
+        order: Annotated[int, Field(ge=1)] = 2,
+    ):
         super().__init__()
         self.pairs = checked_pairs("correlation_congruence", pairs)
         self.gamma, self.order = gamma, order

@@ -1,14 +1,17 @@
 """FitNets: the student learns the teacher's feature maps themselves (Romero et al. 2015)."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
 from kdmri_lib.errors import StudyError
 from kdmri_lib.losses.base import LOSSES, Loss, Pairs, Prediction, checked_pairs
 from kdmri_lib.models.base import Model
+
+Channels = Annotated[Sequence[Annotated[int, Field(ge=1)]], Field(min_length=2, max_length=2)]
 
 
 @LOSSES.register("fitnets")
@@ -23,7 +26,7 @@ class FitNets(Loss):
 
     label = "FitNets"
 
-    def __init__(self, pairs: Pairs, channels: Sequence[Sequence[int]] | None = None, kernel: Literal[1, 3] = 1):
+    def __init__(self, pairs: Pairs, channels: Sequence[Channels] | None = None, kernel: Literal[1, 3] = 1):
         super().__init__()
         self.pairs = checked_pairs("fitnets", pairs)
         if channels is not None and len(channels) != len(self.pairs):

@@ -1,8 +1,10 @@
 """Flow of solution procedure (Yim et al. 2017)."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from kdmri_lib.errors import StudyError
@@ -31,7 +33,7 @@ class FSP(Loss):
 
     label = "FSP"
 
-    def __init__(self, flows: Sequence[Sequence[str]]):
+    def __init__(self, flows: Sequence[Annotated[Sequence[str], Field(min_length=4, max_length=4)]]):
         super().__init__()
         if not flows:
             raise StudyError("loss 'fsp': no flow between features")

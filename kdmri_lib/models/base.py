@@ -61,7 +61,7 @@ def check_features(asked: Collection[str], known: Sequence[str]) -> None:
         raise StudyError(f"no feature {sorted(unknown)}; this network has {known[0]} to {known[-1]}")
 
 
-def build_model(kind: str, mask: np.ndarray, **options) -> Model:
+def build_model(kind: str, mask: np.ndarray, /, **options) -> Model:
     """Make the network registered as `kind` for a boolean (H, W) mask, unshifted.
 
     Raises
