@@ -1,15 +1,17 @@
-"""Metrics and statistics against independent calculations and published tables."""
+"""Metrics against independent calculations, and a row for each volume and each slice."""
 
 import math
 
 import numpy as np
 import pytest
-from kdmri_lib.sampling import Undersampling, cartesian_mask
 from skimage.metrics import structural_similarity
 
 from kdmri_lib.datasets.prepared import Volume
-from kdmri_lib.evaluation import METRICS, evaluate, hfn, measure, nmse, psnr, ssim
-from kdmri_lib.statistics import compare, holm, rank_biserial
+from kdmri_lib.evaluation import METRICS, evaluate, hfn, measure, nmse, psnr, reconstruct, ssim
+from kdmri_lib.masks import cartesian_mask
+from kdmri_lib.models.base import build_model
+from kdmri_lib.operators import Undersampling
+from tests.oracles import direct_dft, inverse_dft
 
 RNG = np.random.default_rng(0)
 TARGET = RNG.random((3, 16, 20)).astype(np.float32)
@@ -67,38 +69,25 @@ def test_a_reconstruction_with_nan_or_infinite_values_has_no_numbers(wrong):
     assert all(table[list(METRICS)].isna().all(axis=None) for table in tables)
 
 
-def test_where_a_seed_failed_there_is_no_mean_and_no_test():
-    values = [30.0, 31.0, math.nan, 33.0]
-    assert np.isnan(compare(np.array(values), np.zeros(4))[:5]).all()
-    np.testing.assert_allclose(holm([0.01, math.nan, 0.2]), [0.02, math.nan, 0.2])
+def test_a_slice_is_measured_on_its_volumes_range():
+    image = TARGET * np.array([1, 0.5, 0.1], np.float32)[:, None, None]
+    operator = Undersampling(cartesian_mask((16, 20), 2, centre=2))
+    _, slices = evaluate(None, operator, [Volume("a", "test", image, {"kind": "phantom"})])
+    errors = ((reconstruct(None, operator, image) - image).astype(np.float64) ** 2).mean(axis=(1, 2))
+    np.testing.assert_allclose(slices.psnr, 10 * np.log10(float(image.max()) ** 2 / errors), rtol=1e-5)
 
 
-def test_wilcoxon_against_a_published_example():
-    """Wilcoxon (1945), the paired example (Darwin's maize data as there): W- = 24, exact two-sided p = 0.0413."""
-    crossed_minus_self = np.array([49, -67, 8, 16, 6, 23, 28, 41, 14, 29, 56, 24, 75, 60, -48])
-    result = compare(crossed_minus_self, np.zeros(15))
-    assert result.p == pytest.approx(0.0413, abs=5e-4)
-    assert result.effect == pytest.approx((96 - 24) / 120)
-    assert result.pairs == 15 and result.difference == pytest.approx(crossed_minus_self.mean())
-    assert result.low < result.difference < result.high
+def test_reconstructing_without_a_network_is_zero_filling():
+    mask = cartesian_mask((16, 20), 4, centre=2)
+    expected = [np.abs(inverse_dft(direct_dft(image) * mask)) for image in TARGET.astype(np.float64)]
+    zero_filled = reconstruct(None, Undersampling(mask), TARGET)
+    assert zero_filled.dtype == np.float32 and zero_filled.shape == TARGET.shape
+    np.testing.assert_allclose(zero_filled, expected, atol=1e-5)
 
 
-def test_smallest_p_of_n_pairs_that_all_agree():
-    assert compare(np.arange(1, 9), np.zeros(8)).p == pytest.approx(2 / 2**8)
-
-
-def test_comparing_a_thing_with_itself():
-    result = compare(np.ones(6), np.ones(6))
-    assert (result.p, result.effect, result.difference, result.low, result.high) == (1, 0, 0, 0, 0)
-
-
-def test_holm_by_hand():
-    """Sorted p 0.01, 0.02, 0.03, 0.04: times 4, 3, 2, 1, never falling."""
-    np.testing.assert_allclose(holm([0.02, 0.01, 0.04, 0.03]), [0.06, 0.04, 0.06, 0.06])
-    assert len(holm([])) == 0
-
-
-def test_rank_biserial_bounds():
-    assert rank_biserial(np.array([1.0, 2.0])) == 1
-    assert rank_biserial(np.array([-1.0, -2.0])) == -1
-    assert rank_biserial(np.array([1.0, -1.0])) == 0
+def test_a_reconstruction_does_not_depend_on_how_many_slices_go_at_once():
+    mask = cartesian_mask((16, 20), 4, centre=2)
+    model, operator = build_model("dccnn", mask, cascades=1, features=4).eval(), Undersampling(mask)
+    whole = reconstruct(model, operator, TARGET)
+    np.testing.assert_allclose(reconstruct(model, operator, TARGET, batch=2), whole, atol=1e-6)
+    assert np.abs(whole - reconstruct(None, operator, TARGET)).max() > 1e-3, "the network did something"

@@ -1,0 +1,72 @@
+"""Attention maps and their distances, against NumPy in float64 on what the convolutions gave."""
+
+import numpy as np
+import pytest
+import torch
+
+from kdmri_lib.attention import attention_distances, attention_maps, mean_attention_distances
+from kdmri_lib.datasets.prepared import Volume
+from kdmri_lib.masks import cartesian_mask
+from kdmri_lib.models.base import build_model
+from kdmri_lib.operators import Undersampling
+
+MASK = cartesian_mask((16, 12), 4, centre=2)
+OPERATOR = Undersampling(MASK)
+
+
+def network(seed, convolutions, features):
+    torch.manual_seed(seed)
+    return build_model("dccnn", MASK, cascades=2, convolutions=convolutions, features=features).eval()
+
+
+TEACHER, STUDENT = network(0, convolutions=5, features=6), network(1, convolutions=3, features=4)
+
+
+def unit_maps(model, images: np.ndarray) -> list[np.ndarray]:
+    """The normalised maps (slices, H W) of each cascade's middle convolution, recorded by hooks before its ReLU."""
+    seen = []
+    layers = [cascade[len(cascade) // 2] for cascade in model.cascades]
+    hooks = [layer.register_forward_hook(lambda _, __, output: seen.append(output.clone())) for layer in layers]
+    with torch.no_grad():
+        model(*OPERATOR(torch.from_numpy(images)[:, None]))
+    for hook in hooks:
+        hook.remove()
+    maps = [(np.maximum(output.double().numpy(), 0) ** 2).sum(axis=1).reshape(len(images), -1) for output in seen]
+    return [q / np.sqrt((q**2).sum(axis=1, keepdims=True)) for q in maps]
+
+
+def distances(images: np.ndarray) -> np.ndarray:
+    both = zip(unit_maps(STUDENT, images), unit_maps(TEACHER, images), strict=True)
+    return np.array([np.sqrt(((s - t) ** 2).sum(axis=1)) for s, t in both])
+
+
+@pytest.fixture
+def images():
+    return np.random.default_rng(0).random((5, 16, 12), np.float32)
+
+
+@pytest.mark.parametrize("model", [TEACHER, STUDENT])
+def test_attention_maps_are_the_middle_convolutions_of_each_cascade_divided_by_their_norms(model, images):
+    maps = attention_maps(model, OPERATOR(torch.from_numpy(images)[:, None]))
+    assert [m.shape for m in maps] == [(5, 16, 12)] * 2
+    for found, expected in zip(maps, unit_maps(model, images), strict=True):
+        np.testing.assert_allclose(found.flatten(1).numpy(), expected, atol=1e-6)
+
+
+def test_distances_of_two_networks_of_each_cascade_and_slice(images):
+    found = attention_distances(STUDENT, TEACHER, OPERATOR(torch.from_numpy(images)[:, None]))
+    assert found.shape == (2, 5) and found.min() > 0 and found.max() < 2**0.5
+    np.testing.assert_allclose(found, distances(images), rtol=1e-4)
+
+
+def test_a_network_is_at_no_distance_from_itself(images):
+    assert (attention_distances(TEACHER, TEACHER, OPERATOR(torch.from_numpy(images)[:, None])) == 0).all()
+
+
+def test_the_mean_counts_a_volume_once_however_many_slices_it_has(images):
+    volumes = [Volume(f"v{n}", "test", part, {}) for n, part in enumerate((images[:1], images[1:]))]
+    found = mean_attention_distances(STUDENT, TEACHER, OPERATOR, volumes)
+    by_slice = distances(images)
+    expected = (by_slice[:, 0] + by_slice[:, 1:].mean(axis=1)) / 2
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    assert np.abs(expected - by_slice.mean(axis=1)).max() > 1e-3, "not the mean over all slices"

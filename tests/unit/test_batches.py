@@ -1,0 +1,56 @@
+"""Batches: every slice once an epoch, strips of their slices, the same for the same seed and step."""
+
+import pytest
+import torch
+
+from kdmri_lib.batches import Batches
+
+
+def test_batches_visit_every_slice_once_an_epoch():
+    batches = Batches(torch.arange(12.0).reshape(12, 1, 1, 1), batch=3, seed=5)
+    epochs = [[int(v) for step in range(4 * e, 4 * e + 4) for v in batches(step).flatten()] for e in range(2)]
+    assert [sorted(e) for e in epochs] == [list(range(12))] * 2
+    assert epochs[0] != epochs[1]
+
+
+@pytest.mark.parametrize("batch", [5, 17])
+def test_batches_across_the_end_of_an_epoch_leave_nothing_out(batch):
+    """Also where a batch is larger than an epoch."""
+    batches = Batches(torch.arange(12.0).reshape(12, 1, 1, 1), batch=batch, seed=5)
+    stream = [n for step in range(12) for n in batches.chosen(step)]
+    assert [sorted(stream[e : e + 12]) for e in range(0, 12 * batch, 12)] == [list(range(12))] * batch
+
+
+def test_strips_are_parts_of_their_slices():
+    images = torch.arange(2 * 6 * 10.0).reshape(2, 1, 6, 10)
+    strip = Batches(images, batch=1, seed=0, strip=4, axis=3)(7)
+    assert strip.shape == (1, 1, 6, 4)
+    assert any(torch.equal(strip[0], image[..., o : o + 4]) for image in images for o in range(7))
+
+
+@pytest.mark.parametrize(("axis", "extent"), [(2, 6), (3, 10)])
+def test_every_strip_that_fits_is_drawn_and_of_the_chosen_slices(axis, extent):
+    images = torch.arange(2 * 6 * 10.0).reshape(2, 1, 6, 10)
+    batches, starts = Batches(images, batch=2, seed=0, strip=4, axis=axis), set()
+    for step in range(60):
+        for strip, number in zip(batches(step), batches.chosen(step), strict=True):
+            start = int(strip.flatten()[0] - images[number].flatten()[0]) // (10 if axis == 2 else 1)
+            assert torch.equal(strip, images[number].narrow(axis - 1, start, 4))
+            starts.add(start)
+    assert starts == set(range(extent - 4 + 1))
+
+
+@pytest.mark.parametrize("strip", [None, 10, 11])
+def test_a_strip_as_wide_as_the_image_is_the_image(strip):
+    images = torch.rand(3, 1, 6, 10)
+    batches = Batches(images, batch=2, seed=0, strip=strip)
+    assert torch.equal(batches(4), images[batches.chosen(4)])
+
+
+def test_a_batch_is_a_function_of_seed_and_step_alone():
+    images = torch.rand(7, 1, 6, 10)
+    forwards, backwards, other = (Batches(images, batch=3, seed=s, strip=4) for s in (1, 1, 2))
+    first = [forwards(step) for step in range(20)]
+    again = [backwards(step) for step in reversed(range(20))][::-1]
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert any(not torch.equal(value, other(step)) for step, value in enumerate(first))
