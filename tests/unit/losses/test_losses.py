@@ -1,0 +1,91 @@
+"""Losses against float64 NumPy and hand-computed cases."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kdmri_lib.losses.attention_transfer import attention_map
+from kdmri_lib.losses.base import LOSSES, Prediction, build_loss
+from tests.unit.losses import definitions
+from tests.unit.losses.made import FEATURE_LOSSES, OPTIONS, PAIRS, made, predictions
+
+
+def test_every_registered_loss_is_tested_here():
+    assert set(OPTIONS) == set(LOSSES.all())
+
+
+@pytest.mark.parametrize("variant", ["paper", "released"])
+@settings(deadline=None, max_examples=25)
+@given(st.integers(0, 10**6))
+def test_attention_transfer_is_equation_3(variant, seed):
+    target, student, teacher = predictions(seed)
+    loss = build_loss("attention_transfer", pairs=PAIRS, variant=variant)(target, student, teacher).detach()
+    assert float(loss) == pytest.approx(definitions.attention(student, teacher, variant), rel=1e-5)
+
+
+def test_attention_transfer_by_hand():
+    """Maps (1, 0) and (0, 1) lie at right angles: the distance of the unit vectors is the root of two."""
+    student = Prediction(torch.zeros(1, 1, 1, 2), {"s": torch.tensor([[[[2.0, 0.0]]]])})
+    teacher = Prediction(torch.zeros(1, 1, 1, 2), {"t": torch.tensor([[[[0.0, 7.0]]]])})
+    loss = build_loss("attention_transfer", pairs=[("t", "s")])(None, student, teacher)
+    assert float(loss) == pytest.approx(2**0.5)
+
+
+def test_attention_map_is_the_channel_sum_of_squares_in_float32():
+    feature = torch.tensor([1.0, 2.0, 3.0], dtype=torch.bfloat16).reshape(1, 3, 1, 1)
+    assert attention_map(feature).dtype == torch.float32
+    assert float(attention_map(feature)) == 14
+
+
+@pytest.mark.parametrize(("norm", "truth", "imitated"), [("l1", 2.0, 1.0), ("l2", 4.0, 1.0)])
+def test_imitation_by_hand(norm, truth, imitated):
+    target, student, teacher = (torch.full((1, 1, 2, 2), v) for v in (0.0, 2.0, 3.0))
+    arguments = (target, Prediction(student, {}), Prediction(teacher, {}))
+    for alpha in (0.0, 0.25, 1.0):
+        paper = build_loss("imitation", alpha=alpha, norm=norm)(*arguments)
+        assert float(paper) == pytest.approx(alpha * truth + (1 - alpha) * imitated)
+    released = build_loss("imitation", alpha=0.25, norm=norm, variant="released")(*arguments)
+    assert float(released) == pytest.approx(truth + imitated / 4)
+    assert float(build_loss("reconstruction", norm=norm)(*arguments)) == pytest.approx(truth)
+
+
+@pytest.mark.parametrize("variant", ["paper", "released"])
+def test_student_friendly_by_hand(variant):
+    """Teacher off by 1, branches off by 2 and 3: 1 + (2 + 3) / 2 + (1 + 2) / 2, the last over 4 pixels as released."""
+    target = torch.zeros(2, 1, 1, 2)
+    student = Prediction(target + 1, {"s1": target + 2, "s2": target + 3})
+    loss = build_loss("student_friendly", branches=["s1", "s2"], variant=variant)
+    assert loss.network_features == ["s1", "s2"] and loss.teacher_features == []
+    assert float(loss(target, student, None)) == pytest.approx(1 + 2.5 + 1.5 / (1 if variant == "paper" else 4))
+
+
+@pytest.mark.parametrize("name", sorted({*FEATURE_LOSSES} - {"attention_transfer"}))
+@settings(deadline=None, max_examples=20)
+@given(st.integers(0, 10**6), st.integers(2, 4))
+def test_feature_losses_are_as_their_authors_define_them(name, seed, batch):
+    values = predictions(seed, batch=batch, teacher_channels=3, student_channels=3)
+    assert float(made(name)(*values).detach()) == pytest.approx(definitions.of_features(name, *values), rel=1e-4)
+
+
+def test_fitnets_compares_after_its_regressor_where_channels_differ():
+    """Pair by pair: the first differs in channels, the second doesn't and is compared as it is."""
+    target, student, teacher = predictions(teacher_channels=2)
+    teacher.features["t1"] = torch.rand(3, 5, 4, 6)
+    for kernel in (1, 3):
+        loss = build_loss("fitnets", pairs=PAIRS, channels=[[5, 2], [2, 2]], kernel=kernel)
+        (weight, bias) = loss.parameters()
+        matched = torch.nn.functional.conv2d(student.features["s1"], weight, bias, padding=kernel // 2)
+        expected = ((matched - teacher.features["t1"]) ** 2).mean() / 2
+        expected += ((student.features["s2"] - teacher.features["t2"]) ** 2).mean() / 2
+        assert weight.shape == (5, 2, kernel, kernel)
+        torch.testing.assert_close(loss(target, student, teacher), expected)
+
+
+@pytest.mark.parametrize("error", [0.5, 1.0])
+def test_attentive_hint_has_no_trust_in_a_teacher_as_wrong_as_eta_or_worse(error):
+    """At eta, and twice as wrong: no trust, not a negative one."""
+    _, student, teacher = predictions(teacher_channels=2)
+    target = teacher.image.detach() + error**0.5
+    assert float(made("attentive_hint")(target, student, teacher).detach()) == pytest.approx(0, abs=1e-6)
+    assert float(made("attentive_hint")(teacher.image.detach(), student, teacher).detach()) > 0.1

@@ -1,0 +1,26 @@
+"""A small measurement that networks are tried on."""
+
+import numpy as np
+import pytest
+import torch
+
+from kdmri_lib.masks import cartesian_mask
+from kdmri_lib.operators import Measurement, Undersampling
+
+
+@pytest.fixture(scope="session")
+def mask() -> np.ndarray:
+    """A 4x Cartesian mask of 16 x 12."""
+    return cartesian_mask((16, 12), 4, centre=2)
+
+
+@pytest.fixture
+def original() -> torch.Tensor:
+    """Two true images."""
+    return torch.rand(2, 1, 16, 12, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def measurement(mask, original) -> Measurement:
+    """What the mask leaves of them."""
+    return Undersampling(mask)(original)

@@ -1,0 +1,130 @@
+"""What every network offers, networks by name, and weights that one begins with from another."""
+
+import pytest
+import torch
+from torch import nn
+
+from kdmri_lib.errors import StudyError
+from kdmri_lib.models.base import (
+    MODELS,
+    Model,
+    begin_from,
+    build_model,
+    middle,
+    multiply_accumulates,
+    parameter_count,
+)
+
+SMALL = {"dccnn": {"cascades": 2}, "student_friendly": {"cascades": 2}, "vdsr": {}}
+
+
+def small(name, mask, **more):
+    return build_model(name, mask, **{"convolutions": 4, "features": 3, **SMALL[name], **more})
+
+
+def test_every_registered_network_is_tested_here():
+    assert set(SMALL) == set(MODELS.all())
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_every_feature_can_be_asked_for_and_is_as_announced(name, mask, measurement):
+    model = small(name, mask)
+    image, features = model(*measurement, features=model.feature_names)
+    assert image.shape == measurement.zero_filled.shape
+    assert torch.equal(image, model(*measurement))
+    assert model.feature_names == [name for group in model.feature_groups for name in group] == [*features]
+    assert {name: value.shape[1] for name, value in features.items()} == model.feature_channels
+    assert all(value.shape == (2, model.feature_channels[name], 16, 12) for name, value in features.items())
+    assert model.centre_features == [group[1] for group in model.feature_groups], "the second of four"
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_features_are_those_of_their_convolutions(name, mask, measurement):
+    """Recorded by hooks on the layers behind them, before the ReLU; the last of a group has none."""
+    model, seen = small(name, mask), {}
+    for layers in model.feature_layers:
+        for feature, layer in layers.items():
+            layer.register_forward_hook(lambda _, __, output, feature=feature: seen.update({feature: output.clone()}))
+    _, features = model(*measurement, features=model.feature_names)
+    for group in model.feature_groups:
+        for feature in group:
+            expected = seen[feature] if feature == group[-1] else seen[feature].clamp(min=0)
+            torch.testing.assert_close(features[feature], expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("count", "expected"), [(5, 3), (3, 2), (11, 6), (7, 4), (4, 2), (1, 1)])
+def test_the_middle_of_so_many(count, expected):
+    assert middle(list(range(1, count + 1))) == expected
+
+
+def test_parameters_and_multiply_accumulates_by_hand():
+    """3 x 3 convolutions of 2 to 5 channels with biases, and of 5 to 1 without."""
+    model = nn.Sequential(nn.Conv2d(2, 5, 3), nn.ReLU(), nn.Conv2d(5, 1, 3, bias=False))
+    model[0].requires_grad_(False)
+    assert parameter_count(model) == 2 * 5 * 9 + 5 + 5 * 9
+    assert multiply_accumulates(model) == 2 * 5 * 9 + 5 * 9
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_network_begins_with_all_of_another_of_its_kind(name, mask):
+    network, other = small(name, mask), small(name, mask)
+    begin_from(network, other)
+    found = network.state_dict()
+    assert all(torch.equal(value, found[key]) for key, value in other.state_dict().items())
+
+
+def test_weights_that_do_not_fit_are_an_error(mask):
+    network = small("dccnn", mask)
+    for other in (small("dccnn", mask, features=2), small("dccnn", mask, cascades=3), small("vdsr", mask)):
+        with pytest.raises(StudyError, match="don't fit the network"):
+            begin_from(network, other)
+
+
+def test_unknown_names_are_errors_that_name_them(mask):
+    with pytest.raises(StudyError, match=r"unknown model 'unet'; known: dccnn, student_friendly, vdsr"):
+        build_model("unet", mask)
+    with pytest.raises(StudyError, match="model 'dccnn', option 'casacdes'"):
+        build_model("dccnn", mask, casacdes=3)
+    with pytest.raises(StudyError, match="model 'student_friendly', option 'casacdes'"):
+        build_model("student_friendly", mask, casacdes=3)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "message"),
+    [
+        ("dccnn", {"cascades": 0}, "option 'cascades': .* greater than or equal to 1, found 0"),
+        ("dccnn", {"convolutions": 1}, "option 'convolutions': .* greater than or equal to 2, found 1"),
+        ("dccnn", {"features": 8.0}, "option 'features': .* integer, found 8.0"),
+        ("dccnn", {"residual": 1}, "option 'residual': .* boolean, found 1"),
+        ("dccnn", {"strength": -0.1}, "option 'strength': .* greater than or equal to 0, found -0.1"),
+        ("dccnn", {"mask": "mine.npy"}, "option 'mask'"),
+        ("dccnn", {"kind": "vdsr"}, "option 'kind'"),
+        ("student_friendly", {"student_convolutions": 1}, "option 'student_convolutions': .* found 1"),
+        ("student_friendly", {"features": 0}, "option 'features': .* found 0"),
+        ("student_friendly", {"mask": "mine.npy"}, "option 'mask'"),
+        ("vdsr", {"data_consistency": "yes"}, "option 'data_consistency': .* found 'yes'"),
+    ],
+)
+def test_options_out_of_their_range_are_errors_that_name_them(mask, kind, options, message):
+    with pytest.raises(StudyError, match=f"model '{kind}', {message}"):
+        build_model(kind, mask, **options)
+
+
+def test_a_network_of_ones_own_is_found_by_its_name(mask, measurement):
+    @MODELS.register("identity_for_this_test")
+    class Identity(Model):
+        feature_layers = ()
+
+        def __init__(self, mask, scale: float = 1.0):
+            super().__init__()
+            self.scale = scale
+
+        def forward(self, zero_filled, measured_image, features=()):
+            return zero_filled * self.scale
+
+    try:
+        model = build_model("identity_for_this_test", mask, scale=2.0)
+        assert torch.equal(model(*measurement), 2 * measurement.zero_filled)
+        assert model.feature_names == model.centre_features == []
+    finally:
+        MODELS.remove("identity_for_this_test")

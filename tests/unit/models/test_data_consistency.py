@@ -1,0 +1,77 @@
+"""Data consistency against equation 2 by direct sums in float64."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kdmri_lib.errors import StudyError
+from kdmri_lib.models.data_consistency import DataConsistency
+from kdmri_lib.operators import Undersampling
+from tests.oracles import direct_dft, inverse_dft, random_mask
+
+sizes = st.tuples(st.integers(4, 17), st.integers(4, 17))
+seeds = st.integers(0, 2**31)
+
+
+def complex_consistency(prediction, image, mask, strength):
+    """Eq. 2 as written: average measured and predicted k-space, then the real part, in float64 by the direct DFT."""
+    predicted, measured = direct_dft(prediction), direct_dft(image) * mask
+    averaged = (predicted + strength * measured) / (1 + strength) if math.isfinite(strength) else measured
+    return inverse_dft(np.where(mask, averaged, predicted)).real
+
+
+@settings(deadline=None)
+@given(sizes, st.sampled_from(["rows", "columns", "points"]), st.sampled_from([0.0, 0.3, 5.0, math.inf]), seeds)
+def test_data_consistency_is_equation_2(shape, kind, strength, seed):
+    rng = np.random.default_rng(seed)
+    prediction, image, mask = rng.random(shape), rng.random(shape), random_mask(rng, shape, kind)
+    measured = Undersampling(mask).double()(torch.from_numpy(image)[None, None]).measured_image
+    corrected = DataConsistency(mask, strength).double()(torch.from_numpy(prediction)[None, None], measured)
+    expected = complex_consistency(prediction, image, mask, strength)
+    # The matrices are kept in float32.
+    np.testing.assert_allclose(corrected[0, 0].numpy(), expected, atol=1e-5)
+
+
+@settings(deadline=None)
+@given(st.integers(6, 16), st.integers(4, 9), seeds)
+def test_correcting_a_strip_is_the_strip_of_the_whole(height, width, seed):
+    """Along the fully sampled axis a strip is a complete smaller problem."""
+    rng = np.random.default_rng(seed)
+    mask = random_mask(rng, (height, 20), "rows")
+    image, prediction = (torch.from_numpy(rng.random((1, 1, height, 20))).float() for _ in range(2))
+    degrade, consistency = Undersampling(mask), DataConsistency(mask)
+    part = (..., slice(3, 3 + width))
+    torch.testing.assert_close(
+        consistency(prediction[part], degrade(image[part]).measured_image),
+        consistency(prediction, degrade(image).measured_image)[part],
+    )
+
+
+@pytest.mark.parametrize("kind", ["rows", "columns", "points"])
+def test_the_true_image_is_consistent_with_itself(kind):
+    rng = np.random.default_rng(3)
+    image = torch.from_numpy(rng.random((2, 1, 12, 10))).float()
+    mask = random_mask(rng, (12, 10), kind)
+    torch.testing.assert_close(DataConsistency(mask)(image, Undersampling(mask)(image).measured_image), image)
+
+
+@pytest.mark.parametrize("kind", ["rows", "points"])
+def test_a_prediction_in_bfloat16_is_corrected_in_float32(kind):
+    rng = np.random.default_rng(4)
+    image, mask = torch.from_numpy(rng.random((1, 1, 12, 10))).float(), random_mask(rng, (12, 10), kind)
+    measured = Undersampling(mask)(image).measured_image
+    prediction = (image * 0.9).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        corrected = DataConsistency(mask)(prediction, measured)
+    assert corrected.dtype == torch.float32
+    torch.testing.assert_close(corrected, DataConsistency(mask)(prediction.float(), measured), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("strength", [-1, math.nan])
+def test_negative_strength_is_refused(strength):
+    with pytest.raises(StudyError, match=f"lambda is {strength}"):
+        DataConsistency(np.ones((4, 4), bool), strength)
