@@ -1,0 +1,91 @@
+"""Run folders: made once, made again when damaged or out of date; weights are data."""
+
+import pickle
+
+import pytest
+
+from kdmri_lib.declarations import Degradation
+from kdmri_lib.errors import StudyError
+from kdmri_lib.study.runs import WEIGHTS, RunFolder, load_weights, trained
+from tests.studies import CELL
+from tests.trainings import Trap
+
+
+@pytest.fixture
+def runs(study):
+    return study.methods(CELL, seed=0)
+
+
+def test_run_folders_are_made_once_and_made_again_when_damaged(study, runs):
+    run = runs["distilled"]
+    folder = trained(study, run)
+    assert folder.state() == "finished"
+    assert {*folder.volumes["set"]} == {"test"} and len(folder.volumes) == 2
+    assert not list(folder.path.glob("checkpoint.pt"))
+    record = (folder.path / "run.json").stat().st_mtime_ns
+    trained(study, run)
+    assert (folder.path / "run.json").stat().st_mtime_ns == record, "a finished run isn't trained again"
+    original = (folder.path / WEIGHTS).read_bytes()
+    (folder.path / WEIGHTS).write_bytes(original[:-100] + bytes(100))
+    assert RunFolder(study, run).state() == f"{WEIGHTS} is damaged"
+    assert (trained(study, run).path / WEIGHTS).read_bytes() == original, "made again, with the same bits"
+
+
+def test_a_run_trains_what_it_needs_first_and_says_what_it_was_made_from(study, runs):
+    run = runs["distilled"]
+    assert RunFolder(study, run).state() == "missing"
+    folder = trained(study, run)
+    for needed in (runs["teacher"], runs["attention_transfer"]):
+        other = RunFolder(study, needed)
+        assert other.state() == "finished"
+        assert folder.record["inputs"]["needs"][needed.id] == other.checksum()
+    assert RunFolder(study, runs["student"]).state() == "missing", "and no other"
+
+
+def test_a_run_is_out_of_date_when_what_it_started_from_changed(study, runs):
+    trained(study, runs["attention_transfer"])
+    teacher = RunFolder(study, runs["teacher"]).path / WEIGHTS
+    teacher.write_bytes(teacher.read_bytes() + b" ")
+    assert RunFolder(study, runs["attention_transfer"]).state() == "out of date"
+
+
+@pytest.mark.parametrize("file", ["curve.csv", "metrics_volume.csv", "metrics_slice.csv", "run.json", WEIGHTS])
+def test_a_file_that_is_gone_or_cut_short_is_seen(study, runs, file):
+    folder = trained(study, runs["student"])
+    path = folder.path / file
+    content = path.read_bytes()
+    path.write_bytes(content[:-5])
+    assert RunFolder(study, runs["student"]).state().startswith(f"{file} is damaged")
+    path.unlink()
+    expected = "missing" if file == "run.json" else f"{file} is damaged"
+    assert RunFolder(study, runs["student"]).state() == expected
+    path.write_bytes(content)
+    assert RunFolder(study, runs["student"]).state() == "finished"
+
+
+def test_run_ids_follow_the_content(runs):
+    student = runs["student"]
+    assert student.id == student.model_copy().id
+    changed = [{"seed": 1}, {"degradation": Degradation(acceleration=4)}, {"precision": "float32"}]
+    assert len({student.id, *(student.model_copy(update=c).id for c in changed)}) == 4
+
+
+@pytest.mark.parametrize("content", [b"", b"\x80\x04K\x01.", b"{}" * 30])
+def test_weights_that_are_no_safetensors_are_refused(tmp_path, content):
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(StudyError, match=r"weights.safetensors: not a safetensors file"):
+        load_weights(path)
+
+
+def test_weights_that_are_not_there_are_named(tmp_path):
+    with pytest.raises(StudyError, match=r"weights.safetensors: no such file"):
+        load_weights(tmp_path / "weights.safetensors")
+
+
+def test_nothing_stored_in_weights_is_executed(tmp_path):
+    sprung = tmp_path / "sprung"
+    (tmp_path / "weights.safetensors").write_bytes(pickle.dumps(Trap(sprung), protocol=2))
+    with pytest.raises(StudyError):
+        load_weights(tmp_path / "weights.safetensors")
+    assert not sprung.exists()
