@@ -110,7 +110,7 @@ def _study_step(run: Run, precision: str, images: Tensor) -> Callable[[int], Non
     return lambda number: step(batches(number), run.schedule.learning_rate) and None
 
 
-def _recipe(kind: str, shape: tuple[int, int], batch: int, convolutions: dict[str, int], **degradation) -> Recipe:
+def _recipe(kind: str, shape: tuple[int, int], batch: int, convolutions: dict[str, int], /, **degradation) -> Recipe:
     """A setting for one kind of network, its teacher and its student of so many convolutions."""
     teacher, student = (Network(kind=kind, options={"convolutions": n}) for n in convolutions.values())
     sizes = {"train": 1, "validation": 1, "test": 1, "slices_per_volume": 1}
