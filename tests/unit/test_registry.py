@@ -11,7 +11,7 @@ from kdmri_lib.losses.base import LOSSES
 from kdmri_lib.models.base import MODELS
 from kdmri_lib.registry import Registry
 from kdmri_lib.storage import PROJECT
-from kdmri_lib.study.experiments.part import PARTS
+from kdmri_study.experiments.part import PARTS
 
 FILE = """
 from {package} import REGISTRY, imported

@@ -15,8 +15,8 @@ from kdmri_lib.evaluation import reconstruct
 from kdmri_lib.losses.attentive_hint import AttentiveHint
 from kdmri_lib.models.base import begin_from
 from kdmri_lib.storage import CHECKED_MAGIC, read_checked, write_bytes
-from kdmri_lib.study.build import declared_network, declared_operator, training_step
 from kdmri_lib.training import CURVE_COLUMNS, learning_rate, validate_network
+from kdmri_study.build import declared_network, declared_operator, training_step
 from tests.studies import CELL
 from tests.trainings import Trap, assert_same_bits, data_of, train, train_by
 

@@ -5,8 +5,8 @@ import torch
 
 from kdmri_lib.errors import StudyError
 from kdmri_lib.models.base import begin_from, build_model
-from kdmri_lib.study.build import declared_network
-from kdmri_lib.study.study import Study
+from kdmri_study.build import declared_network
+from kdmri_study.study import Study
 from tests.studies import CELL
 
 

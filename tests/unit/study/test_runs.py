@@ -6,7 +6,7 @@ import pytest
 
 from kdmri_lib.declarations import Degradation
 from kdmri_lib.errors import StudyError
-from kdmri_lib.study.runs import WEIGHTS, RunFolder, load_weights, trained
+from kdmri_study.runs import WEIGHTS, RunFolder, load_weights, trained
 from tests.studies import CELL
 from tests.trainings import Trap
 
