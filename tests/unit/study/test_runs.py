@@ -6,7 +6,7 @@ import pytest
 
 from kdmri_lib.declarations import Degradation
 from kdmri_lib.errors import StudyError
-from kdmri_study.runs import WEIGHTS, RunFolder, load_weights, trained
+from kdmri_study.runs import CURVE, SLICES, VOLUMES, WEIGHTS, RunFolder, load_weights, trained
 from tests.studies import CELL
 from tests.trainings import Trap
 
@@ -49,18 +49,17 @@ def test_a_run_is_out_of_date_when_what_it_started_from_changed(study, runs):
     assert RunFolder(study, runs["attention_transfer"]).state() == "out of date"
 
 
-@pytest.mark.parametrize("file", ["curve.csv", "metrics_volume.csv", "metrics_slice.csv", "run.json", WEIGHTS])
-def test_a_file_that_is_gone_or_cut_short_is_seen(study, runs, file):
-    folder = trained(study, runs["student"])
-    path = folder.path / file
-    content = path.read_bytes()
-    path.write_bytes(content[:-5])
-    assert RunFolder(study, runs["student"]).state().startswith(f"{file} is damaged")
-    path.unlink()
-    expected = "missing" if file == "run.json" else f"{file} is damaged"
-    assert RunFolder(study, runs["student"]).state() == expected
-    path.write_bytes(content)
-    assert RunFolder(study, runs["student"]).state() == "finished"
+def test_a_file_that_is_gone_or_cut_short_is_seen(study, runs):
+    run = runs["student"]
+    folder = trained(study, run).path
+    for file in ("run.json", WEIGHTS, CURVE, VOLUMES, SLICES):
+        content = (folder / file).read_bytes()
+        (folder / file).write_bytes(content[:-5])
+        assert RunFolder(study, run).state().startswith(f"{file} is damaged")
+        (folder / file).unlink()
+        assert RunFolder(study, run).state() == ("missing" if file == "run.json" else f"{file} is damaged")
+        (folder / file).write_bytes(content)
+        assert RunFolder(study, run).state() == "finished"
 
 
 def test_run_ids_follow_the_content(runs):
