@@ -231,7 +231,7 @@ def attention_maps(maps: Mapping[str, Sequence[np.ndarray]], reference: str, tit
     return figure
 
 
-def heat_map(values: pd.DataFrame, down: str, across: str, unit: str) -> Figure:
+def heat_map(values: pd.DataFrame, down: str, across: str, unit: str, title: str = "") -> Figure:
     """A table of numbers as colours, each number in its place; `down` and `across` say what rows and columns are."""
     rows, columns = values.shape
     figure, axis = plt.subplots(figsize=(1.3 * columns + 2.5, 0.8 * rows + 1.5), layout="constrained")
@@ -242,6 +242,7 @@ def heat_map(values: pd.DataFrame, down: str, across: str, unit: str) -> Figure:
         text = "failed" if np.isnan(value) else f"{value:.2f}"
         axis.text(column, row, text, ha="center", va="center", color="white", bbox={"color": "black", "alpha": 0.4})
     figure.colorbar(picture, label=unit)
+    figure.suptitle(title, fontsize=10)
     return figure
 
 
