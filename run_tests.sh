@@ -6,6 +6,6 @@ cd "$(dirname "$0")"
 ruff check --quiet .
 ruff format --quiet --check .
 contracts=$(lint-imports --no-logo --no-cache) || { echo "$contracts"; exit 1; }
-# Worker processes share the cores; a thread each keeps them out of one another's way. A file stays with one of them, since
+# Worker processes share the cores: a thread each, and none that spins while it waits. A file stays with one of them, since
 # its fixtures are dear.
-OMP_NUM_THREADS=1 python -m pytest -n auto --dist loadfile "$@"
+OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive python -m pytest -n auto --dist loadfile "$@"
