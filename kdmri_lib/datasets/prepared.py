@@ -4,8 +4,9 @@
 attributes say split ("train", "validation", "test", or the name of a further test set), person (whose it is), kind
 (real MR, virtual subject, phantom), origin, scale (the maximum it was divided by), mean, sha256 of its bytes, and what
 its source knows beside (spacing in mm, coils, …). ``/sources/<subject>`` is JSON: the SHA-256 of each file that it was
-made from. The root's attributes say format, declaration (JSON), code (its fingerprint), content, the SHA-256 over all
-volumes, and left_out (JSON): the volumes that couldn't be made, with the reason.
+made from, by its path below the download; of volumes that were left out too, empty for a file that can't be read. The
+root's attributes say format, declaration (JSON), code (its fingerprint), content, the SHA-256 over all volumes, and
+left_out (JSON): the volumes that couldn't be made, with the reason.
 """
 
 import hashlib

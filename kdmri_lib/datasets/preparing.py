@@ -5,9 +5,11 @@ more file there. What all of them have in common is done here: normalisation, ch
 """
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from importlib import import_module
 from multiprocessing import get_context
 from pathlib import Path
@@ -20,10 +22,13 @@ from tqdm.auto import tqdm
 from kdmri_lib.datasets import phantoms, sources
 from kdmri_lib.datasets.cohort import SPLITS, Member
 from kdmri_lib.datasets.prepared import left_out, preparing_code, read_prepared, source_checksums, splits
+from kdmri_lib.datasets.reading import reading
 from kdmri_lib.datasets.writing import checked_volume, join_prepared, write_prepared
 from kdmri_lib.declarations import Dataset
 from kdmri_lib.errors import StudyError, UnwritableError
 from kdmri_lib.storage import PROJECT, read_json, sha256_file, write_json
+
+UNSTEADY = "changed while it was read"
 
 
 class Source(Protocol):
@@ -62,13 +67,18 @@ def source(name: str) -> Source:
 
 
 def members(dataset: Dataset) -> list[Member]:
-    """Every volume of a data set; `StudyError` for an option that its source doesn't know."""
+    """Every volume of a data set; `StudyError` for an option that its source doesn't know, or two volumes of one name."""
     module = source(dataset.source)
     unknown = set(dataset.options) - getattr(module, "OPTIONS", set())
     if unknown:
         known = ", ".join(sorted(getattr(module, "OPTIONS", set()))) or "none"
         raise StudyError(f"data set '{dataset.name}': no option {', '.join(sorted(unknown))}; known: {known}")
-    return list(module.cohort(dataset))
+    cohort = list(module.cohort(dataset))
+    name, times = next(iter(Counter(member.volume for member in cohort).most_common(1)), ("", 0))
+    if times > 1:
+        files = ", ".join(file for member in cohort if member.volume == name for file in _files(member)[:1])
+        raise StudyError(f"data set '{dataset.name}': {times} volumes are called {name} ({files})")
+    return cohort
 
 
 def prepare(dataset: Dataset, path: Path, code: str, jobs: int = 1) -> Preparation:
@@ -76,7 +86,7 @@ def prepare(dataset: Dataset, path: Path, code: str, jobs: int = 1) -> Preparati
 
     A volume that can't be made is left out, and said; the others go on. Each is kept in a file of its own until all are
     there, so that a stopped preparation goes on where it was. Nothing is done where the file is there, made by the same
-    code from the same files.
+    code from the same files (`changed_sources`).
 
     Parameters
     ----------
@@ -103,10 +113,11 @@ def prepare(dataset: Dataset, path: Path, code: str, jobs: int = 1) -> Preparati
         if not any(member.split == split for member in made):
             reasons = "; ".join(problems.values()) or "none is in it"
             raise StudyError(f"data set '{dataset.name}': no volume left for split '{split}' ({reasons})")
-
-    if stats:
-        write_json(_known_files(path), stats)
-    join_prepared(path, dataset.model_dump_json(), code, [_part(parts, member) for member in made], problems)
+    untried = {m.volume: _checksums(dataset, _files(m), stats) for m in cohort if m.volume in problems}
+    wholes = [_part(parts, member) for member in made]
+    join_prepared(path, dataset.model_dump_json(), code, wholes, problems, untried)
+    # After the file that they vouch for: before it, an older file would pass for one of the new files.
+    _remember(path, stats)
     shutil.rmtree(parts)
     return Preparation(True, problems)
 
@@ -115,37 +126,40 @@ def changed_sources(dataset: Dataset, path: Path) -> str:
     """How the files that the prepared file at `path` was made from have changed since; empty where they haven't.
 
     A file of the same size and times is taken for the same; any other is compared by its checksum. Sizes and times are kept
-    beside the prepared file, and may be deleted.
+    beside the prepared file, and may be deleted. Files of volumes that were left out count as any other.
+
+    Raises
+    ------
+    StudyError
+        When a file can't be read any more, or the download isn't as declared.
     """
-    if not dataset.folder or not (PROJECT / dataset.folder).is_dir():  # a download may be deleted when it is prepared
+    # A download may be deleted when it is prepared.
+    if not dataset.folder or not (PROJECT / dataset.folder).is_dir():
         return ""
     cohort = members(dataset)
     volumes = {member.volume: member.split for member in cohort}
-    problems = left_out(path)
     before = {volume: split for split, names in splits(path).items() for volume in names}
-    if added := sorted(volumes.keys() - before.keys() - problems.keys()):
+    checksums = source_checksums(path)
+    if added := sorted(volumes.keys() - checksums.keys()):
         return f"{added[0]} is new"
-    if gone := sorted((before.keys() | problems.keys()) - volumes.keys()):
+    if gone := sorted(checksums.keys() - volumes.keys()):
         return f"{gone[0]} is gone"
     if moved := [volume for volume, split in before.items() if volumes[volume] != split]:
         return f"{moved[0]} is in split {volumes[moved[0]]} now"
-    known = read_json(_known_files(path)) if _known_files(path).exists() else {}
-    checksums, checked = source_checksums(path), dict(known)
+    known, seen = _known(path), {}
     for member in cohort:
-        if member.volume in problems:
-            if replaced := [f for f in _files(member) if known.get(f, _stat(f)) != _stat(f)]:
-                return f"{replaced[0]}, which couldn't be read, was replaced"
-            continue
-        for file, checksum in checksums[member.volume].items():
+        recorded = {_place(dataset, name): checksum for name, checksum in checksums[member.volume].items()}
+        if added := sorted(set(_files(member)) - recorded.keys()):
+            return f"{added[0]} is new"
+        for file, checksum in recorded.items():
             now = _stat(file)
-            if now is None:
-                return f"{file} is gone"
-            if known.get(file) != now:
-                if sha256_file(Path(file)) != checksum:
-                    return f"{file} was replaced"
-                checked[file] = now
-    if checked != known:
-        write_json(_known_files(path), checked)
+            if (now is None or known.get(file) != now) and (found := _checksum(file)) != checksum:
+                if now and not found:
+                    raise StudyError(f"{file}: can't be read any more, and so isn't known to be what was prepared")
+                return f"{file} was replaced" if now else f"{file} is gone"
+            seen[file] = now
+    if seen != known:
+        _remember(path, seen)
     return ""
 
 
@@ -154,19 +168,58 @@ def _known_files(path: Path) -> Path:
     return path.with_name(f".{path.stem}.files.json")
 
 
+def _known(path: Path) -> dict[str, list[int] | None]:
+    """Size and times by file, as far as they are known."""
+    with suppress(StudyError):  # a help only: without it checksums are compared
+        found = read_json(_known_files(path))
+        return found if isinstance(found, dict) else {}
+    return {}
+
+
+def _remember(path: Path, stats: dict[str, list[int] | None]) -> None:
+    if stats:
+        with suppress(UnwritableError):
+            write_json(_known_files(path), stats)
+
+
 def _files(member: Member) -> list[str]:
     """The files that a volume is made from, as far as its source names them beforehand."""
-    named = [v for value in member.how.values() for v in (value if isinstance(value, list) else [value])]
-    return [v for v in named if isinstance(v, str) and Path(v).is_file()]
+    named = (value for key, value in member.how.items() if key.endswith(("file", "files")))
+    return [file for value in named for file in ([value] if isinstance(value, str) else value)]
 
 
 def _stat(file: str) -> list[int] | None:
     """Size, and when content and entry last changed, in ns; None where there is no such file."""
     try:
         found = Path(file).stat()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     return [found.st_size, found.st_mtime_ns, found.st_ctime_ns]
+
+
+def _checksum(file: str) -> str:
+    """SHA-256 of a file; empty where it isn't there, or may not be read."""
+    with suppress(StudyError), reading(Path(file), "file"):
+        return sha256_file(Path(file))
+    return ""
+
+
+def _checksums(dataset: Dataset, files: Iterable[str], before: dict[str, list[int] | None]) -> dict[str, str]:
+    """Checksum by name of each file, below the download where it is: `UNSTEADY` of one that isn't as it was `before`."""
+    found = {file: _checksum(file) for file in files}
+    steady = {file: file not in before or before[file] == _stat(file) for file in found}
+    return {_name(dataset, file): checksum if steady[file] else UNSTEADY for file, checksum in found.items()}
+
+
+def _name(dataset: Dataset, file: str) -> str:
+    """What a prepared file calls a file: its path below the download, so that both may be moved."""
+    folder = PROJECT / (dataset.folder or "")
+    return str(Path(file).relative_to(folder)) if dataset.folder and Path(file).is_relative_to(folder) else file
+
+
+def _place(dataset: Dataset, name: str) -> str:
+    """Where the file of that `_name` lies."""
+    return str(PROJECT / (dataset.folder or "") / name)
 
 
 def _part(parts: Path, member: Member) -> Path:
@@ -176,7 +229,7 @@ def _part(parts: Path, member: Member) -> Path:
 def _make_parts(dataset: Dataset, cohort: list[Member], parts: Path, code: str, jobs: int) -> dict[str, str]:
     """Make what isn't there yet; returns the reason by volume that couldn't be made."""
     problems: dict[str, str] = {}
-    waiting = [member for member in cohort if not _is_there(_part(parts, member), code)]
+    waiting = [member for member in cohort if not _is_there(dataset, member, _part(parts, member), code)]
     with tqdm(total=len(cohort), initial=len(cohort) - len(waiting), unit="volume", mininterval=2) as bar:
         bar.set_description(f"preparing {dataset.name}")
 
@@ -210,21 +263,27 @@ def _make_parts(dataset: Dataset, cohort: list[Member], parts: Path, code: str, 
     return problems
 
 
-def _is_there(part: Path, code: str) -> bool:
-    """Whether a part is whole, of this code, and of the files that are there now."""
+def _is_there(dataset: Dataset, member: Member, part: Path, code: str) -> bool:
+    """Whether a part is whole, of this code, of this split, and of the files that are there now."""
     try:
-        if not part.exists() or preparing_code(part) != code or len(list(read_prepared(part))) != 1:
+        if not part.exists() or preparing_code(part) != code:
             return False
-        (files,) = source_checksums(part).values()
-        return all(Path(file).is_file() and sha256_file(Path(file)) == checksum for file, checksum in files.items())
-    except StudyError:
+        (volume,) = read_prepared(part)
+        ((_, checksums),) = source_checksums(part).items()
+    except (StudyError, ValueError):
         return False
+    recorded = {_place(dataset, name): checksum for name, checksum in checksums.items()}
+    same = (volume.split, volume.attributes["person"]) == (member.split, member.subject)
+    return same and set(_files(member)) <= recorded.keys() and all(_checksum(f) == c for f, c in recorded.items())
 
 
 def _make_part(dataset: Dataset, member: Member, part: Path, code: str) -> None:
+    before = {file: _stat(file) for file in _files(member)}
     image, attributes = source(dataset.source).make(dataset, **member.how)
-    attributes["sources"] = {file: sha256_file(Path(file)) for file in attributes.pop("files", [])}
-    attributes["person"] = member.subject
+    checksums = _checksums(dataset, attributes.pop("files", []), before)
+    if unsteady := [name for name, checksum in checksums.items() if checksum == UNSTEADY]:
+        raise StudyError(f"{_place(dataset, unsteady[0])}: {UNSTEADY}")
+    attributes |= {"sources": checksums, "person": member.subject}
     volume = checked_volume(member.volume, member.split, image, attributes, dataset.shape)
     write_prepared(part, dataset.model_dump_json(), code, [volume])
 

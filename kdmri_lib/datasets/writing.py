@@ -69,10 +69,17 @@ def write_prepared(path: Path, declaration: str, code: str, volumes: Iterable[Vo
         temporary.write_bytes(file.id.get_file_image())
 
 
-def join_prepared(path: Path, declaration: str, code: str, parts: Iterable[Path], left_out: Mapping[str, str]) -> None:
+def join_prepared(
+    path: Path,
+    declaration: str,
+    code: str,
+    parts: Iterable[Path],
+    left_out: Mapping[str, str],
+    untried: Mapping[str, Mapping[str, str]],
+) -> None:
     """One prepared file of several, as `write_prepared` would write it; images are copied as they are stored.
 
-    `left_out` : the reason by volume that isn't there.
+    `left_out` : the reason by volume that isn't there; `untried` : checksum by file of each of these.
     """
     parts = list(parts)
     with atomic_write(path) as temporary:
@@ -80,6 +87,8 @@ def join_prepared(path: Path, declaration: str, code: str, parts: Iterable[Path]
         reserve(temporary, sum(part.stat().st_size for part in parts))
         with h5py.File(temporary, "w") as file, _completed(file, path, declaration, code, left_out) as check:
             _copy(parts, file, check)
+            for volume, checksums in untried.items():
+                file[f"sources/{volume}"] = json.dumps(checksums)
 
 
 def _copy(parts: list[Path], file: h5py.File, check: Callable[[h5py.Dataset], None]) -> None:

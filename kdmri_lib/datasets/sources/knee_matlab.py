@@ -9,7 +9,7 @@ paper's single channel; the default) or "sensitivity" (|sum of conj(S) x|, Roeme
 
 import multiprocessing
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -38,8 +38,15 @@ def cohort(dataset: Dataset) -> Iterator[Member]:
         slices = in_order(str(f) for f in subject.glob("rawdata*.mat") if re.fullmatch(r"rawdata\d+\.mat", f.name))
         chosen = [slices[n] for n in middle(len(slices), dataset.slices_per_volume)]
         if chosen:
-            subjects[subject.name] = [(f"{place.name}_{subject.name}", {"slices": chosen})]
+            how = {"files": chosen}
+            if dataset.options.get("combination") == "sensitivity":
+                how["sensitivity_files"] = [_sensitivities(file) for file in chosen]
+            subjects[subject.name] = [(f"{place.name}_{subject.name}", how)]
     return split_subjects(dataset, subjects)
+
+
+def _sensitivities(rawdata: str) -> str:
+    return str(Path(rawdata).with_name(Path(rawdata).name.replace("rawdata", "espirit")))
 
 
 def read_mat(path: Path, name: str) -> np.ndarray:
@@ -70,18 +77,17 @@ def coils_first(values: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1)))
 
 
-def count(dataset: Dataset, slices: list[str]) -> int:
-    return len(slices)
+def count(dataset: Dataset, files: list[str], sensitivity_files: Sequence[str] = ()) -> int:
+    return len(files)
 
 
-def make(dataset: Dataset, slices: list[str]) -> tuple[np.ndarray, dict]:
+def make(dataset: Dataset, files: list[str], sensitivity_files: Sequence[str] = ()) -> tuple[np.ndarray, dict]:
     combination = str(dataset.options.get("combination", "rss"))
     if combination not in ("rss", "sensitivity"):
         raise StudyError(f"data set '{dataset.name}': combination '{combination}'; known: rss, sensitivity")
-    images, files, shape = np.empty((len(slices), *dataset.shape), np.float32), [], None
-    for place, path in enumerate(map(Path, slices)):
+    images, shape = np.empty((len(files), *dataset.shape), np.float32), None
+    for place, path in enumerate(map(Path, files)):
         kspace = read_mat(path, "rawdata")
-        files.append(str(path))
         shape = shape or kspace.shape
         if kspace.ndim != 3 or kspace.shape != shape:
             raise StudyError(
@@ -90,13 +96,13 @@ def make(dataset: Dataset, slices: list[str]) -> tuple[np.ndarray, dict]:
         if combination == "rss":
             image = magnitude_image(coils_first(kspace))
         else:
-            beside = path.with_name(path.name.replace("rawdata", "espirit"))
+            beside = Path(sensitivity_files[place])
             sensitivities = read_mat(beside, "sensitivities")
             if sensitivities.shape != kspace.shape:
                 raise StudyError(f"{beside}: sensitivities of shape {sensitivities.shape}, expected {kspace.shape}")
             coils = centred(to_image(uncentred(coils_first(kspace))))
             image = (coils_first(sensitivities).conj() * coils).sum(dim=0).abs()
-            files.append(str(beside))
         images[place] = padded(image.numpy(), dataset.shape)
-    attributes = {"kind": "real MR", "origin": f"{Path(slices[0]).parent.name}, {len(slices)} slices", "files": files}
-    return images, attributes | {"coils": shape[2], "combination": combination}
+    attributes = {"kind": "real MR", "origin": f"{Path(files[0]).parent.name}, {len(files)} slices"}
+    read = [*files, *sensitivity_files]
+    return images, attributes | {"files": read, "coils": shape[2], "combination": combination}
