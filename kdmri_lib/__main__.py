@@ -10,7 +10,8 @@ from kdmri_lib.errors import StoppedError, StudyError
 def check(arguments) -> None:
     """Say what a profile holds and what of its downloads is there, beside the paper's numbers, before anything runs."""
     from kdmri_lib.datasets.preparing import changed_sources
-    from kdmri_study.study import Study
+    from kdmri_lib.storage import PROJECT
+    from kdmri_lib.study.study import Study
 
     study = Study(arguments.profile, arguments.folder)
     print(f"profile {study.name}: {study.profile.description}")
@@ -20,10 +21,12 @@ def check(arguments) -> None:
         print(f"  left out: data set '{name}', whose folder {folder} isn't there (data/README.md says how to get it)")
     problems = []
     for dataset in (study.dataset(name) for name in study.used_datasets):
-        if dataset.folder:
+        path = study.prepared(dataset.name)
+        if dataset.folder and path.exists() and not (PROJECT / dataset.folder).is_dir():
+            print(f"  {dataset.name} ({dataset.source}, {dataset.folder}): the folder is gone; prepared before")
+        elif dataset.folder:
             try:
                 problems += _check_download(dataset)
-                path = study.prepared(dataset.name)
                 if path.exists() and (changed := changed_sources(dataset, path)):
                     print(f"    prepared before, and will be again: {changed}")
                     study.source_stamp(dataset.name).touch()
@@ -73,7 +76,9 @@ def prepare(arguments) -> None:
     made, left_out = prepare_dataset(study, arguments.dataset, arguments.jobs)
     for volume, reason in left_out.items():
         print(f"  left out {volume}: {reason}")
-    again = f"; {len(left_out)} volumes left out, to try them again delete it" if left_out else ""
+    again = (
+        f"; {len(left_out)} left out, tried again when their files change, or when you delete it" if left_out else ""
+    )
     print(f"{study.prepared(arguments.dataset)}: {'prepared' if made else 'up to date'}{again}")
 
 
