@@ -44,7 +44,9 @@ def resampled(
     thickness, row, column = spacing
     if pixel is None or not max(abs(row / pixel - 1), abs(column / pixel - 1)) > 0.01:
         return volume, spacing
-    return ndimage.zoom(volume, (1, row / pixel, column / pixel), order=3), (thickness, float(pixel), float(pixel))
+    # From edge to edge of the image: from centre to centre, pixels would come out smaller than `pixel`.
+    finer = ndimage.zoom(volume, (1, row / pixel, column / pixel), order=3, mode="nearest", grid_mode=True)
+    return finer, (thickness, float(pixel), float(pixel))
 
 
 def middle(count: int, wanted: int | None) -> range:
