@@ -1,0 +1,113 @@
+"""Who is in which split: by the order of names, by what a distributor set apart, or by a file; and what is refused."""
+
+import shutil
+
+import pytest
+
+from kdmri_lib.datasets.cohort import in_order, numbered_subjects, split_subjects
+from kdmri_lib.datasets.prepared import read_prepared, splits
+from kdmri_lib.datasets.preparing import members, prepare
+from kdmri_lib.errors import StudyError
+from tests import downloads
+
+
+def test_numbers_in_names_are_numbers_and_test_sets_only_test(tmp_path):
+    downloads.acdc(tmp_path)
+    prepare(downloads.declared("acdc", tmp_path), tmp_path / "out.h5", "code")
+    found = splits(tmp_path / "out.h5")
+    assert found["train"] == [f"patient{n:03d}_frame{f:02d}" for n in (1, 2) for f in (1, 12)]
+    assert {name[:10] for name in found["validation"]} == {"patient010"}
+    assert {name[:10] for name in found["test"]} == {"patient101"}
+    phases = {v.subject: v.attributes["phase"] for v in read_prepared(tmp_path / "out.h5")}
+    assert phases["patient001_frame01"] == "ED" and phases["patient001_frame12"] == "ES"
+    assert in_order(["patient10", "patient2", "a"]) == ["a", "patient2", "patient10"]
+
+
+def test_subjects_that_a_distributor_set_apart_never_train(tmp_path):
+    volumes = {f"p{n}": [(f"p{n}_scan", {})] for n in range(1, 8)}
+    dataset = downloads.declared("nifti_folder", tmp_path, train=3, validation=1, test=2)
+    found = list(split_subjects(dataset, volumes, reserved=["p1", "p6"]))
+    assert [(m.subject, m.split) for m in found] == [
+        ("p2", "train"),
+        ("p3", "train"),
+        ("p4", "train"),
+        ("p5", "validation"),
+        ("p1", "test"),
+        ("p6", "test"),
+    ]
+    with pytest.raises(StudyError, match=r"7 subjects found \(3 train, 1 validation, 1 test\), expected 3 train"):
+        list(split_subjects(dataset, volumes, reserved=["p6"]))
+
+
+def test_generated_subjects_are_numbered_through_the_splits(tmp_path):
+    dataset = downloads.declared("cardiac_phantom", tmp_path, slices_per_volume=2)
+    found = [(m.split, m.volume, m.how["number"]) for m in numbered_subjects(dataset, "phantom")]
+    assert found == [
+        ("train", "phantom001", 1),
+        ("train", "phantom002", 2),
+        ("validation", "phantom003", 3),
+        ("test", "phantom004", 4),
+    ]
+    with pytest.raises(StudyError, match="source cardiac_phantom needs slices_per_volume"):
+        list(numbered_subjects(downloads.declared("cardiac_phantom", tmp_path), "phantom"))
+
+
+def test_splits_from_a_file(tmp_path):
+    downloads.nifti(tmp_path)
+    table = tmp_path / "splits.csv"
+    table.write_text("subject,split\nperson10,train\nperson2,validation\nperson1,test\n")
+    dataset = downloads.declared("nifti_folder", tmp_path, splits=str(table))
+    prepare(dataset, tmp_path / "out.h5", "code")
+    assert splits(tmp_path / "out.h5") == {
+        "train": ["person10_scan"],
+        "validation": ["person2_scan"],
+        "test": ["person1_scan"],
+    }
+    for row, message in {
+        "person1,train": "line 5: subject person1 is in two splits, test and train",
+        "person7,train": "line 5: no subject person7",
+        "person3,tset": "line 5: expected columns subject, split with train, validation, test",
+    }.items():
+        table.write_text(f"subject,split\nperson10,train\nperson2,validation\nperson1,test\n{row}\n")
+        with pytest.raises(StudyError, match=message):
+            prepare(dataset, tmp_path / "again.h5", "code")
+    table.write_bytes(b"\xff\xfe\xfa")
+    with pytest.raises(StudyError, match=r"splits.csv: can't be read"):
+        prepare(dataset, tmp_path / "again.h5", "code")
+
+
+def test_the_same_image_or_patient_twice_in_a_download_is_refused(tmp_path):
+    downloads.nifti(tmp_path)
+    shutil.copy(tmp_path / "person1/scan.nii.gz", tmp_path / "person10/scan.nii.gz")
+    with pytest.raises(StudyError, match="person1_scan in train and person10_scan in test are the same image"):
+        prepare(downloads.declared("nifti_folder", tmp_path), tmp_path / "out.h5", "code")
+    assert not (tmp_path / "out.h5").exists()
+    downloads.acdc(tmp_path / "acdc")
+    shutil.copytree(tmp_path / "acdc/training/patient001", tmp_path / "acdc/testing/patient001")
+    with pytest.raises(StudyError, match="patient001 is there twice"):
+        prepare(downloads.declared("acdc", tmp_path / "acdc"), tmp_path / "out.h5", "code")
+
+
+def test_two_volumes_of_one_name_are_refused(tmp_path):
+    """As when somebody unpacked a volume and kept the packed one."""
+    downloads.nifti(tmp_path)
+    downloads.save_nifti(tmp_path / "person2/scan.nii", downloads.image(2))
+    with pytest.raises(StudyError, match=r"2 volumes are called person2_scan \(.*person2/scan.nii"):
+        members(downloads.declared("nifti_folder", tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"train": 7}, r"4 subjects found \(4 train, 0 validation, 0 test\), expected 7 train, 1 validation, 1 test"),
+        ({"folder": "/nowhere/at/all"}, "no folder /nowhere/at/all; data/README.md says how to get the images"),
+        ({"folder": None}, "source nifti_folder needs folder"),
+        ({"options": {"orentation": "axial"}}, "no option orentation; known: orientation, pixel"),
+        ({"options": {"orientation": "oblique"}}, "unknown orientation 'oblique'"),
+    ],
+)
+def test_bad_declarations(tmp_path, change, message):
+    downloads.nifti(tmp_path)
+    dataset = downloads.declared("nifti_folder", tmp_path).model_copy(update=change)
+    with pytest.raises(StudyError, match=message):
+        prepare(dataset, tmp_path / "out.h5", "code")

@@ -1,0 +1,61 @@
+"""Random fields of virtual subjects: noise of known spectra, invertible warps, distances."""
+
+import numpy as np
+import pytest
+
+from kdmri_lib.datasets.fields import (
+    band_noise,
+    bias_field,
+    diffeomorphic_displacement,
+    power_law_noise,
+    rician,
+    sheet_distance,
+    smooth_step,
+)
+
+
+def test_rician_noise_has_rayleigh_mean_without_signal():
+    noise = rician(np.random.default_rng(0), np.zeros((200, 200), np.float32), 2.0)
+    assert noise.mean() == pytest.approx(2 * np.sqrt(np.pi / 2), rel=0.01)
+
+
+def test_warps_are_invertible():
+    displacement = diffeomorphic_displacement(np.random.default_rng(0), (20, 20, 20), smoothness=4, amplitude=1.5)
+    jacobian = np.stack([np.stack(np.gradient(d)) for d in displacement]) + np.eye(3)[:, :, None, None, None]
+    assert np.linalg.det(jacobian.transpose(2, 3, 4, 0, 1)).min() > 0
+
+
+def test_sheet_distance_of_a_plane():
+    x = np.arange(10.0) * np.ones((10, 1))
+    np.testing.assert_allclose(sheet_distance(0.3 * (x - 4), 1.0), np.abs(x - 4))
+
+
+def power(noise):
+    """Share of the power at each frequency (cycles per step), and the frequencies."""
+    spectrum = np.abs(np.fft.fft2(noise)) ** 2
+    frequency = np.hypot(np.fft.fftfreq(len(noise))[:, None], np.fft.fftfreq(noise.shape[1]))
+    return spectrum / spectrum.sum(), frequency
+
+
+def test_noise_of_a_band_has_the_wavelengths_of_that_band():
+    noise = band_noise(np.random.default_rng(0), (128, 128), low=6, high=24)
+    assert noise.dtype == np.float32 and noise.std() == pytest.approx(1, abs=1e-3)
+    share, frequency = power(noise)
+    assert share[(frequency > 1 / 40) & (frequency < 1 / 5)].sum() > 0.95
+
+
+def test_power_law_noise_falls_as_it_should():
+    noise = power_law_noise(np.random.default_rng(0), (256, 256), 1.0, high=64)
+    share, frequency = power(noise)
+    assert noise.std() == pytest.approx(1, abs=1e-3) and share[frequency < 1 / 64].sum() < 1e-6
+    low, high = (share[(frequency > f) & (frequency < 1.2 * f)].mean() for f in (0.05, 0.2))
+    assert low / high == pytest.approx(16, rel=0.2), "amplitude as 1/f, power as 1/f²"
+
+
+def test_a_receive_field_stays_within_its_amplitude():
+    field = bias_field(np.random.default_rng(0), (4, 10, 12), 0.3)
+    assert field.shape == (4, 10, 12) and np.abs(field - 1).max() == pytest.approx(0.3)
+
+
+def test_an_edge_is_a_ramp():
+    assert smooth_step(np.array([-3, -0.5, 0, 0.25, 9]), 0.5).tolist() == [0, 0, 0.5, 0.75, 1]

@@ -1,0 +1,54 @@
+"""Slices of one size: which are chosen, and how they are cropped or padded."""
+
+import numpy as np
+import pytest
+
+from kdmri_lib.datasets.framing import evenly_spaced, framed, middle, padded, resampled
+from kdmri_lib.datasets.prepared import read_prepared
+from kdmri_lib.datasets.preparing import prepare
+from tests import downloads
+
+
+def test_padding_and_cropping_keep_the_centre():
+    image = np.arange(16.0).reshape(1, 4, 4)
+    np.testing.assert_array_equal(padded(padded(image, (7, 6)), (4, 4)), image)
+    assert padded(image, (2, 6)).shape == (1, 2, 6)
+
+
+def test_slices_are_chosen_cropped_and_padded_about_the_centre(tmp_path):
+    expected = downloads.nifti(tmp_path)
+    dataset = downloads.declared("nifti_folder", tmp_path, shape=(24, 10), slices_per_volume=2)
+    prepare(dataset, tmp_path / "out.h5", "code")
+    for volume in read_prepared(tmp_path / "out.h5"):
+        whole = expected[volume.subject][[0, 2], :, 3:13]
+        np.testing.assert_allclose(volume.image[:, 2:22], whole / whole.max(), atol=2e-6)
+        assert not volume.image[:, :2].any() and not volume.image[:, 22:].any()
+
+
+def test_slices_without_signal_are_not_chosen():
+    volume = np.zeros((9, 4, 4), np.float32)
+    volume[2:7] = np.arange(10, 15)[:, None, None]
+    assert evenly_spaced(volume, 3)[:, 0, 0].tolist() == [10, 12, 14]
+    assert evenly_spaced(volume, None) is volume
+    assert len(evenly_spaced(volume, 7)) == 5, "no slice twice"
+    assert framed(volume - 11, (4, 4), None).min() == 0
+
+
+@pytest.mark.parametrize(
+    ("count", "wanted", "chosen"), [(5, 3, [1, 2, 3]), (4, 2, [1, 2]), (3, None, [0, 1, 2]), (2, 9, [0, 1])]
+)
+def test_the_middle(count, wanted, chosen):
+    assert list(middle(count, wanted)) == chosen
+
+
+def test_resampling_keeps_the_field_of_view_and_smooth_content():
+    def wave(y):
+        return np.sin(y / 4)
+
+    rows = np.arange(20) + 0.5  # mm, the pixels' centres
+    volume = np.broadcast_to(wave(rows)[None, :, None], (2, 20, 10)).copy()
+    new, spacing = resampled(volume, (8.0, 1.0, 2.0), 0.5)
+    assert new.shape == (2, 40, 40) and spacing == (8.0, 0.5, 0.5)
+    finer = (np.arange(40) + 0.5) / 2
+    np.testing.assert_allclose(new[0, 8:-8, 5], wave(finer)[8:-8], atol=2e-3)  # the ends have no neighbours
+    assert resampled(volume, (8.0, 1.0, 1.005), 1.0)[0] is volume, "within 1%"

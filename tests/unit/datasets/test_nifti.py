@@ -1,0 +1,86 @@
+"""NIfTI volumes: slices in a known orientation whatever the header says; and files that are damaged."""
+
+import nibabel
+import numpy as np
+import pytest
+
+from kdmri_lib.datasets.nifti import framed_slices, read_nifti, slices_in
+from kdmri_lib.errors import StudyError
+from tests import downloads
+
+
+def ras_volume():
+    """Known content in right-anterior-superior order: a value that tells where it is."""
+    x, y, z = np.meshgrid(np.arange(5), np.arange(6), np.arange(4), indexing="ij")
+    return (100 * z + 10 * y + x + 1).astype(np.float32)
+
+
+def save_turned(path, orientation):
+    image = nibabel.Nifti1Image(ras_volume(), np.eye(4))
+    current = nibabel.io_orientation(image.affine)
+    wanted = nibabel.orientations.axcodes2ornt(orientation)
+    nibabel.save(image.as_reoriented(nibabel.orientations.ornt_transform(current, wanted)), path)
+
+
+@pytest.mark.parametrize("orientation", ["RAS", "LPS", "PIR", "SAL"])
+def test_axial_slices_are_axial_whatever_the_header_says(tmp_path, orientation):
+    save_turned(tmp_path / "x.nii.gz", orientation)
+    slices = read_nifti(tmp_path / "x.nii.gz")[0]
+    assert slices.shape == (4, 6, 5)
+    # Front (large y) at the top, the subject's right (small x in RAS is left, so large x) at the left.
+    assert slices[2, 0, 0] == 100 * 2 + 10 * 5 + 4 + 1
+    assert slices[0, -1, -1] == 1
+
+
+@pytest.mark.parametrize("orientation", ["RAS", "LPS", "PIR", "SAL"])
+def test_coronal_and_sagittal_slices_stand_on_their_feet(tmp_path, orientation):
+    save_turned(tmp_path / "x.nii.gz", orientation)
+    coronal = read_nifti(tmp_path / "x.nii.gz", "coronal")[0]
+    assert coronal.shape == (6, 4, 5), "back to front; head to feet; the subject's right to left"
+    assert coronal[1, 0, 0] == 100 * 3 + 10 * 1 + 4 + 1
+    sagittal = read_nifti(tmp_path / "x.nii.gz", "sagittal")[0]
+    assert sagittal.shape == (5, 4, 6), "left to right; head to feet; front to back"
+    assert sagittal[1, 0, 0] == 100 * 3 + 10 * 5 + 1 + 1
+    assert [slices_in(tmp_path / "x.nii.gz", name) for name in ("axial", "coronal", "sagittal")] == [4, 6, 5]
+    with pytest.raises(StudyError, match="unknown orientation 'oblique'; known: axial, coronal, sagittal, thickest"):
+        read_nifti(tmp_path / "x.nii.gz", "oblique")
+
+
+def test_pixels_are_resampled_only_when_asked(tmp_path):
+    image = np.random.default_rng(0).random((10, 12, 3), np.float32)
+    nibabel.save(nibabel.Nifti1Image(image, np.diag([2, 2, 5, 1])), tmp_path / "x.nii")
+    assert read_nifti(tmp_path / "x.nii")[0].shape == (3, 12, 10)
+    slices, spacing = read_nifti(tmp_path / "x.nii", pixel=1.0)
+    assert slices.shape == (3, 24, 20) and spacing == (5, 1, 1)
+    assert framed_slices(tmp_path / "x.nii", (16, 16), 2)[0].shape == (2, 16, 16)
+    assert read_nifti(tmp_path / "x.nii", "thickest")[1] == (5, 2, 2)
+
+
+@pytest.mark.parametrize("content", [b"", b"not nifti", None, np.nan, 0.0])
+def test_bad_nifti_files_are_named(tmp_path, content):
+    path = tmp_path / "scan.nii"
+    if isinstance(content, float):
+        nibabel.save(nibabel.Nifti1Image(np.full((4, 4, 4), content, np.float32), np.eye(4)), path)
+    elif content is not None:
+        path.write_bytes(content)
+    with pytest.raises(StudyError, match=r"scan.nii: (no such file|not a readable NIfTI|the same value everywhere)"):
+        read_nifti(path)
+
+
+def test_a_gzip_nifti_cut_short(tmp_path):
+    nibabel.save(nibabel.Nifti1Image(np.random.default_rng(0).random((20, 20, 20)), np.eye(4)), tmp_path / "x.nii.gz")
+    (tmp_path / "x.nii.gz").write_bytes((tmp_path / "x.nii.gz").read_bytes()[:5000])
+    with pytest.raises(StudyError, match="cut short"):
+        read_nifti(tmp_path / "x.nii.gz")[0]
+
+
+def test_a_series_is_taken_only_where_times_are_asked_for(tmp_path):
+    stored = np.random.default_rng(0).random((4, 5, 2, 3), np.float32)
+    nibabel.save(nibabel.Nifti1Image(stored, np.eye(4)), tmp_path / "x.nii")
+    with pytest.raises(StudyError, match=r"x.nii: 4-D image of shape \(4, 5, 2, 3\), expected one 3-D volume"):
+        read_nifti(tmp_path / "x.nii")
+    slices = read_nifti(tmp_path / "x.nii", times=True)[0]
+    assert slices.shape == (6, 5, 4) and slices_in(tmp_path / "x.nii") == 6
+    np.testing.assert_array_equal(slices[3], stored[::-1, ::-1, 1, 1].T)
+    downloads.save_nifti(tmp_path / "one.nii", downloads.image(1))
+    assert read_nifti(tmp_path / "one.nii", times=True)[0].shape == (3, *downloads.SHAPE)

@@ -1,0 +1,53 @@
+"""Generated images: seeded, different from subject to subject, of the detail that they are meant to have."""
+
+import numpy as np
+import pytest
+
+from kdmri_lib.datasets.phantoms.embedded_brain import individual_slice, template_slices
+from kdmri_lib.datasets.phantoms.knee_phantom import COILS, coil_sensitivities
+from kdmri_lib.datasets.prepared import read_prepared, splits
+from kdmri_lib.datasets.preparing import prepare, source
+from kdmri_lib.declarations import Dataset
+from kdmri_lib.figures import radial_power
+
+BRAIN = Dataset(
+    name="brain", source="embedded_brain", shape=(120, 120), train=2, validation=1, test=1, slices_per_volume=4
+)
+
+
+@pytest.mark.parametrize("name", ["embedded_brain", "cardiac_phantom", "knee_phantom"])
+def test_generated_subjects_are_seeded_and_differ(name):
+    module, shape = source(name), (96, 60) if name == "knee_phantom" else (96, 96)
+    dataset = Dataset(name="x", source=name, shape=shape, train=2, validation=1, test=1, slices_per_volume=2, seed=3)
+    first, again, second = (module.make(dataset, number=n)[0] for n in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert first.shape == (2, *shape) and np.isfinite(first).all() and first.min() >= 0
+    assert np.corrcoef(first.ravel(), second.ravel())[0, 1] < 0.97
+    parts = [part for part, *_ in module.cohort(dataset)]
+    assert parts[:4] == ["train", "train", "validation", "test"]
+
+
+def test_the_cohort_has_the_detail_that_the_template_lacks():
+    module = source("embedded_brain")
+    dataset = BRAIN.model_copy(update={"shape": (240, 240)})
+    frequency, cohort = radial_power(module.make(dataset, number=1)[0])
+    template = radial_power(template_slices(4))[1]
+    band = (frequency > 0.15) & (frequency < 0.35)
+    assert (cohort[band] > 3 * template[band]).all()
+
+
+def test_real_images_are_sets_of_their_own(tmp_path):
+    prepare(BRAIN, tmp_path / "b.h5", "code")
+    assert {*splits(tmp_path / "b.h5")} == {"individual", "template", "train", "validation", "test"}
+    kinds = {v.split: v.attributes["kind"] for v in read_prepared(tmp_path / "b.h5")}
+    assert kinds["template"] == kinds["individual"] == "real MR" and kinds["test"] == "virtual subject"
+    assert not prepare(BRAIN, tmp_path / "b.h5", "code").made, "up to date"
+    assert individual_slice((240, 240)).shape == (1, 240, 240)
+
+
+def test_coil_maps_are_smooth_complex_and_different():
+    maps = coil_sensitivities(np.random.default_rng(0), 25.0, (64, 36), 5.0)
+    assert maps.shape == (COILS, 64, 36) and np.iscomplexobj(maps)
+    correlation = np.abs(np.corrcoef(np.abs(maps).reshape(COILS, -1)))
+    assert correlation[~np.eye(COILS, dtype=bool)].max() < 0.9999
+    assert np.abs(np.diff(np.abs(maps), axis=1)).max() < 0.1

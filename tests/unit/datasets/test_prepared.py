@@ -1,0 +1,71 @@
+"""The prepared format as it is read: what was written, split by split; and files that are damaged or of another kind."""
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+from kdmri_lib.datasets import prepared
+from kdmri_lib.datasets.prepared import Slices, Volume, content_checksum, preparing_code, read_prepared, splits
+from kdmri_lib.datasets.writing import write_prepared
+from kdmri_lib.errors import StudyError
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "x.h5"
+    first, second = np.random.default_rng(0).random((2, 3, 8, 6)).astype(np.float32)
+    volumes = [Volume("a", "train", second, {"kind": "phantom"}), Volume("b", "test", first, {"kind": "phantom"})]
+    write_prepared(path, "{}", "code", volumes)
+    return path
+
+
+def test_prepared_files_are_read_as_written(file):
+    assert splits(file) == {"train": ["a"], "test": ["b"]}
+    (volume,) = read_prepared(file, "test")
+    assert volume.subject == "b" and volume.attributes["kind"] == "phantom"
+    np.testing.assert_array_equal(volume.image, np.random.default_rng(0).random((3, 8, 6)).astype(np.float32))
+    with h5py.File(file) as data:
+        assert data["volumes/a"].chunks == (1, 8, 6)
+    assert preparing_code(file) == "code" and len(content_checksum(file)) == 64
+
+
+@pytest.mark.parametrize("size", [0, 100, 1000])
+def test_a_prepared_file_cut_short_is_refused(file, size):
+    file.write_bytes(file.read_bytes()[:size])
+    with pytest.raises(StudyError, match=r"x.h5: not a readable prepared file, or cut short"):
+        list(read_prepared(file))
+
+
+def test_other_bad_prepared_files(file, tmp_path):
+    with pytest.raises(StudyError, match=r"none.h5: no such file"):
+        list(read_prepared(tmp_path / "none.h5"))
+    with pytest.raises(StudyError, match="no volume in split 'validation'"):
+        list(read_prepared(file, "validation"))
+    with h5py.File(file, "r+") as data:
+        data["volumes/a"][0, 0, 0] += 1
+    with pytest.raises(StudyError, match="volume a was altered"):
+        list(read_prepared(file))
+    with h5py.File(tmp_path / "other.h5", "w") as data:
+        data["x"] = 1
+    with pytest.raises(StudyError, match="format None, expected 'kdmri-prepared-1'"):
+        list(read_prepared(tmp_path / "other.h5"))
+
+
+def test_the_volumes_that_test_are_all_but_those_that_train_and_validate(tmp_path):
+    names = ("train", "validation", "test", "template")
+    volumes = [Volume(name[:3], name, np.full((1, 2, 2), n + 0.5, np.float32), {}) for n, name in enumerate(names)]
+    write_prepared(tmp_path / "x.h5", "{}", "code", volumes)
+    assert sorted(v.split for v in prepared.test_volumes(tmp_path / "x.h5")) == ["template", "test"]
+
+
+@pytest.mark.parametrize("held_bytes", [2**30, 300, 0])
+def test_slices_are_the_same_held_in_memory_or_read_from_the_file(tmp_path, held_bytes):
+    images = np.random.default_rng(1).random((2, 3, 8, 6)).astype(np.float32)
+    volumes = [Volume(name, "train", image, {}) for name, image in zip("ab", images, strict=True)]
+    write_prepared(tmp_path / "x.h5", "{}", "code", volumes)
+    slices = Slices(tmp_path / "x.h5", "train", held_bytes)
+    assert slices.in_memory == (held_bytes > images.nbytes)
+    assert slices.shape == (6, 1, 8, 6) and len(slices) == 6 and slices.names[4] == "b slice 1"
+    everything = torch.from_numpy(images.reshape(6, 1, 8, 6))
+    assert torch.equal(slices[[4, 0, 4]], everything[[4, 0, 4]]) and torch.equal(slices[5], everything[5])
