@@ -142,12 +142,6 @@ def test_a_stopped_preparation_goes_on_where_it_was(dataset, path, tmp_path, mon
         np.testing.assert_array_equal(a.image, b.image)
 
 
-def test_side_by_side_gives_the_same(folder, dataset, tmp_path):
-    broken_gzip(of_person(folder, 1))
-    assert prepare(dataset, tmp_path / "one.h5", "code") == prepare(dataset, tmp_path / "two.h5", "code", jobs=2)
-    assert (tmp_path / "one.h5").read_bytes() == (tmp_path / "two.h5").read_bytes()
-
-
 def test_other_code_prepares_again(dataset, path):
     assert prepare(dataset, path, "code").made and not prepare(dataset, path, "code").made
     assert prepare(dataset, path, "newer").made and not prepare(dataset, path, "newer").made

@@ -1,0 +1,32 @@
+"""A trained network of the smoke study, taken away."""
+
+import numpy as np
+import pytest
+
+from kdmri_lib.datasets.prepared import read_prepared
+from kdmri_lib.deployment import Model
+from kdmri_lib.deployment.export import export
+from kdmri_lib.study.runs import trained
+from tests.studies import CELL, sharing_data
+
+
+@pytest.fixture(scope="session")
+def deployed(prepared_study, tmp_path_factory):
+    """A finished run of the smoke study, the file it was exported to, and the test volumes."""
+    study = sharing_data("smoke", tmp_path_factory.mktemp("deployed"), prepared_study)
+    folder = trained(study, study.methods(CELL, 0)["student"])
+    path = study.folder / "student.onnx"
+    assert export(folder, path) < 1e-5
+    return folder, path, list(read_prepared(study.prepared("cardiac"), "test"))
+
+
+@pytest.fixture
+def model(deployed):
+    return Model(deployed[1], engine="onnxruntime", precision="float32", threads=1)
+
+
+@pytest.fixture
+def kspace(model, deployed):
+    """What a scanner would measure of the first test volume on the model's mask: (slices, H, W) complex64, unshifted."""
+    image = deployed[2][0].image.astype(np.complex128)
+    return np.fft.fft2(image, norm="ortho").astype(np.complex64) * model.mask

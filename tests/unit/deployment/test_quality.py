@@ -1,0 +1,102 @@
+"""What faster ways to compute a network lose, and what the scale costs that a scanner knows."""
+
+import numpy as np
+import pytest
+import torch
+
+from kdmri_lib.deployment.export import INNER
+from kdmri_lib.deployment.quality import as_network, quality_of_ways, scales
+from kdmri_lib.operators import Undersampling
+from kdmri_lib.study.build import declared_mask
+from kdmri_lib.study.runs import RunFolder
+
+WAYS = [
+    "PyTorch, float32",
+    "PyTorch, bfloat16",
+    "ONNX Runtime, float32",
+    "OpenVINO, float32",
+    "OpenVINO, its own precision",
+    "int8, kept in float32: nothing",
+    "int8, kept in float32: first and last",
+    f"int8, kept in float32: {INNER}",
+]
+
+
+def decibels(target, image):
+    return 10 * np.log10(target.max() ** 2 / np.mean((target.astype(np.float64) - image) ** 2))
+
+
+def by_hand(folder, volume, scale):
+    """The run's network on a volume divided by `scale`, by NumPy's FFT, back in the volume's units."""
+    mask = declared_mask(folder.run.dataset, folder.run.degradation)
+    zero_filled = np.fft.ifft2(np.fft.fft2(volume.image.astype(np.float64), norm="ortho") * mask, norm="ortho") / scale
+    inputs = [torch.from_numpy(v[:, None].astype(np.float32)) for v in (np.abs(zero_filled), zero_filled.real)]
+    with torch.no_grad():
+        return folder.network()(*inputs)[:, 0].numpy() * scale
+
+
+@pytest.fixture(scope="module")
+def quality(deployed):
+    return quality_of_ways(*deployed)
+
+
+def test_every_way_is_beside_the_studys_own_numbers(deployed, quality):
+    folder, _, volumes = deployed
+    assert list(quality["computed by"]) == WAYS and list(quality.columns) == [
+        "computed by",
+        "psnr",
+        "ssim",
+        "psnr lost",
+    ]
+    assert quality.psnr[0] == pytest.approx(folder.volumes.psnr.mean(), abs=1e-4)
+    assert quality.ssim[0] == pytest.approx(folder.volumes.ssim.mean(), abs=1e-5)
+    assert quality.psnr[0] == pytest.approx(
+        np.mean([decibels(v.image, by_hand(folder, v, 1)) for v in volumes]), abs=1e-3
+    )
+
+
+def test_what_is_lost_is_the_difference_to_float32(quality):
+    np.testing.assert_allclose(quality["psnr lost"], quality.psnr[0] - quality.psnr)
+    lost = dict(zip(quality["computed by"], quality["psnr lost"], strict=True))
+    for way in ("PyTorch, float32", "ONNX Runtime, float32", "OpenVINO, float32"):
+        assert abs(lost[way]) < 1e-3, way
+    for way in ("PyTorch, bfloat16", "OpenVINO, its own precision"):
+        assert abs(lost[way]) < 0.5, way
+    for way in WAYS[5:]:
+        assert 0 < abs(lost[way]) < 3, way
+
+
+def test_int8_versions_lie_beside_the_exported_file(deployed, quality):
+    path = deployed[1]
+    assert sorted(p.name for p in path.parent.glob("student.int8-*.onnx")) == [
+        f"student.int8-{n}.onnx" for n in range(3)
+    ]
+
+
+def test_of_a_run_that_failed_there_is_pytorch_alone_and_no_number(deployed, tmp_path):
+    class Failed(RunFolder):
+        failed = "went wrong"
+
+    folder, _, volumes = deployed
+    quality = quality_of_ways(Failed(folder.study, folder.run), tmp_path / "none.onnx", volumes)
+    assert list(quality["computed by"]) == WAYS[:2] and quality[["psnr", "ssim", "psnr lost"]].isna().all(axis=None)
+
+
+def test_an_exported_model_is_called_as_a_network_is(deployed, model):
+    folder, _, (volume, _) = deployed
+    measurement = Undersampling(model.mask)(torch.from_numpy(volume.image[:2, None]))
+    with torch.no_grad():
+        expected = folder.network()(*measurement)
+    found = as_network(model)(*(v.transpose(2, 3).contiguous().transpose(2, 3) for v in measurement))
+    assert found.shape == expected.shape and torch.allclose(found, expected, atol=1e-5)
+
+
+def test_either_scale_against_a_reconstruction_by_hand(deployed):
+    folder, path, volumes = deployed
+    table = scales(folder, path, volumes)
+    mask = declared_mask(folder.run.dataset, folder.run.degradation)
+    for row, volume in zip(table.to_dict("records"), volumes, strict=True):
+        zero_filled = np.abs(np.fft.ifft2(np.fft.fft2(volume.image, norm="ortho") * mask, norm="ortho"))
+        for label, scale in (("by the zero-filled maximum", zero_filled.max()), ("by the true maximum", 1.0)):
+            image = by_hand(folder, volume, scale)
+            assert row[label] == pytest.approx(decibels(volume.image, image), abs=1e-3), label
