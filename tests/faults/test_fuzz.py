@@ -12,20 +12,21 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from kdmri_lib.sampling import cartesian_mask, declared_mask
 
-from kdmri_lib.datasets import dicom_folder, fastmri, kdmri_h5, knee_matlab
 from kdmri_lib.datasets.nifti import read_nifti
 from kdmri_lib.datasets.prepared import Volume, read_prepared
+from kdmri_lib.datasets.sources import dicom_folder, fastmri, kdmri_h5, knee_matlab
 from kdmri_lib.datasets.writing import write_prepared
 from kdmri_lib.declarations import Dataset, Degradation
 from kdmri_lib.deployment.export import stamped, to_onnx
 from kdmri_lib.deployment.model import FORMAT, read_model
 from kdmri_lib.errors import StudyError
+from kdmri_lib.masks import cartesian_mask
 from kdmri_lib.models.base import build_model
-from kdmri_lib.storage import read_checked, read_json, write_checked, write_json
-from kdmri_study.runs import load_weights
-from kdmri_study.study import PROJECT, load_profile
+from kdmri_lib.storage import PROJECT, read_checked, read_json, write_checked, write_json
+from kdmri_lib.study.build import declared_mask
+from kdmri_lib.study.profile import load_profile
+from kdmri_lib.study.runs import load_weights
 from tests import downloads
 
 SECONDS = 20  # for one file; far more than any takes
@@ -204,7 +205,7 @@ def server():
 
 @pytest.mark.parametrize("name", sorted(READERS))
 def test_a_clear_error_or_a_correct_read(name, server, tmp_path, request):
-    many = 10_000 if request.config.getoption("-m") != "not slow" else 500
+    many = 10_000 if request.config.getoption("--long") else 500
     count = -(-many // len(READERS))
     make, path = READERS[name][0], tmp_path / name
     make(path)
