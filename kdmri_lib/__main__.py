@@ -39,7 +39,10 @@ def check(arguments) -> None:
 
 def _check_download(dataset) -> list[str]:
     """Print what a download holds; returns its volumes that can't be read, and would be left out."""
-    from kdmri_lib.datasets.preparing import source, survey
+    import csv
+
+    from kdmri_lib.datasets.preparing import survey
+    from kdmri_lib.storage import PROJECT
 
     found = survey(dataset)
     numbers = ", ".join(
@@ -47,11 +50,15 @@ def _check_download(dataset) -> list[str]:
         for split in found.subjects
     )
     print(f"  {dataset.name} ({dataset.source}, {dataset.folder}): {numbers}")
-    published = getattr(source(dataset.source), "PUBLISHED", {})
-    for part, (subjects, slices) in published.items():
-        here = [sum(table[s] for s in part.split(" and ")) for table in (found.subjects, found.slices)]
-        same = "as in the paper" if here == [subjects, slices] else f"the paper has {subjects} and {slices}"
-        print(f"    {part}: {here[0]} subjects, {here[1]} slices; {same}")
+    with (PROJECT / "data" / "published_cohorts.csv").open(newline="") as file:
+        published = [row for row in csv.DictReader(file) if row["source"] == dataset.source]
+    for row in published:
+        subjects, slices = (
+            sum(table[s] for s in row["part"].split(" and ")) for table in (found.subjects, found.slices)
+        )
+        same = (subjects, slices) == (int(row["subjects"]), int(row["slices"]))
+        beside = "as in the paper" if same else f"the paper has {row['subjects']} and {row['slices']}"
+        print(f"    {row['part']}: {subjects} subjects, {slices} slices; {beside}")
     for volume, reason in found.problems.items():
         print(f"    can't be read, and would be left out: {volume}: {reason}")
     return list(found.problems)

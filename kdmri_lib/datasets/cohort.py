@@ -15,7 +15,10 @@ SPLITS = ("train", "validation", "test")
 
 
 class Member(NamedTuple):
-    """One volume: its split, whose it is, its own name, and the arguments that the source makes it from."""
+    """One volume: its split, whose it is, its own name, and the arguments that the source makes it from.
+
+    Files among these are called `file`, `files`, or end so: they are watched for changes.
+    """
 
     split: str
     subject: str
@@ -24,7 +27,7 @@ class Member(NamedTuple):
 
 
 def numbered_subjects(dataset: Dataset, prefix: str) -> Iterator[Member]:
-    """Generated subjects, `n` from 1 in the order of the splits, each made from the data set's seed and its number."""
+    """Generated subjects, numbered from 1 through the splits, a volume per subject, made by its `number`."""
     if dataset.slices_per_volume is None:
         raise StudyError(f"data set '{dataset.name}': source {dataset.source} needs slices_per_volume")
     number = 0
@@ -35,7 +38,7 @@ def numbered_subjects(dataset: Dataset, prefix: str) -> Iterator[Member]:
 
 
 def folder_of(dataset: Dataset) -> Path:
-    """The folder of a download, relative ones below the project; `StudyError` when none is named, or it isn't there."""
+    """The absolute folder of a download, relative ones below the project; `StudyError` when none is named or there."""
     if not dataset.folder:
         raise StudyError(f"data set '{dataset.name}': source {dataset.source} needs folder")
     folder = PROJECT / dataset.folder
@@ -45,14 +48,14 @@ def folder_of(dataset: Dataset) -> Path:
 
 
 def in_order(names: Iterable) -> list:
-    """Names with their numbers as numbers: patient2 before patient10."""
+    """Names sorted with their numbers as numbers: patient2 before patient10."""
     return sorted(names, key=lambda name: [int(p) if p.isdigit() else p for p in re.split(r"(\d+)", str(name))])
 
 
 def split_subjects(
     dataset: Dataset, volumes: Mapping[str, list[tuple[str, dict]]], reserved: Iterable[str] = ()
 ) -> Iterator[Member]:
-    """Put every subject into one split.
+    """Yield the volumes of every subject that has a split, each subject in one.
 
     Parameters
     ----------

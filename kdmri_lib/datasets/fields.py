@@ -7,7 +7,7 @@ from scipy import fft, ndimage
 
 
 def band_noise(rng: np.random.Generator, shape: tuple[int, ...], low: float, high: float) -> np.ndarray:
-    """Gaussian noise, unit variance, with wavelengths between `low` and `high` grid steps (soft edges), float32."""
+    """Gaussian noise (*shape) float32, unit variance, wavelengths from `low` to `high` grid steps (soft edges)."""
     frequency = np.sqrt(sum(f**2 for f in np.meshgrid(*[np.fft.fftfreq(n) for n in shape], indexing="ij", sparse=True)))
     gain = np.exp(-((frequency * low) ** 4)) * (1 - np.exp(-((frequency * high) ** 4)))
     noise = fft.ifftn(fft.fftn(rng.standard_normal(shape, dtype=np.float32), workers=1) * gain, workers=1).real
@@ -15,7 +15,7 @@ def band_noise(rng: np.random.Generator, shape: tuple[int, ...], low: float, hig
 
 
 def power_law_noise(rng: np.random.Generator, shape: tuple[int, ...], exponent: float, high: float) -> np.ndarray:
-    """Gaussian noise, unit variance, amplitude falling as frequency^-exponent, none beyond `high` steps' wavelength."""
+    """Gaussian noise (*shape) float32, unit variance, amplitude frequency^-exponent, no wavelength beyond `high` steps."""
     frequency = np.sqrt(sum(f**2 for f in np.meshgrid(*[np.fft.fftfreq(n) for n in shape], indexing="ij", sparse=True)))
     gain = np.where(frequency * high > 1, np.maximum(frequency, 1e-6) ** -exponent, 0)
     noise = fft.ifftn(fft.fftn(rng.standard_normal(shape, dtype=np.float32), workers=1) * gain, workers=1).real
@@ -26,7 +26,7 @@ def sheet_distance(field: np.ndarray, spacing: float, at: Callable = lambda valu
     """Distance to the zero level of a smooth random field, near it: |field| / |gradient|, in the units of `spacing`.
 
     The zero level is a set of sheets (curves in 2-D); where two fields' sheets cross is a curve (a point). `at` samples
-    a field where the distance is wanted.
+    a field where the distance is wanted; the result has the shape that it gives, the field's by default.
     """
     slope = np.sqrt(sum(g**2 for g in np.gradient(field, spacing)))
     return np.abs(at(field)) / np.maximum(at(slope), 0.02)
@@ -51,7 +51,7 @@ def diffeomorphic_displacement(
 
 
 def bias_field(rng: np.random.Generator, shape: tuple[int, int, int], amplitude: float) -> np.ndarray:
-    """Smooth multiplicative receive field around 1 over (slices, H, W): random quadratic, +-`amplitude` at most."""
+    """Smooth multiplicative receive field (slices, H, W) around 1: random quadratic, ±`amplitude` at most."""
     axes = np.meshgrid(*[np.linspace(-1, 1, n, dtype=np.float32) for n in shape], indexing="ij", sparse=True)
     terms = [*axes, axes[1] * axes[2], axes[0] * axes[1], axes[0] * axes[2], *(a**2 for a in axes)]
     field = sum(rng.standard_normal() * term for term in terms)
@@ -60,11 +60,11 @@ def bias_field(rng: np.random.Generator, shape: tuple[int, int, int], amplitude:
 
 
 def rician(rng: np.random.Generator, signal: np.ndarray, sigma: float) -> np.ndarray:
-    """Magnitude of `signal` plus complex Gaussian noise of standard deviation `sigma` a channel."""
+    """Magnitude of `signal` plus complex Gaussian noise, float32; `sigma`: standard deviation of each of its parts."""
     noise = rng.standard_normal((2, *signal.shape), dtype=np.float32)
     return np.hypot(signal + sigma * noise[0], sigma * noise[1]).astype(np.float32)
 
 
 def smooth_step(distance: np.ndarray, width: float = 0.5) -> np.ndarray:
-    """1 well inside (distance > 0), 0 well outside, a ramp of `width` between: the partial volume of an edge."""
+    """Partial volume of an edge: 1 well inside (distance > 0), 0 well outside, a ramp of `width` to both sides."""
     return np.clip(0.5 + distance / (2 * width), 0, 1)

@@ -5,7 +5,7 @@ from scipy import ndimage
 
 
 def padded(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Zero-pad or crop the last two axes about their centre."""
+    """The image with its last two axes zero-padded or cropped to `shape` about their centre: (..., *shape)."""
     for axis, size in ((-2, shape[0]), (-1, shape[1])):
         surplus = image.shape[axis] - size
         if surplus >= 0:
@@ -18,9 +18,9 @@ def padded(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
 
 def evenly_spaced(volume: np.ndarray, count: int | None) -> np.ndarray:
-    """`count` slices of (slices, H, W) between the first and last that hold signal, or all slices where it is None.
+    """`count` slices of (slices, H, W) from the first to the last that holds signal, or all slices where it is None.
 
-    A slice holds signal when its mean is above a tenth of the brightest slice's.
+    A slice holds signal when its mean is above a tenth of the brightest slice's. None comes twice, so there may be fewer.
     """
     if count is None:
         return volume
@@ -30,7 +30,7 @@ def evenly_spaced(volume: np.ndarray, count: int | None) -> np.ndarray:
 
 
 def framed(volume: np.ndarray, shape: tuple[int, int], count: int | None) -> np.ndarray:
-    """`count` evenly spaced slices of (slices, H, W), all for None, padded or cropped to `shape`, never negative."""
+    """`count` evenly spaced slices of (slices, H, W), all for None, padded or cropped: (count, *shape), negatives as 0."""
     return padded(evenly_spaced(np.maximum(volume, 0), count), shape)
 
 
@@ -50,6 +50,6 @@ def resampled(
 
 
 def middle(count: int, wanted: int | None) -> range:
-    """The `wanted` in the middle of `count`, all where it is None or more than there are."""
+    """Indices of the `wanted` in the middle of `count`, of all where it is None or more than there are."""
     wanted = min(wanted or count, count)
     return range((count - wanted) // 2, (count - wanted) // 2 + wanted)

@@ -55,14 +55,14 @@ def read_nifti(path: Path, orientation: str = "axial", pixel: float | None = Non
 def framed_slices(
     path: Path, shape: tuple[int, int], count: int | None, pixel: float | None = None, orientation: str = "axial"
 ):
-    """`count` evenly spaced slices of a NIfTI volume (all for None), padded or cropped to `shape`, never negative; and
-    the spacing. The rest as in `read_nifti`."""
+    """`count` evenly spaced slices of a NIfTI volume (all for None), padded or cropped: (count, *shape) float32, negatives
+    as 0; and the (slice, row, column) spacing in mm. The rest as in `read_nifti`."""
     slices, spacing = read_nifti(path, orientation, pixel)
     return framed(slices, shape, count), spacing
 
 
 def slices_in(path: Path, orientation: str = "axial") -> int:
-    """How many slices a NIfTI file holds, from its header alone."""
+    """How many slices a NIfTI file holds across that orientation, times counted, from its header alone."""
     with reading(path, "NIfTI volume"):
         header = nibabel.as_closest_canonical(nibabel.load(path)).header
         across = int(np.argmax(header.get_zooms()[:3])) if orientation == "thickest" else ORIENTATIONS[orientation]

@@ -12,7 +12,7 @@ MOST_PICTURES = 60
 
 
 def index(path: Path) -> pd.DataFrame:
-    """A row a volume: subject, person, split, slices, size, and every attribute that its source gave."""
+    """A table, one row per volume: subject, person, split, slices, size, and every attribute that its source gave."""
     rows = []
     with h5py.File(path) as file:
         for name, data in sorted(file["volumes"].items()):
@@ -27,7 +27,7 @@ def _plain(value):
 
 
 def contact_sheet(path: Path):
-    """Figure of the middle slice of every volume (evenly chosen where there are many), so that a wrong crop is seen."""
+    """Matplotlib figure of the middle slice of every volume (of 60 where there are more): it shows a wrong crop."""
     from kdmri_lib import figures
 
     with h5py.File(path) as file:
@@ -41,7 +41,7 @@ def contact_sheet(path: Path):
 
 
 def write_overview(path: Path) -> None:
-    """Write `path` with .csv and .png in place of its suffix."""
+    """Write the index and the contact sheet, at `path` with .csv and .png in place of its suffix."""
     import matplotlib.pyplot as plt
 
     with atomic_write(path.with_suffix(".csv")) as temporary:

@@ -1,6 +1,6 @@
-"""The prepared format: one HDF5 file a data set, the only thing that training and evaluation read.
+"""The prepared format: one HDF5 file per data set, the only thing that training and evaluation read.
 
-``/volumes/<subject>`` holds (slices, H, W) float32 in [0, 1], normalised by the volume's maximum, chunked a slice. Its
+``/volumes/<subject>`` holds (slices, H, W) float32 in [0, 1], normalised by the volume's maximum, chunked per slice. Its
 attributes say split ("train", "validation", "test", or the name of a further test set), person (whose it is), kind
 (real MR, virtual subject, phantom), origin, scale (the maximum it was divided by), mean, sha256 of its bytes, and what
 its source knows beside (spacing in mm, coils, …). ``/sources/<subject>`` is JSON: the SHA-256 of each file that it was
@@ -29,7 +29,7 @@ HELD_BYTES = 4 * 2**30  # of a split's slices, beyond which training reads them 
 
 @dataclass(frozen=True)
 class Volume:
-    """One subject's slices: `image` (slices, H, W) float32 in [0, 1]."""
+    """One volume: `image` (slices, H, W) float32 in [0, 1], `subject` its name, and the attributes of the file."""
 
     subject: str
     split: str
@@ -38,6 +38,7 @@ class Volume:
 
 
 def image_sha256(image: np.ndarray) -> str:
+    """SHA-256 of an image's bytes, 64 hex digits."""
     return hashlib.sha256(np.ascontiguousarray(image)).hexdigest()
 
 
@@ -54,19 +55,19 @@ def _open(path: Path) -> Iterator[h5py.File]:
 
 
 def preparing_code(path: Path) -> str:
-    """Fingerprint of the code that wrote the file."""
+    """Fingerprint of the code that wrote the file, 12 hex digits."""
     with _open(path) as file:
         return str(file.attrs.get("code"))
 
 
 def content_checksum(path: Path) -> str:
-    """The SHA-256 over all volumes, as recorded when the file was written."""
+    """The SHA-256 over all volumes, 64 hex digits, as recorded when the file was written."""
     with _open(path) as file:
         return str(file.attrs["content"])
 
 
 def read_prepared(path: Path, split: str | None = None) -> Iterator[Volume]:
-    """Read the volumes of one split (all by default), one at a time, each checked against its checksum."""
+    """Yield the volumes of one split (all by default), by name, one at a time, each checked against its checksum."""
     found = False
     with _open(path) as file:
         for subject, data in sorted(file["volumes"].items()):
@@ -94,19 +95,19 @@ def _checked(path: Path, subject: str, data: h5py.Dataset) -> np.ndarray:
 
 
 def left_out(path: Path) -> dict[str, str]:
-    """The volumes that couldn't be made when the file was, each with the reason."""
+    """The reason by volume, of those that couldn't be made when the file was."""
     with _open(path) as file:
         return json.loads(file.attrs.get("left_out", "{}"))
 
 
 def source_checksums(path: Path) -> dict[str, dict[str, str]]:
-    """SHA-256 of each file that a volume was made from, by file, by volume."""
+    """SHA-256 by file by volume, of the files that each was made from; see above for those left out."""
     with _open(path) as file:
         return {volume: json.loads(data[()]) for volume, data in file["sources"].items()}
 
 
 def splits(path: Path) -> dict[str, list[str]]:
-    """Volumes of each split, in the file's order."""
+    """Names of the volumes by split, sorted."""
     found: dict[str, list[str]] = {}
     with _open(path) as file:
         for subject, data in sorted(file["volumes"].items()):
@@ -115,7 +116,7 @@ def splits(path: Path) -> dict[str, list[str]]:
 
 
 def test_volumes(path: Path) -> Iterator[Volume]:
-    """The volumes that nothing trains on or is chosen by: every test set, one volume at a time."""
+    """Yield the volumes that nothing trains on or is chosen by: every test set, one volume at a time."""
     for split in splits(path):
         if split not in ("train", "validation"):
             yield from read_prepared(path, split)
@@ -149,6 +150,7 @@ class Slices:
 
     @property
     def in_memory(self) -> bool:
+        """Whether the slices are held in memory."""
         return self._held is not None
 
     def to(self, device: torch.device) -> "torch.Tensor | Slices":
@@ -162,7 +164,7 @@ class Slices:
         return len(self.names)
 
     def __getitem__(self, chosen: int | list[int]) -> torch.Tensor:
-        """One slice (1, H, W), or several (B, 1, H, W)."""
+        """One slice (1, H, W), or several (B, 1, H, W), float32 in [0, 1], on `device`."""
         if isinstance(chosen, int):
             return self[[chosen]][0]
         if self._held is not None:

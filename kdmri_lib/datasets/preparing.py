@@ -41,7 +41,7 @@ class Source(Protocol):
         """Every volume that there is: split, subject, the volume's name, and how to make it."""
 
     def count(self, dataset: Dataset, **how) -> int:
-        """Slices that `make` will give, without reading images."""
+        """How many slices `make` will give, without reading images."""
 
     def make(self, dataset: Dataset, **how) -> tuple[np.ndarray, dict]:
         """The raw magnitude image (slices, H, W), in any unit, and attributes: "kind" and "origin" at least, "files" where
@@ -298,7 +298,7 @@ class Survey(NamedTuple):
 
 
 def survey(dataset: Dataset) -> Survey:
-    """Count subjects, volumes and slices without reading images."""
+    """Counts of subjects, volumes and slices by split, without reading images."""
     module, cohort = source(dataset.source), members(dataset)
     slices, problems = dict.fromkeys(SPLITS, 0), {}
     for member in cohort:

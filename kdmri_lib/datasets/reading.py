@@ -31,13 +31,13 @@ def reading(path: Path, what: str):
 
 @contextmanager
 def open_hdf5(path: Path, what: str):
-    """An HDF5 file for reading; failures in the block are messages, as `reading` makes them."""
+    """Yield an HDF5 file for reading; failures in the block are messages, as `reading` makes them."""
     with reading(path, what), h5py.File(path, "r") as file:
         yield file
 
 
 def hdf5_array(file: h5py.File, path: Path, name: str) -> h5py.Dataset:
-    """The array `name` of a file; `StudyError` says what the file has where it hasn't that one."""
+    """The array `name` of a file, unread; `StudyError` says what the file has where it hasn't that one."""
     if not isinstance(file.get(name), h5py.Dataset):
         raise StudyError(f"{path}: no array '{name}'; it has {', '.join(sorted(file)) or 'nothing'}")
     return file[name]

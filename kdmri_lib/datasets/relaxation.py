@@ -1,8 +1,8 @@
 """MR contrast from tissue: the signal equations of five sequences, and published relaxation times at 3 T.
 
-Times in milliseconds, proton density relative to water. White and grey matter T1 and T2: Wansapura et al. 1999 (JMRI 9);
-T1 of grey matter agrees with Wright et al. 2008; CSF: Lin et al. 2001 (T1), Condon et al. 1987 (T2); fat and muscle:
-Gold et al. 2004 (AJR 183); bone marrow as fat; cortical bone gives next to no signal at these echo times.
+Times in milliseconds; signals as proton density, relative to water. White and grey matter T1 and T2: Wansapura et al.
+1999 (JMRI 9); T1 of grey matter agrees with Wright et al. 2008; CSF: Lin et al. 2001 (T1), Condon et al. 1987 (T2); fat
+and muscle: Gold et al. 2004 (AJR 183); bone marrow as fat; cortical bone gives next to no signal at these echo times.
 """
 
 from typing import NamedTuple
@@ -13,6 +13,8 @@ from kdmri_lib.errors import StudyError
 
 
 class Tissue(NamedTuple):
+    """Proton density relative to water, T1 and T2 in ms."""
+
     density: float
     t1: float
     t2: float
@@ -55,7 +57,7 @@ def spin_echo(tissue: Tissue, tr: float, te: float) -> float:
 
 
 def contrast(name: str, tissue: Tissue) -> float:
-    """Signal of `tissue` under the study's protocol `name`: "t1", "ir", "flair", "bssfp" or "pd".
+    """Signal of `tissue`, relative to water's density, under the protocol `name`: "t1", "ir", "flair", "bssfp" or "pd".
 
     t1 is a spoiled gradient echo, ir an inversion recovery, bssfp the cine sequence, pd a proton-density spin echo.
 

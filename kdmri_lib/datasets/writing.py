@@ -15,7 +15,7 @@ from kdmri_lib.storage import atomic_write, reserve
 
 
 def checked_volume(subject: str, split: str, image: np.ndarray, attributes: dict, shape: tuple[int, int]) -> Volume:
-    """Normalise a raw magnitude volume by its maximum.
+    """A raw magnitude volume (slices, *shape) divided by its maximum, which becomes its attribute "scale".
 
     Raises
     ------

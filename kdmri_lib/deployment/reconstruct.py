@@ -27,7 +27,7 @@ def reconstruct_file(
     force: bool = False,
     figures: Path | None = None,
 ) -> list[str]:
-    """Reconstruct every volume of `source` into `output`; returns what was done, a line a volume.
+    """Reconstruct every volume of `source` into `output`; returns what was done, one line per volume.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ def reconstruct_file(
     output : HDF5, the arrays under the same names (`kspace` becomes `image`), with what `source` said of them; for NIfTI,
         NIfTI.
     undersample : take fully sampled k-space, or images, and leave the model's lines of them alone: a retrospective trial.
-    figures : folder for a PNG a volume: the middle slice zero-filled and reconstructed.
+    figures : folder for one PNG per volume: the middle slice zero-filled and reconstructed.
 
     Raises
     ------

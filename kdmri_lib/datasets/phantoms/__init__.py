@@ -1,1 +1,1 @@
-"""Images that are generated, a file each, in the same form as the downloads in `sources`."""
+"""Images that are generated, one file per source, in the same form as the downloads in `sources`."""

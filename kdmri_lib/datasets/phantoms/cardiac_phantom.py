@@ -114,10 +114,12 @@ def subject_volume(rng: np.random.Generator, slices: int, shape: tuple[int, int]
 
 
 def cohort(dataset: Dataset) -> Iterator[Member]:
+    """The phantoms, numbered from 1 through the splits."""
     return numbered_subjects(dataset, "phantom")
 
 
 def make(dataset: Dataset, number: int) -> tuple[np.ndarray, dict]:
+    """Phantom `number`, (slices, H, W) float32 relative to proton density, and its attributes."""
     rng = np.random.default_rng([dataset.seed, number])
     image = subject_volume(rng, dataset.slices_per_volume, dataset.shape)
     return image, {"kind": "phantom", "origin": "cardiac short-axis phantom; see cardiac_phantom"}

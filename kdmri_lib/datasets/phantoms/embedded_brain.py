@@ -41,7 +41,8 @@ MAPS = {"t1": "t1", "grey": "gm", "white": "wm"}
 
 @cache
 def template_maps() -> dict[str, np.ndarray]:
-    """The packaged T1 image and tissue probabilities, each (z, y, x) float32 in [0, 1], axial slices first."""
+    """The packaged T1 image and tissue probabilities, each (z, y, x) float32 in [0, 1], axial slices first; and "depth" in
+    the brain, mm, negative outside."""
     folder = Path(nilearn.__file__).parent / "datasets" / "data"
     maps = {}
     for name, code in MAPS.items():
@@ -54,7 +55,7 @@ def template_maps() -> dict[str, np.ndarray]:
 
 
 def on_grid(slices: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Frame (slices, H, W) at 1 mm on the 240 x 240 grid, then resample where `shape` is another one."""
+    """(slices, H, W) at 1 mm framed on the 240 x 240 grid, resampled where `shape` is another one: (slices, *shape)."""
     slices = padded(slices, GRID)
     if tuple(shape) != GRID:
         slices = resize(slices, (len(slices), *shape), anti_aliasing=True)
@@ -160,7 +161,7 @@ def cohort(dataset: Dataset) -> Iterator[Member]:
 
 
 def make(dataset: Dataset, number: int = 0, real: str = "") -> tuple[np.ndarray, dict]:
-    """Make a virtual subject by number, or read one of the real images."""
+    """Virtual subject `number` or a real image, (slices, H, W) float32 in any unit, and its attributes."""
     if real == "mni152":
         image = template_slices(dataset.slices_per_volume, dataset.shape)
         return image, {"kind": "real MR", "origin": "MNI152 T1 1 mm template (ICBM 2009a), packaged with nilearn"}

@@ -19,10 +19,10 @@ from kdmri_lib.declarations import Dataset
 from kdmri_lib.errors import StudyError
 
 OPTIONS = {"cine"}
-PUBLISHED = {"train and validation": (100, 1841), "test": (50, 1076)}  # subjects, slices
 
 
 def cohort(dataset: Dataset) -> Iterator[Member]:
+    """Every frame of every patient, or every cine; those of the challenge's test set only test."""
     folder = folder_of(dataset)
     wanted = re.compile(
         r"(patient\d+)_4d\.nii(\.gz)?" if dataset.options.get("cine") else r"(patient\d+)_frame\d+\.nii(\.gz)?"
@@ -52,10 +52,12 @@ def phase(file: Path) -> str:
 
 
 def count(dataset: Dataset, file: str) -> int:
+    """How many slices `make` will give, from the header alone."""
     return dataset.slices_per_volume or slices_in(Path(file), "thickest")
 
 
 def make(dataset: Dataset, file: str) -> tuple[np.ndarray, dict]:
+    """One stack, (slices, H, W) float32 in the file's units, and its attributes, `phase` among them."""
     slices, spacing = read_nifti(Path(file), "thickest", times=bool(dataset.options.get("cine")))
     image = framed(slices, dataset.shape, dataset.slices_per_volume)
     attributes = {"kind": "real MR", "origin": Path(file).name, "spacing": spacing, "files": [file]}

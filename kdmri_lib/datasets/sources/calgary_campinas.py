@@ -26,6 +26,7 @@ HELD_OUT = {"val", "test", "validation"}
 
 
 def cohort(dataset: Dataset) -> Iterator[Member]:
+    """A volume per file, a file per subject; those below Val or Test only test."""
     folder = folder_of(dataset)
     subjects: dict[str, list[tuple[str, dict]]] = {}
     testers = set()
@@ -45,6 +46,7 @@ def _orientation(dataset: Dataset) -> str:
 
 
 def count(dataset: Dataset, file: str) -> int:
+    """How many slices `make` will give, from the header or the array's shape."""
     path = Path(file)
     if path.suffix == ".h5":
         with open_hdf5(path, "raw k-space file") as data:
@@ -71,6 +73,7 @@ def _from_kspace(kspace, path: Path, dataset: Dataset) -> np.ndarray:
 
 
 def make(dataset: Dataset, file: str) -> tuple[np.ndarray, dict]:
+    """One head, (slices, H, W) float32 in the file's units, and its attributes; raw k-space as root sum of squares."""
     path = Path(file)
     attributes = {"kind": "real MR", "origin": path.name, "files": [file]}
     if path.suffix == ".h5":

@@ -21,6 +21,7 @@ OPTIONS = {"pixel"}
 
 
 def cohort(dataset: Dataset) -> Iterator[Member]:
+    """A volume per series, by the files' headers; files that aren't DICOM are passed over."""
     folder = folder_of(dataset)
     series: dict[tuple[str, str], list[str]] = {}
     for file in in_order(f for f in folder.glob(dataset.pattern or "**/*") if f.is_file()):
@@ -45,6 +46,7 @@ def cohort(dataset: Dataset) -> Iterator[Member]:
 
 
 def count(dataset: Dataset, files: list[str]) -> int:
+    """How many slices `make` will give, from the number of files."""
     return min(len(files), dataset.slices_per_volume or len(files))
 
 
@@ -53,7 +55,7 @@ def _slice(path: Path) -> tuple[float, np.ndarray, tuple[float, float]]:
     with reading(path, "DICOM file"):
         data = pydicom.dcmread(path)
         if int(data.get("NumberOfFrames", 1)) > 1:
-            raise StudyError(f"{path}: a multi-frame file; expected a slice a file (convert it to NIfTI)")
+            raise StudyError(f"{path}: a multi-frame file; expected one slice per file (convert it to NIfTI)")
         if "ImagePositionPatient" not in data or "ImageOrientationPatient" not in data:
             raise StudyError(f"{path}: no position or orientation; its place in the series isn't known")
         along, down = np.array(data.ImageOrientationPatient, dtype=float).reshape(2, 3)
@@ -65,6 +67,7 @@ def _slice(path: Path) -> tuple[float, np.ndarray, tuple[float, float]]:
 
 
 def make(dataset: Dataset, files: list[str]) -> tuple[np.ndarray, dict]:
+    """One series, (slices, H, W) float32 in rescaled units, along the normal of its slices, and its attributes."""
     slices = sorted(((*_slice(Path(f)), f) for f in files), key=lambda s: s[0])
     first = slices[0]
     for _, image, spacing, file in slices:

@@ -1,4 +1,4 @@
-"""fastMRI (Zbontar et al. 2018): knee and brain, single and multi coil, one HDF5 file a scan.
+"""fastMRI (Zbontar et al. 2018): knee and brain, single and multi coil, one HDF5 file per scan.
 
 As distributed: `kspace` (slices, H, W) or (slices, coils, H, W), centred; `reconstruction_esc` or `reconstruction_rss`; an
 ISMRMRD header in XML; attributes `acquisition` and `patient_id`. Test files are undersampled, hold a `mask`: refused.
@@ -25,6 +25,7 @@ OPTIONS = {"image", "acquisition"}
 
 
 def cohort(dataset: Dataset) -> Iterator[Member]:
+    """A volume per file, by the patient; those of a folder that ends in _val only test."""
     folder = folder_of(dataset)
     subjects: dict[str, list[tuple[str, dict]]] = {}
     testers = set()
@@ -68,6 +69,7 @@ def _reconstruction(file: h5py.File, path: Path) -> h5py.Dataset:
 
 
 def count(dataset: Dataset, file: str, problem: str = "") -> int:
+    """How many slices `make` will give, from the array's shape."""
     if problem:
         raise StudyError(problem)
     with open_hdf5(Path(file), "fastMRI file") as data:
@@ -75,6 +77,7 @@ def count(dataset: Dataset, file: str, problem: str = "") -> int:
 
 
 def make(dataset: Dataset, file: str, problem: str = "") -> tuple[np.ndarray, dict]:
+    """One scan, (slices, H, W) float32 in the file's units, and its attributes, `acquisition` and `coils` among them."""
     if problem:
         raise StudyError(problem)
     path, wanted = Path(file), str(dataset.options.get("image", "kspace"))

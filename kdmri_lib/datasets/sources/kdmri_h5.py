@@ -21,6 +21,7 @@ OPTIONS = {"masks"}
 
 
 def cohort(dataset: Dataset) -> Iterator[Member]:
+    """A volume per file; the published validation part only tests."""
     folder = folder_of(dataset)
     subjects: dict[str, list[tuple[str, dict]]] = {}
     for part in ("train", "validation"):
@@ -33,12 +34,14 @@ def cohort(dataset: Dataset) -> Iterator[Member]:
 
 
 def count(dataset: Dataset, file: str) -> int:
+    """How many slices `make` will give, from the array's shape."""
     with open_hdf5(Path(file), "prepared file of the published code") as data:
         shape = hdf5_array(data, Path(file), "volfs").shape
     return min(dataset.slices_per_volume or shape[-1], shape[-1]) if len(shape) == 3 else 1
 
 
 def make(dataset: Dataset, file: str) -> tuple[np.ndarray, dict]:
+    """One volume, (slices, H, W) as stored, float32 or float64, and its attributes."""
     path = Path(file)
     with open_hdf5(path, "prepared file of the published code") as data:
         volume = hdf5_array(data, path, "volfs")[:]

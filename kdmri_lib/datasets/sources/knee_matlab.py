@@ -1,7 +1,7 @@
 """The knee data of Hammernik et al. (2018): raw k-space of 15 coils, MATLAB files slice by slice.
 
 As distributed: ``<contrast>/<subject>/rawdataN.mat`` with `rawdata` (640, 368, 15), centred k-space, and ``espiritN.mat``
-with `sensitivities` of the same shape, a file each a slice. MATLAB v7.3 is HDF5, where complex
+with `sensitivities` of the same shape, one of each per slice. MATLAB v7.3 is HDF5, where complex
 numbers are compounds and axes come reversed; older files are read by SciPy. `Dataset.contrast` names the folder
 (coronal_pd, …). `slices_per_volume` takes that many in the middle. Option `combination`: "rss" (root sum of squares, the
 paper's single channel; the default) or "sensitivity" (|sum of conj(S) x|, Roemer et al. 1990).
@@ -27,10 +27,10 @@ from kdmri_lib.errors import StudyError
 from kdmri_lib.fourier import centred, magnitude_image, to_image, uncentred
 
 OPTIONS = {"combination"}
-PUBLISHED = {"train and validation": (10, 200), "test": (10, 200)}
 
 
 def cohort(dataset: Dataset) -> Iterator[Member]:
+    """A volume per subject's folder, with the files of its middle slices."""
     folder = folder_of(dataset)
     place = folder / dataset.contrast if (folder / dataset.contrast).is_dir() else folder
     subjects: dict[str, list[tuple[str, dict]]] = {}
@@ -78,10 +78,12 @@ def coils_first(values: np.ndarray) -> torch.Tensor:
 
 
 def count(dataset: Dataset, files: list[str], sensitivity_files: Sequence[str] = ()) -> int:
+    """How many slices `make` will give, from the number of files."""
     return len(files)
 
 
 def make(dataset: Dataset, files: list[str], sensitivity_files: Sequence[str] = ()) -> tuple[np.ndarray, dict]:
+    """One knee, (slices, H, W) float32 in the k-space's units, its coils combined, and its attributes."""
     combination = str(dataset.options.get("combination", "rss"))
     if combination not in ("rss", "sensitivity"):
         raise StudyError(f"data set '{dataset.name}': combination '{combination}'; known: rss, sensitivity")

@@ -16,11 +16,11 @@ from kdmri_lib.declarations import Dataset
 from kdmri_lib.errors import StudyError
 
 OPTIONS = {"stage"}
-PUBLISHED = {"train and validation": (5, 240), "test": (2, 96)}
 FILES = {"t1": ("T1", "reg_T1"), "ir": ("T1_IR", "reg_IR", "IR"), "flair": ("T2_FLAIR", "FLAIR")}
 
 
 def cohort(dataset: Dataset) -> Iterator[Member]:
+    """A volume per subject: of the declared contrast, and of the declared stage where there are two."""
     folder, stage = folder_of(dataset), str(dataset.options.get("stage", "pre"))
     if dataset.contrast not in FILES or stage not in ("pre", "orig"):
         raise StudyError(
@@ -44,9 +44,11 @@ def cohort(dataset: Dataset) -> Iterator[Member]:
 
 
 def count(dataset: Dataset, file: str) -> int:
+    """How many slices `make` will give, from the header alone."""
     return dataset.slices_per_volume or slices_in(Path(file))
 
 
 def make(dataset: Dataset, file: str) -> tuple[np.ndarray, dict]:
+    """One brain, (slices, H, W) float32 in the file's units, axial, and its attributes."""
     image, spacing = framed_slices(Path(file), dataset.shape, dataset.slices_per_volume)
     return image, {"kind": "real MR", "origin": Path(file).name, "spacing": spacing, "files": [file]}

@@ -18,6 +18,7 @@ OPTIONS = {"orientation", "pixel"}
 
 
 def cohort(dataset: Dataset) -> Iterator[Member]:
+    """A volume per file, by the first folder of its path."""
     folder = folder_of(dataset)
     subjects: dict[str, list[tuple[str, dict]]] = {}
     for file in in_order(folder.glob(dataset.pattern or "**/*.nii*")):
@@ -27,9 +28,11 @@ def cohort(dataset: Dataset) -> Iterator[Member]:
 
 
 def count(dataset: Dataset, file: str) -> int:
+    """How many slices `make` will give, from the header alone."""
     return dataset.slices_per_volume or slices_in(Path(file), str(dataset.options.get("orientation", "axial")))
 
 
 def make(dataset: Dataset, file: str) -> tuple[np.ndarray, dict]:
+    """One volume, (slices, H, W) float32 in the file's units, and its attributes."""
     image, spacing = framed_slices(Path(file), dataset.shape, dataset.slices_per_volume, **dataset.options)
     return image, {"kind": "real MR", "origin": Path(file).name, "spacing": spacing, "files": [file]}

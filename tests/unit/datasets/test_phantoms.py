@@ -37,11 +37,12 @@ def test_the_cohort_has_the_detail_that_the_template_lacks():
 
 
 def test_real_images_are_sets_of_their_own(tmp_path):
-    prepare(BRAIN, tmp_path / "b.h5", "code")
+    dataset = BRAIN.model_copy(update={"train": 1, "slices_per_volume": 2})
+    prepare(dataset, tmp_path / "b.h5", "code")
     assert {*splits(tmp_path / "b.h5")} == {"individual", "template", "train", "validation", "test"}
     kinds = {v.split: v.attributes["kind"] for v in read_prepared(tmp_path / "b.h5")}
     assert kinds["template"] == kinds["individual"] == "real MR" and kinds["test"] == "virtual subject"
-    assert not prepare(BRAIN, tmp_path / "b.h5", "code").made, "up to date"
+    assert not prepare(dataset, tmp_path / "b.h5", "code").made, "up to date"
     assert individual_slice((240, 240)).shape == (1, 240, 240)
 
 

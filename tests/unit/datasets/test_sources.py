@@ -13,12 +13,18 @@ from kdmri_lib.errors import StudyError
 from kdmri_lib.study.build import declared_mask
 from tests import downloads
 
+
+def older_knee(folder):
+    """The middle slices alone, since each older file is read in a process of its own."""
+    return {name: downloads.normalised(v[1:2]) for name, v in downloads.knee(folder, older=True).items()}
+
+
 EVERY = {
     "acdc": ("acdc", downloads.acdc, {}),
     "mrbrains 2013": ("mrbrains", downloads.mrbrains_2013, {}),
     "mrbrains 2018": ("mrbrains", downloads.mrbrains_2018, {}),
     "knee, MATLAB 7.3": ("knee_matlab", downloads.knee, {"contrast": "coronal_pd"}),
-    "knee, older MATLAB": ("knee_matlab", lambda f: downloads.knee(f, older=True), {"contrast": "coronal_pd"}),
+    "knee, older MATLAB": ("knee_matlab", older_knee, {"contrast": "coronal_pd", "slices_per_volume": 1}),
     "knee, sensitivities": (
         "knee_matlab",
         downloads.knee,
