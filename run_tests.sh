@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The whole test command: linting, formatting, imports, tests. `--long` adds the slow ones; the rest goes to pytest.
+# The whole test command: linting, formatting, tests. All arguments go to pytest; `--long` adds the slow tests.
 set -euo pipefail
 cd "$(dirname "$0")"
 . ./environment.sh
@@ -8,4 +8,4 @@ ruff format --quiet --check .
 contracts=$(lint-imports --no-logo --no-cache) || { echo "$contracts"; exit 1; }
 # Worker processes share the cores: a thread each, and none that spins while it waits. A file stays with one of them, since
 # its fixtures are dear.
-OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive python -m pytest -n auto --dist loadfile "$@"
+OMP_NUM_THREADS=1 python -m pytest -n auto --dist loadfile "$@"
