@@ -11,7 +11,7 @@ def check(arguments) -> None:
     """Say what a profile holds and what of its downloads is there, beside the paper's numbers, before anything runs."""
     from kdmri_lib.datasets.preparing import changed_sources
     from kdmri_lib.storage import PROJECT
-    from kdmri_lib.study.study import Study
+    from kdmri_study.study import Study
 
     study = Study(arguments.profile, arguments.folder)
     print(f"profile {study.name}: {study.profile.description}")

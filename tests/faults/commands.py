@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from kdmri_lib.storage import sha256_file
-from kdmri_lib.study.runs import CURVE, SLICES, VOLUMES, WEIGHTS
+from kdmri_study.runs import CURVE, SLICES, VOLUMES, WEIGHTS
 
 
 def digests(folder: Path, *patterns: str) -> dict[str, str]:

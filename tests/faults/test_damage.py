@@ -6,12 +6,12 @@ import pandas as pd
 import pytest
 
 from kdmri_lib.datasets.prepared import read_prepared
-from kdmri_lib.deployment.export import export
 from kdmri_lib.deployment.model import read_model
 from kdmri_lib.errors import StoppedError, StudyError
-from kdmri_lib.study.runs import CURVE, SLICES, VOLUMES, WEIGHTS, RunFolder, trained
-from kdmri_lib.study.study import Study
-from kdmri_lib.study.tables import read_metrics, write_table
+from kdmri_study.deploying import export
+from kdmri_study.runs import CURVE, SLICES, VOLUMES, WEIGHTS, RunFolder, trained
+from kdmri_study.study import Study
+from kdmri_study.tables import read_metrics, write_table
 from tests.faults.commands import of_run
 from tests.studies import CELL, sharing_data, small_profile
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from kdmri_lib.storage import PROJECT
-from kdmri_lib.study.runs import prepare_dataset
-from kdmri_lib.study.study import Study
+from kdmri_study.runs import prepare_dataset
+from kdmri_study.study import Study
 from tests.faults.commands import command, digests
 from tests.studies import CELL, small_profile
 
@@ -74,8 +74,8 @@ def test_a_volume_that_cannot_be_stored_stops_preparing_and_is_not_left_out(prep
     study = Study("smoke", tmp_path)
     code = (
         "import resource, signal, sys\n"
-        "from kdmri_lib.errors import UnwritableError\nfrom kdmri_lib.study.runs import prepare_dataset\n"
-        "from kdmri_lib.study.study import Study\n"
+        "from kdmri_lib.errors import UnwritableError\nfrom kdmri_study.runs import prepare_dataset\n"
+        "from kdmri_study.study import Study\n"
         "if __name__ == '__main__':\n"
         "    study = Study('smoke', sys.argv[1])\n"
         "    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"

@@ -24,9 +24,9 @@ from kdmri_lib.errors import StudyError
 from kdmri_lib.masks import cartesian_mask
 from kdmri_lib.models.base import build_model
 from kdmri_lib.storage import PROJECT, read_checked, read_json, write_checked, write_json
-from kdmri_lib.study.build import declared_mask
-from kdmri_lib.study.profile import load_profile
-from kdmri_lib.study.runs import load_weights
+from kdmri_study.build import declared_mask
+from kdmri_study.profile import load_profile
+from kdmri_study.runs import load_weights
 from tests import downloads
 
 SECONDS = 20  # for one file; far more than any takes

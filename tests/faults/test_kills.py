@@ -15,8 +15,8 @@ import psutil
 import pytest
 
 from kdmri_lib.storage import HOST, PROJECT, write_text
-from kdmri_lib.study.runs import RunFolder, prepare_dataset, trained
-from kdmri_lib.study.study import Study
+from kdmri_study.runs import RunFolder, prepare_dataset, trained
+from kdmri_study.study import Study
 from tests.faults.commands import command, digests, of_run
 from tests.studies import CELL, sharing_data, small_profile, until_it_trains
 

@@ -7,9 +7,9 @@ import h5py
 import numpy as np
 
 from kdmri_lib.deployment import Model
-from kdmri_lib.deployment.export import export
 from kdmri_lib.storage import PROJECT
-from kdmri_lib.study.runs import trained
+from kdmri_study.deploying import export
+from kdmri_study.runs import trained
 from tests.studies import CELL
 
 

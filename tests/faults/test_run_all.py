@@ -14,8 +14,8 @@ import yaml
 
 from kdmri_lib.datasets.prepared import content_checksum, read_prepared
 from kdmri_lib.storage import PROJECT
-from kdmri_lib.study.runs import RunFolder
-from kdmri_lib.study.study import Study
+from kdmri_study.runs import RunFolder
+from kdmri_study.study import Study
 from tests import downloads
 from tests.studies import CELL, small_profile, until_it_trains
 

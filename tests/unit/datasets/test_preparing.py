@@ -18,9 +18,9 @@ from kdmri_lib.datasets.preparing import changed_sources, prepare, source
 from kdmri_lib.declarations import Dataset
 from kdmri_lib.errors import StudyError
 from kdmri_lib.storage import PROJECT
-from kdmri_lib.study.provenance import preparing_code
-from kdmri_lib.study.runs import prepare_dataset
-from kdmri_lib.study.study import Study
+from kdmri_study.provenance import preparing_code
+from kdmri_study.runs import prepare_dataset
+from kdmri_study.study import Study
 from tests import downloads
 
 

@@ -12,7 +12,7 @@ from kdmri_lib.datasets.preparing import prepare, source
 from kdmri_lib.datasets.reading import as_complex, reading
 from kdmri_lib.declarations import Degradation
 from kdmri_lib.errors import StudyError
-from kdmri_lib.study.build import declared_mask
+from kdmri_study.build import declared_mask
 from tests import downloads
 
 

@@ -10,7 +10,7 @@ from kdmri_lib.datasets.prepared import read_prepared, splits
 from kdmri_lib.datasets.preparing import prepare, survey
 from kdmri_lib.declarations import Degradation
 from kdmri_lib.errors import StudyError
-from kdmri_lib.study.build import declared_mask
+from kdmri_study.build import declared_mask
 from tests import downloads
 
 

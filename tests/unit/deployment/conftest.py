@@ -5,8 +5,8 @@ import pytest
 
 from kdmri_lib.datasets.prepared import read_prepared
 from kdmri_lib.deployment import Model
-from kdmri_lib.deployment.export import export
-from kdmri_lib.study.runs import trained
+from kdmri_study.deploying import export
+from kdmri_study.runs import trained
 from tests.studies import CELL, sharing_data
 
 

@@ -13,23 +13,15 @@ import torch
 
 from kdmri_lib.datasets.prepared import Slices
 from kdmri_lib.deployment import Model
-from kdmri_lib.deployment.export import (
-    INNER,
-    about_mask,
-    about_run,
-    calibration_slices,
-    convolutions,
-    export,
-    quantise,
-    to_onnx,
-)
+from kdmri_lib.deployment.export import INNER, about_mask, convolutions, quantise, to_onnx
 from kdmri_lib.deployment.model import read_model
 from kdmri_lib.errors import StudyError
 from kdmri_lib.masks import cartesian_mask
 from kdmri_lib.models.base import build_model
 from kdmri_lib.operators import Undersampling
-from kdmri_lib.study.build import declared_mask, declared_operator
-from kdmri_lib.study.runs import WEIGHTS, RunFolder
+from kdmri_study.build import declared_mask, declared_operator
+from kdmri_study.deploying import about_run, calibration_slices, export
+from kdmri_study.runs import WEIGHTS, RunFolder
 
 
 @pytest.mark.parametrize("axis", [0, 1])

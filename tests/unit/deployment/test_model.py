@@ -13,7 +13,7 @@ from kdmri_lib.deployment.model import read_model
 from kdmri_lib.errors import StudyError
 from kdmri_lib.evaluation import reconstruct
 from kdmri_lib.storage import PROJECT
-from kdmri_lib.study.build import declared_operator
+from kdmri_study.build import declared_operator
 
 
 @pytest.mark.parametrize(

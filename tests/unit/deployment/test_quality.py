@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from kdmri_lib.deployment.export import INNER
-from kdmri_lib.deployment.quality import as_network, quality_of_ways, scales
 from kdmri_lib.operators import Undersampling
-from kdmri_lib.study.build import declared_mask
-from kdmri_lib.study.runs import RunFolder
+from kdmri_study.build import declared_mask
+from kdmri_study.deploying import as_network, quality_of_ways, scales
+from kdmri_study.runs import RunFolder
 
 WAYS = [
     "PyTorch, float32",
