@@ -8,7 +8,7 @@ uses_slurm() {
     local before='' option
     for option in "$@"; do
         case "$option" in --workflow-profile=*) before=--workflow-profile option=${option#*=} ;; esac
-        if [ "$before" = --workflow-profile ] && grep -q '^executor: *slurm' "$option/config.yaml"; then return 0; fi
+        if [ "$before" = --workflow-profile ] && grep -qs '^executor: *slurm' "$option/config.yaml"; then return 0; fi
         before=$option
     done
     return 1
@@ -38,15 +38,15 @@ slurm_living() {
         awk -v prefix="$slurm_jobs" 'index($3, prefix) == 1 { print $1, $2 }'
 }
 
-# Ends them: trainings get SIGTERM and save.
+# Ends them, and waits for so many half seconds: trainings get SIGTERM and save. What is still ending then, SLURM sees to.
 slurm_cancel() {
     local jobs
-    for _ in $(seq 20); do
+    for _ in $(seq "$1"); do
         jobs=$(slurm_living) || return 0
         [ -n "$jobs" ] || return 0
         # Each once: a second SIGTERM can find Snakemake within what it does at the first, and hold it up.
         awk '$1 != "CG" { print $2 }' <<< "$jobs" | xargs --no-run-if-empty scancel || true
         sleep 0.5
     done
-    echo "kdmri: still ending, which SLURM sees to (KillWait):" $(awk '{ print $2 }' <<< "$jobs") >&2
+    echo "kdmri: some jobs are still ending; SLURM kills what is left of them after its KillWait" >&2
 }

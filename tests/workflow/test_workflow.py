@@ -9,6 +9,7 @@ from kdmri_lib.storage import PROJECT
 from kdmri_study.jobs import jobs
 from kdmri_study.runs import RunFolder
 from kdmri_study.study import Study
+from kdmri_study.verification import verify
 from tests.studies import PROFILES, small_profile, with_downloads
 
 SNAKEMAKE = [sys.executable, "-m", "snakemake", "--snakefile", str(PROJECT / "Snakefile"), "--nolock"]
@@ -74,6 +75,23 @@ def test_any_declared_file_that_is_deleted_is_made_again(made):
             finally:
                 aside.rename(path)
             assert path.read_bytes() == content
+
+
+def test_verify_looks_at_every_output_and_says_what_it_cannot_compare(made):
+    stray, missing = made.table("of_a_part_that_is_gone"), made.figure("masks")
+    stray.write_text("a\n1\n")
+    aside = missing.rename(missing.with_name("masks.aside"))
+    try:
+        found = verify(made)
+    finally:
+        stray.unlink()
+        aside.rename(missing)
+    assert f"{missing}: not there" in found.wrong and f"{stray}: the profile doesn't ask for it" in found.wrong
+    assert len(found.wrong) == 3, "these, and what the missing one was renamed to"
+    outputs = [output for job in jobs(made) for output in job.outputs]
+    measured = [str(output.files(made)[0]) for output in outputs if output.measured]
+    assert len(measured) == 3 and [line.split(": ")[0] for line in found.not_compared[:-1]] == measured
+    assert found.not_compared[-1].endswith("report/index.html: a report")
 
 
 def test_a_run_that_is_deleted_is_trained_again_and_what_is_made_of_it_too(made):
