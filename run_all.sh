@@ -55,10 +55,10 @@ stop() {
     kill -TERM -- "-$study" 2> /dev/null || return 0
     if [ "${#slurm[@]}" -gt 0 ]; then
         # At SIGTERM Snakemake submits no more, but leaves what runs running, and wakes only to ask how it is.
-        slurm_cancel
+        slurm_cancel 20
         kill -KILL -- "-$study" 2> /dev/null || true
         wait "$study" 2> /dev/null || true
-        slurm_cancel
+        slurm_cancel 1 2> /dev/null # submitted while it was asked to stop
         return 0
     fi
     for _ in $(seq 60); do
