@@ -71,7 +71,7 @@ def before_and_after(zero_filled: np.ndarray, image: np.ndarray, title: str) -> 
 
 
 def slices(volumes: Mapping[str, np.ndarray], columns: int = 5, title: str = "") -> Figure:
-    """A row a volume (label: (slices, H, W)), `columns` evenly spaced slices of each; grey is magnitude, 0 to 1."""
+    """A row per volume (label: (slices, H, W)), `columns` evenly spaced slices of each; grey is magnitude, 0 to 1."""
     first = next(iter(volumes.values()))
     figure, axes = grid(len(volumes), columns, aspect=first.shape[1] / first.shape[2])
     for row, (label, volume) in zip(axes, volumes.items(), strict=True):
@@ -121,7 +121,7 @@ def undersampling(image: np.ndarray, mask: np.ndarray, zero_filled: np.ndarray, 
 
 
 def radial_power(image: np.ndarray, bins: int = 60) -> tuple[np.ndarray, np.ndarray]:
-    """Mean power of (slices, H, W) on rings of spatial frequency, over that at zero: (frequency a pixel, power)."""
+    """Mean power of (slices, H, W) on rings of spatial frequency, over that at zero: (cycles per pixel, power)."""
     power = (np.abs(np.fft.fft2(image, norm="ortho")) ** 2).mean(axis=0)
     radius = np.hypot(*np.meshgrid(*[np.fft.fftfreq(n) for n in image.shape[1:]], indexing="ij"))
     edges = np.linspace(0, 0.5, bins + 1)
@@ -136,7 +136,7 @@ def power_spectra(volumes: Mapping[str, np.ndarray]) -> Figure:
     for label, volume in volumes.items():
         frequency, power = radial_power(volume)
         axis.semilogy(frequency, power, label=label)
-    axis.set(xlabel="spatial frequency (cycles a pixel)", ylabel="mean power (of zero frequency's)")
+    axis.set(xlabel="spatial frequency (cycles per pixel)", ylabel="mean power (of zero frequency's)")
     axis.set_title("Radial power spectrum")
     axis.legend()
     axis.grid(alpha=0.3)
@@ -144,7 +144,7 @@ def power_spectra(volumes: Mapping[str, np.ndarray]) -> Figure:
 
 
 def learning_curves(curves: Mapping[str, Sequence[pd.DataFrame]], title: str, value: str = "validation_psnr") -> Figure:
-    """Validation value against steps: a line a method (the mean over its seeds) and a band (their range).
+    """Validation value against steps: a line per method (the mean over its seeds) and a band (their range).
 
     The legend stands in the order of the final values, the best first. A method with a training that failed, whose curve
     ends in NaN, has no final value and stands last.
@@ -177,7 +177,7 @@ def learning_curves(curves: Mapping[str, Sequence[pd.DataFrame]], title: str, va
 
 
 def comparison(cases: Mapping[str, tuple[np.ndarray, Mapping[str, np.ndarray]]], title: str = "") -> Figure:
-    """Figure 2: a row a case (label: target (H, W), reconstructions by method), residues on one scale a row.
+    """Figure 2: a row per case (label: target (H, W), reconstructions by method), residues on one scale per row.
 
     The first reconstruction is the zero-filled one and gets no residue, as in the paper.
     """
@@ -211,7 +211,7 @@ def _upper(images: Sequence[np.ndarray], percentile: float) -> float:
 
 
 def attention_maps(maps: Mapping[str, Sequence[np.ndarray]], reference: str, title: str = "") -> Figure:
-    """Attention maps (H, W) a cascade, divided by their L2 norm: a row a network, and its residue to `reference` below."""
+    """Attention maps (H, W) per cascade, divided by their L2 norm: a row per network, and its residue to `reference` below."""
     columns = len(maps[reference])
     rows = [(label, values, None) for label, values in maps.items()]
     rows += [(f"|{label} − {reference}|", v, maps[reference]) for label, v in maps.items() if label != reference]
@@ -247,7 +247,7 @@ def heat_map(values: pd.DataFrame, down: str, across: str, unit: str, title: str
 
 
 def pareto(points: Mapping[str, Sequence[tuple[int, float, str]]], title: str) -> Figure:
-    """Parameters against PSNR, a marker a way of training (label: (parameters, PSNR, name) each), a bar from way to way."""
+    """Parameters against PSNR, a marker per way of training (label: (parameters, PSNR, name) each), a bar from way to way."""
     figure, axis = plt.subplots(figsize=(8, 4.5), layout="constrained")
     for (label, found), marker in zip(points.items(), "os^", strict=False):
         axis.plot([p for p, *_ in found], [v for _, v, _ in found], marker=marker, linestyle="none", label=label)
@@ -267,7 +267,7 @@ def pareto(points: Mapping[str, Sequence[tuple[int, float, str]]], title: str) -
 
 
 def bars(groups: Mapping[str, Sequence[tuple[float, str]]], title: str, unit: str) -> Figure:
-    """A panel a group of horizontal bars (value, label), the smallest on top, each with its value."""
+    """A panel per group of horizontal bars (value, label), the smallest on top, each with its value."""
     figure, axes = plt.subplots(1, len(groups), figsize=(5.2 * len(groups), 3.6), layout="constrained", squeeze=False)
     for axis, (name, points) in zip(axes.flat, groups.items(), strict=True):
         ordered = sorted(points, reverse=True)

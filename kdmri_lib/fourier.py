@@ -34,7 +34,7 @@ def uncentred(kspace: Tensor) -> Tensor:
 def magnitude_image(kspace: Tensor) -> Tensor:
     """Root-sum-of-squares image (H, W) of centred k-space (coils, H, W), the image's centre in the middle.
 
-    k-space isn't moved: its shift only turns the phases of the coil images, all by the same angle a pixel.
+    k-space isn't moved: its shift only turns the phases of the coil images, all by the same angle per pixel.
     """
     return centred(root_sum_of_squares(to_image(kspace)))
 

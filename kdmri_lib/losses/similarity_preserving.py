@@ -7,7 +7,7 @@ from kdmri_lib.losses.base import LOSSES, Loss, Pairs, Prediction, checked_pairs
 
 
 def similarity(feature: Tensor) -> Tensor:
-    """A A^T over the batch, A a row a sample, each row of it divided by its L2 norm: (B, C, H, W) to (B, B)."""
+    """A A^T over the batch, A a row per sample, each row of it divided by its L2 norm: (B, C, H, W) to (B, B)."""
     flat = samples_flat(feature)
     return F.normalize(flat @ flat.T, dim=1)
 
