@@ -211,7 +211,7 @@ def _upper(images: Sequence[np.ndarray], percentile: float) -> float:
 
 
 def attention_maps(maps: Mapping[str, Sequence[np.ndarray]], reference: str, title: str = "") -> Figure:
-    """Attention maps (H, W) per cascade, divided by their L2 norm: a row per network, and its residue to `reference` below."""
+    """Attention maps (H, W) per cascade, divided by their L2 norm: a row per network, its residue to `reference` below."""
     columns = len(maps[reference])
     rows = [(label, values, None) for label, values in maps.items()]
     rows += [(f"|{label} − {reference}|", v, maps[reference]) for label, v in maps.items() if label != reference]
@@ -247,7 +247,7 @@ def heat_map(values: pd.DataFrame, down: str, across: str, unit: str, title: str
 
 
 def pareto(points: Mapping[str, Sequence[tuple[int, float, str]]], title: str) -> Figure:
-    """Parameters against PSNR, a marker per way of training (label: (parameters, PSNR, name) each), a bar from way to way."""
+    """Parameters against PSNR, a marker per way of training (label: (parameters, PSNR, name) each), a bar between."""
     figure, axis = plt.subplots(figsize=(8, 4.5), layout="constrained")
     for (label, found), marker in zip(points.items(), "os^", strict=False):
         axis.plot([p for p, *_ in found], [v for _, v, _ in found], marker=marker, linestyle="none", label=label)
