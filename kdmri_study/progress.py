@@ -31,8 +31,11 @@ def training_progress(label: str) -> Iterator[Callable[[int, int, dict], None]]:
     def report(done: int, steps: int, latest: dict) -> None:
         nonlocal bar
         if bar is None:
-            kind, interval = (notebook_or_terminal, 0.5) if in_notebook else (Lines, SECONDS_BETWEEN_LINES)
-            bar = kind(total=steps, initial=done - 1, desc=label, unit="step", mininterval=interval, ncols=110)
+            # In a notebook as wide as its cell: there a width in columns is one in pixels.
+            kind, interval, width = (
+                (notebook_or_terminal, 0.5, None) if in_notebook else (Lines, SECONDS_BETWEEN_LINES, 110)
+            )
+            bar = kind(total=steps, initial=done - 1, desc=label, unit="step", mininterval=interval, ncols=width)
         if latest:
             bar.set_postfix_str(f"validation PSNR {latest['validation_psnr']:.2f} dB", refresh=False)
         bar.update(done - bar.n)
