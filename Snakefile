@@ -2,7 +2,7 @@
 import re
 import shlex
 
-from kdmri_study.jobs import jobs
+from kdmri_study.jobs import jobs, mask_files
 from kdmri_study.provenance import preparing_code, training_code
 from kdmri_study.runs import RunFolder
 from kdmri_study.study import Study
@@ -73,6 +73,7 @@ for dataset in study.used_datasets:
 rule train:
     input:
         data=lambda w: study.prepared(study.runs[w.run].dataset.name),
+        mask=lambda w: list(mask_files([(study.runs[w.run].dataset, study.runs[w.run].degradation)])),
         needs=lambda w: records(study.runs[w.run].needs),
     output:
         study.results / "runs/{run}/run.json",
@@ -110,6 +111,7 @@ for job in jobs(study):
             source=job.source,
             executed=job.executed(study),
             code=job.code,
+            settings=str((study.stamp, *job.settings)),
         threads: workflow.cores if job.alone else 1
         group:
             together("notebooks")

@@ -269,7 +269,7 @@ def main() -> int:
         print(f"kdmri: {error}", file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] in ("kdmri_lib", "benchmarks"):
+        if (error.name or "").split(".")[0] in ("kdmri_lib", "kdmri_study", "benchmarks"):
             raise
         print(
             f"kdmri: this needs the package {error.name}, which isn't installed (README, installing)", file=sys.stderr

@@ -80,14 +80,14 @@ class Degradation(Declaration):
 
 
 class Network(Declaration):
-    """A network by its name in `kdmri_lib.models.MODELS`, with that network's options."""
+    """A network by its name in `kdmri_lib.models.base.MODELS`, with that network's options."""
 
     kind: Name = "dccnn"
     options: dict[str, bool | int | float | str] = {}
 
 
 class LossTerm(Declaration):
-    """A loss by its name in `kdmri_lib.losses.LOSSES`, with that loss's options and its weight in the objective."""
+    """A loss by its name in `kdmri_lib.losses.base.LOSSES`, with that loss's options and its weight in the objective."""
 
     loss: Name
     weight: PositiveFloat = 1.0

@@ -5,7 +5,7 @@ table and figure that it writes. It can write no other (`kdmri_study.notebook`).
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,10 +13,11 @@ import papermill
 import yaml
 from papermill.exceptions import PapermillExecutionError
 
-from kdmri_lib.declarations import Run
+from kdmri_lib.declarations import Dataset, Degradation, Run
 from kdmri_lib.errors import StudyError
 from kdmri_lib.storage import PROJECT, atomic_write
-from kdmri_study.experiments.part import PARTS, with_losses
+from kdmri_study.build import mask_file
+from kdmri_study.experiments.part import PARTS
 from kdmri_study.profile import Cell
 from kdmri_study.provenance import notebook_code
 from kdmri_study.study import Study
@@ -64,6 +65,7 @@ class Job(NamedTuple):
     parameters : beside the profile and the folder.
     runs, datasets, files : what it needs: finished runs, prepared data sets, and files of the project.
     outputs : what it writes.
+    settings : what of the profile it shows beside.
     alone : whether nothing may run beside it, since it measures time.
     parts : experiments that it finds by name.
     """
@@ -75,6 +77,7 @@ class Job(NamedTuple):
     runs: tuple[Run, ...] = ()
     datasets: tuple[str, ...] = ()
     files: tuple[Path, ...] = ()
+    settings: tuple = ()
     alone: bool = False
     parts: tuple[str, ...] = ()
 
@@ -97,6 +100,15 @@ class Job(NamedTuple):
         return notebook_code(self.source, [f"kdmri_study.experiments.{part}" for part in self.parts])
 
 
+def mask_files(settings: Iterable[tuple[Dataset, Degradation]]) -> tuple[Path, ...]:
+    """The files that the masks of these settings are read from; none where they are generated."""
+    return tuple({file for dataset, degradation in settings if (file := mask_file(dataset, degradation))})
+
+
+def _masks_of(runs: Iterable[Run]) -> tuple[Path, ...]:
+    return mask_files((run.dataset, run.degradation) for run in runs)
+
+
 NOTEBOOKS: dict[str, Callable[..., Job]] = {}
 
 
@@ -111,9 +123,10 @@ def notebook(name: str) -> Callable:
 
 
 @notebook("01_data_preparation")
-def data_preparation(study: Study, dataset: str, factors: object = ()) -> Job:
+def data_preparation(study: Study, dataset: str) -> Job:
     """Notebook 01 of a data set."""
-    study.dataset(dataset)
+    declared, factors = study.dataset(dataset), study.profile.cells.get(dataset, ())
+    masks = mask_files((declared, Degradation(acceleration=factor)) for factor in factors)
     outputs = (
         table(f"index_{dataset}", f"{dataset}: volumes", reported=False),
         figure(f"contact_{dataset}", f"{dataset}: the middle slice of each volume", reported=False),
@@ -123,12 +136,14 @@ def data_preparation(study: Study, dataset: str, factors: object = ()) -> Job:
         figure(f"undersampling_{dataset}", f"{dataset}: from image to zero-filled image"),
         table(f"symmetry_{dataset}", f"{dataset}: what the symmetry of magnitude images is worth"),
     )
-    return Job("01_data_preparation", f"01_data_preparation_{dataset}", {"dataset": dataset}, outputs, (), (dataset,))
+    name = f"01_data_preparation_{dataset}"
+    return Job("01_data_preparation", name, {"dataset": dataset}, outputs, (), (dataset,), masks, factors)
 
 
-def _of_cell(study: Study, cell: Cell, notebook: str, outputs: tuple[Output, ...], **more) -> Job:
+def _of_cell(study: Study, cell: Cell, notebook: str, outputs: tuple[Output, ...], files=(), **more) -> Job:
     runs = tuple(run for seed in study.profile.seeds for run in study.methods(cell, seed).values())
-    return Job(notebook, f"{notebook}_{cell.tag}", {"cell": cell.tag}, outputs, runs, (cell.dataset,), **more)
+    files = (*files, *_masks_of(runs))
+    return Job(notebook, f"{notebook}_{cell.tag}", {"cell": cell.tag}, outputs, runs, (cell.dataset,), files, **more)
 
 
 @notebook("02_teacher_training")
@@ -164,18 +179,21 @@ def distillation(study: Study, cell: str, scan: str = "") -> Job:
 
 @notebook("07_deployment")
 def deployment(study: Study, cell: str, method: str = "distilled") -> Job:
-    """Notebook 07 of a cell."""
+    """Notebook 07 of a cell; `method` is the row whose network is taken away."""
     here = study.cell(cell)
+    if method not in study.methods(here, study.profile.seeds[0]):
+        raise StudyError(f"no method '{method}'; known: {', '.join(study.methods(here, study.profile.seeds[0]))}")
     outputs = (
         table(f"deployment_quality_{cell}", f"{here.label}: what faster ways to compute lose"),
         table(f"deployment_times_{cell}", f"{here.label}: time per slice", measured=True),
         table(f"deployment_times_paper_size_{cell}", f"{here.label}: time per slice at 640×368", measured=True),
         figure(f"deployment_times_{cell}", f"{here.label}: time per slice", measured=True),
     )
-    return _of_cell(study, here, "07_deployment", outputs, files=(PUBLISHED["times"],), alone=True)
+    timing = (study.profile.timing_seconds, *study.profile.timing_shape)
+    return _of_cell(study, here, "07_deployment", outputs, (PUBLISHED["times"],), settings=timing, alone=True)
 
 
-def _of_experiment(study: Study, notebook: str, experiment: str, losses: tuple[str, ...] = (), more=(), **rest) -> Job:
+def _of_experiment(study: Study, notebook: str, experiment: str, losses: Sequence[str] = (), more=(), files=()) -> Job:
     """A notebook that shows an experiment's parts, on this experiment."""
     named, outputs, runs = experiment.replace("_", " "), list(more), []
     parts = [PARTS.find(name) for name in study.experiment_parts(experiment, notebook)]
@@ -185,20 +203,19 @@ def _of_experiment(study: Study, notebook: str, experiment: str, losses: tuple[s
         outputs += [table(f"{name}_significance", f"{title}: tests", reported=False)] if part.compared_with else []
         outputs += [figure(f"{name}_{key}", f"{named}: {words}") for key, words in part.figures.items()]
         for seed in study.experiment_seeds(experiment):
-            rows = with_losses(part, study.experiment_recipe(experiment, seed), losses)
-            runs += [row.run for row in rows.values()]
+            runs += [row.run for row in study.experiment_rows(experiment, part.name, seed, losses).values()]
     own = study.experiment(experiment).notebook == notebook
     stem = f"{notebook}_{experiment}" if own else f"{notebook}_on_{experiment}"
     return Job(
         *(notebook, stem, {"experiment": experiment}, tuple(outputs), tuple(runs)),
         datasets=(study.experiment(experiment).dataset,),
+        files=(*files, *_masks_of(runs)),
         parts=tuple(part.name for part in parts),
-        **rest,
     )
 
 
 @notebook("04_feature_distillation")
-def feature_distillation(study: Study, experiment: str, losses: tuple[str, ...] = ()) -> Job:
+def feature_distillation(study: Study, experiment: str, losses: Sequence[str] = ()) -> Job:
     """Notebook 04 of an experiment; `losses` in place of the usual ones."""
     return _of_experiment(study, "04_feature_distillation", experiment, losses)
 
@@ -224,20 +241,29 @@ def super_resolution(study: Study, experiment: str) -> Job:
 @notebook("08_report")
 def report(study: Study) -> Job:
     """Notebook 08, after all others."""
+    others = list(_before_the_report(study))
+    masks = tuple(file for job in others for file in job.files if file not in PUBLISHED.values())
     outputs = (
         table("table1", "Table 1"),
         table("significance", "Does the paper's order come out?"),
         figure("figure2", "Reconstructions and residues (Figure 2)"),
         figure("masks", "Undersampling masks (appendix C)"),
         Output("report", "index", "The report", (".html",), reported=False),
+        *(Output("report", job.name, f"Notebook {job.name}", (".html",), reported=False) for job in others),
     )
     runs = tuple(study.runs.values())
     datasets = tuple(study.used_datasets)
-    return Job("08_report", "08_report", {}, outputs, runs, datasets, (PUBLISHED["table1"],))
+    files, settings = (PUBLISHED["table1"], *masks), tuple(study.profile.cells.items())
+    return Job("08_report", "08_report", {}, outputs, runs, datasets, files, settings)
 
 
 def jobs(study: Study) -> Iterator[Job]:
     """Every notebook that the profile asks for, the report last, since it reads what the others left."""
+    yield from _before_the_report(study)
+    yield report(study)
+
+
+def _before_the_report(study: Study) -> Iterator[Job]:
     for dataset in study.used_datasets:
         yield data_preparation(study, dataset)
     for cell in study.cells:
@@ -245,7 +271,6 @@ def jobs(study: Study) -> Iterator[Job]:
             yield declare(study, cell.tag)
     for name, experiment in study.profile.experiments.items():
         yield NOTEBOOKS[experiment.notebook](study, name)
-    yield report(study)
 
 
 def execute(source: str | Path, output: str | Path, parameters: dict[str, str]) -> None:

@@ -20,7 +20,7 @@ from kdmri_lib.errors import StudyError
 from kdmri_lib.evaluation import reconstruct
 from kdmri_lib.operators import Undersampling
 from kdmri_study.build import declared_operator
-from kdmri_study.experiments.part import PARTS, Rows, with_losses
+from kdmri_study.experiments.part import PARTS, Rows
 from kdmri_study.experiments.recipe import Recipe
 from kdmri_study.experiments.table1 import METHODS
 from kdmri_study.jobs import NOTEBOOKS
@@ -60,6 +60,7 @@ class Notebook:
     Attributes
     ----------
     study, job : the study, and what the notebook needs and writes.
+    declared : the outputs that it may write, by kind and name.
     seeds : the profile's, or those of the notebook's experiment.
     """
 
@@ -68,7 +69,7 @@ class Notebook:
         self.job = NOTEBOOKS[name](self.study, **parameters)
         self.experiment = parameters.get("experiment", "")
         self.seeds = self.study.experiment_seeds(self.experiment) if self.experiment else self.study.profile.seeds
-        self._outputs = {(output.kind, output.name): output for output in self.job.outputs}
+        self.declared = {(output.kind, output.name): output for output in self.job.outputs}
         use_threads(self.study.profile.threads)
         for dataset in self.job.datasets:
             if not self.study.prepared(dataset).exists():
@@ -123,10 +124,10 @@ class Notebook:
         return cases, used
 
     def _declared(self, kind: str, name: str):
-        if (kind, name) not in self._outputs:
-            known = ", ".join(n for k, n in self._outputs if k == kind)
+        if (kind, name) not in self.declared:
+            known = ", ".join(n for k, n in self.declared if k == kind)
             raise StudyError(f"{kind} '{name}' isn't declared for notebook {self.job.notebook}; declared: {known}")
-        return self._outputs[kind, name]
+        return self.declared[kind, name]
 
     def table(self, name: str, table: pd.DataFrame, runs: Iterable[str] = (), text: str = "") -> None:
         """Write a declared table; `text` renders it for reading, as a plain Markdown table where it isn't given."""
@@ -145,8 +146,7 @@ class Notebook:
 
     def rows(self, part: str, losses: Sequence[str] = (), seed: int | None = None) -> Rows:
         """The rows of a part of the notebook's experiment, of its first seed unless another is given."""
-        recipe = self.study.experiment_recipe(self.experiment, self.seeds[0] if seed is None else seed)
-        return with_losses(PARTS.find(part), recipe, losses)
+        return self.study.experiment_rows(self.experiment, part, self.seeds[0] if seed is None else seed, losses)
 
     def trained(self, rows: Mapping[int, Rows]) -> Folders:
         """The finished folders of rows by seed: loaded, or trained now."""
@@ -186,10 +186,11 @@ class Notebook:
         labels = {name: label for name, (label, _) in baselines.items()} | {n: row.label for n, row in first.items()}
         table = summary(metrics, "volume", labels)
         table.insert(0, "label", table.method.map(labels))
-        reference = declared.reference(self.recipe)
-        tests = significance(metrics, questions or [(name, reference) for name in first if name != reference])
-        text = f"{experiment_markdown(table, self.study.stamp, labels)}\n{significance_markdown(tests, labels)}"
+        text = experiment_markdown(table, self.study.stamp, labels)
+        if reference := declared.reference(self.recipe):
+            tests = significance(metrics, questions or [(name, reference) for name in first if name != reference])
+            text += f"\n{significance_markdown(tests, labels)}"
+            self.table(f"{self.experiment}_{part}_significance", tests, names)
         self.table(f"{self.experiment}_{part}", table, names, text)
-        self.table(f"{self.experiment}_{part}_significance", tests, names)
         display(Markdown(text))
         return Shown(first, folders, table, names)

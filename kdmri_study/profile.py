@@ -21,6 +21,7 @@ def _buildable(network: Network) -> Network:
     return network
 
 
+Accelerations = Annotated[tuple[float, ...], Field(min_length=1)]
 CheckedNetwork = Annotated[Network, AfterValidator(_buildable)]
 
 
@@ -33,7 +34,7 @@ class Experiment(Declaration):
     teacher: CheckedNetwork | None = None
     student: CheckedNetwork | None = None
     schedule: Schedule | None = None
-    seeds: tuple[NonNegativeInt, ...] | None = None
+    seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] | None = None
     parts: tuple[str, ...] = Field(
         (), description="which parts of the notebook; all that the networks allow when empty"
     )
@@ -41,6 +42,8 @@ class Experiment(Declaration):
     @model_validator(mode="after")
     def _known_parts(self):
         known = [part.name for part in parts_of(self.notebook)]
+        if len(set(self.parts)) < len(self.parts):
+            raise ValueError(f"parts {', '.join(self.parts)}: one is named twice")
         for part in self.parts:
             if part not in known:
                 raise ValueError(f"notebook {self.notebook} has no part '{part}'; it has {', '.join(known)}")
@@ -70,8 +73,10 @@ class Profile(Declaration):
     cost: str
     result: bool = Field(True, description="false stamps every output as a trial of the software, not a result")
     datasets: dict[Name, Dataset]
-    cells: dict[Name, tuple[float, ...]] = Field(description="accelerations of each data set in Table 1")
-    seeds: tuple[NonNegativeInt, ...] = (0,)
+    cells: dict[Name, Annotated[tuple[float, ...], Field(min_length=1)]] = Field(
+        description="accelerations of each data set in Table 1"
+    )
+    seeds: tuple[NonNegativeInt, ...] = Field((0,), min_length=1)
     teacher: CheckedNetwork = Network(options={"cascades": 5, "convolutions": 5, "features": 32})
     student: CheckedNetwork = Network(options={"cascades": 5, "convolutions": 3, "features": 32})
     distillation: Distillation = Distillation()

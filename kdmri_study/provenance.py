@@ -12,7 +12,7 @@ import platform
 import subprocess
 import textwrap
 from collections.abc import Iterable, Iterator
-from functools import cache
+from functools import cache, partial
 from importlib import metadata
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
@@ -95,8 +95,10 @@ def code_digest(roots: Iterable[str], more: Iterable[str] = (), root: Path = PRO
 
 
 def training_code(run: Run, root: Path = PROJECT) -> str:
-    """Digest of the code that a run's numbers depend on: the loop, what builds it, its model and its losses."""
-    classes = [MODELS.find(run.network.kind), *(LOSSES.find(term.loss) for term in run.objective)]
+    """Digest of the code that a run's numbers depend on: the loop, what builds it, its losses, its model and those of the
+    runs that it needs."""
+    models = [MODELS.find(r.network.kind) for r in (run, *run.needs)]
+    classes = [*models, *(LOSSES.find(term.loss) for term in run.objective)]
     roots, texts = {"kdmri_lib.training", "kdmri_study.build"}, {}
     for item in classes:
         if _file(item.__module__, root):
@@ -136,6 +138,7 @@ def code_elsewhere(item: type) -> tuple[dict[str, str], set[str]]:
     while waiting:
         name, found = waiting.pop()
         found = getattr(found, "__func__", getattr(found, "fget", found))  # of class methods and of properties
+        found = inspect.unwrap(found) if callable(found) else found
         module = found.__name__ if isinstance(found, ModuleType) else getattr(found, "__module__", None)
         if id(found) in seen:
             continue
@@ -149,7 +152,15 @@ def code_elsewhere(item: type) -> tuple[dict[str, str], set[str]]:
             texts[name] = canonical(ast.parse(textwrap.dedent(inspect.getsource(found))))
             waiting += [(n, found.__globals__[n]) for n in _names(found.__code__) if n in found.__globals__]
             waiting += [(f"{name}, enclosed", cell.cell_contents) for cell in found.__closure__ or ()]
-        elif isinstance(found, str | int | float | tuple | list | dict | set | frozenset | None):
+        elif isinstance(found, partial):
+            waiting += [(f"{name}, called", found.func), (f"{name}, given", [found.args, found.keywords])]
+        elif isinstance(found, tuple | list | dict):
+            items = found.items() if isinstance(found, dict) else enumerate(found)
+            texts[name] = f"{type(found).__name__} of {len(found)}"
+            waiting += [(f"{name}[{key!r}]", value) for key, value in items]
+        elif isinstance(found, set | frozenset):
+            texts[name] = repr(sorted(map(repr, found)))  # whose own order differs from process to process
+        elif isinstance(found, str | int | float | None):
             texts[name] = repr(found)
     return texts, roots
 

@@ -36,21 +36,21 @@ def write_report(study: Study, failures: str) -> Path:
     folder, render = study.results / "report", mistune.create_markdown(plugins=["table"])
     *others, last = jobs(study)
     outputs = [output for job in [last, *others] for output in job.outputs if output.reported]
-    sections = {o.title: study.table(o.name).with_suffix(".md") for o in outputs if ".md" in o.endings}
-    pictures = {o.title: study.figure(o.name) for o in outputs if o.kind == "figure"}
+    sections = [(o.title, study.table(o.name).with_suffix(".md")) for o in outputs if ".md" in o.endings]
+    pictures = [(o.title, study.figure(o.name)) for o in outputs if o.kind == "figure"]
     notebooks = [job.executed(study) for job in others]
-    for path in (*sections.values(), *pictures.values(), *notebooks):
+    for path in (*(path for _, path in [*sections, *pictures]), *notebooks):
         if not path.exists():
             raise StudyError(f"{path}: not there; ./run_all.sh makes it")
     exporter = HTMLExporter(template_name="lab")
     for path in notebooks:
         body, _ = exporter.from_notebook_node(nbformat.read(path, as_version=4))
         write_text(folder / f"{path.stem}.html", body)
-    texts = {title: path.read_text() for title, path in sections.items()}
-    texts |= {"Trainings that failed": failures} if failures else {}
-    parts = [f"<h2>{html.escape(title)}</h2>\n{render(text)}" for title, text in texts.items()]
+    texts = [(title, path.read_text()) for title, path in sections]
+    texts += [("Trainings that failed", failures)] if failures else []
+    parts = [f"<h2>{html.escape(title)}</h2>\n{render(text)}" for title, text in texts]
     parts.append("<h2>Figures</h2>")
-    for title, path in pictures.items():
+    for title, path in pictures:
         place, words = (Path("..") / path.relative_to(study.results)).as_posix(), html.escape(title)
         parts.append(f'<figure><img src="{place}" alt="{words}"><figcaption>{words}</figcaption></figure>')
     links = [f'<a href="{path.stem}.html">{html.escape(path.stem)}</a>' for path in notebooks]

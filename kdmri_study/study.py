@@ -3,7 +3,7 @@
 Nothing here trains or reads images, so that the workflow can ask it what there is to do.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -153,9 +153,18 @@ class Study:
         """The runs of `rows`, by the rows' names."""
         return {name: row.run for name, row in self.rows(cell, seed).items()}
 
-    def experiment_rows(self, name: str, part: str, seed: int) -> Rows:
-        """The rows of one part of an experiment."""
-        return PARTS.find(part).rows(self.experiment_recipe(name, seed))
+    def experiment_rows(self, name: str, part: str, seed: int, losses: Sequence[str] = ()) -> Rows:
+        """The rows of one part of an experiment, of these feature losses where it takes any and some are given.
+
+        `StudyError` where the experiment's networks don't allow the part.
+        """
+        declared, recipe = PARTS.find(part), self.experiment_recipe(name, seed)
+        try:
+            if declared.needs_cascades and not recipe.in_cascades:
+                raise StudyError("it needs networks made of cascades")
+            return declared.rows(recipe, losses) if declared.takes_losses and losses else declared.rows(recipe)
+        except StudyError as error:
+            raise StudyError(f"profile '{self.name}', experiment '{name}', part '{part}': {error}") from None
 
     def _named_rows(self) -> Iterator[tuple[str, Row]]:
         """Every row that a table or figure shows, with what people call its run; cells first, then experiments."""

@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,8 +10,11 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from kdmri_lib.datasets.prepared import preparing_code as code_of
+from kdmri_lib.datasets.preparing import changed_sources
 from kdmri_lib.errors import StudyError
 from kdmri_study.jobs import FOLDERS, Job, execute, jobs
+from kdmri_study.provenance import preparing_code
 from kdmri_study.runs import DONE, RunFolder
 from kdmri_study.study import Study
 
@@ -27,18 +31,25 @@ class Verdict(NamedTuple):
 def verify(study: Study, notebooks: Sequence[str] = ()) -> Verdict:
     """Make every table and figure anew from the study's runs, in a folder aside, and compare it with the one that is there.
 
-    `notebooks` : these alone, all by default. The study's own files are only read.
+    `notebooks` : these alone, all by default; the report reads what the others make, and is made only with all of them. The
+    study's own files are only read.
 
     Raises
     ------
     StudyError
-        When a run isn't finished, or out of date: nothing is trained here.
+        When a run isn't finished, or prepared images aren't of the code or of the files that are here: nothing is trained
+        or prepared here.
     """
     states = {run.id: RunFolder(study, run).state() for run in study.runs.values()}
     unfinished = {name: state for name, state in states.items() if state not in DONE}
     if unfinished:
         name, state = next(iter(unfinished.items()))
         raise StudyError(f"{len(unfinished)} of {len(states)} runs can't vouch for a table; the first: {name}, {state}")
+    for name in study.used_datasets:
+        dataset, path = study.dataset(name), study.prepared(name)
+        changed = changed_sources(dataset, path) or "its code changed" * (code_of(path) != preparing_code(dataset))
+        if changed:
+            raise StudyError(f"{path}: out of date ({changed}); prepare it first")
     chosen = [job for job in jobs(study) if not notebooks or job.notebook in notebooks]
     with tempfile.TemporaryDirectory() as folder:
         again = Study(study.source, folder)
@@ -54,22 +65,25 @@ def verify(study: Study, notebooks: Sequence[str] = ()) -> Verdict:
 
 def _compared(chosen: Sequence[Job], again: Study, study: Study) -> tuple[list[str], list[str]]:
     wrong, not_compared = [], []
-    for output in (output for job in chosen for output in job.outputs):
-        files = output.files(study)
-        missing = [file for file in files if not file.exists()]
-        wrong += [f"{file}: not there" for file in missing]
-        if output.kind not in COMPARISONS or output.measured:
-            why = "measured times" if output.measured else f"a {output.kind}"
-            not_compared.append(f"{files[0]}: {why}")
-        elif files[0] not in missing and (said := COMPARISONS[output.kind](output.files(again)[0], files[0])):
-            wrong.append(f"{files[0]}: {said}")
+    for job in chosen:
+        wrong += [f"{file}: not there" for file in job.written(study) if not file.exists()]
+        not_compared.append(f"{job.executed(study)}: an executed notebook")
+        for output in job.outputs:
+            for file, anew in zip(output.files(study), output.files(again), strict=True):
+                if output.measured:
+                    not_compared.append(f"{file}: measured times")
+                elif file.suffix not in COMPARISONS:
+                    not_compared.append(f"{file}: a rendering ({file.suffix})")
+                elif file.exists() and (said := COMPARISONS[file.suffix](anew, file)):
+                    wrong.append(f"{file}: {said}")
     return wrong, not_compared
 
 
 def _left_over(study: Study) -> list[str]:
-    """Tables and figures that are there and that the profile doesn't ask for."""
+    """Files that are there and that the profile doesn't ask for."""
     wanted = {file for job in jobs(study) for file in job.written(study)}
-    there = (path for kind in ("table", "figure") for path in sorted((study.results / FOLDERS[kind]).glob("*")))
+    folders = [*FOLDERS.values(), "notebooks"]
+    there = (path for folder in folders for path in sorted((study.results / folder).glob("*")))
     return [f"{path}: the profile doesn't ask for it" for path in there if path not in wanted]
 
 
@@ -101,4 +115,10 @@ def _pictures(new: Path, old: Path) -> str:
     return ""
 
 
-COMPARISONS = {"table": _tables, "figure": _pictures}
+def _texts(new: Path, old: Path) -> str:
+    a, b = (path.read_text().splitlines() for path in (new, old))
+    different = next((n for n, pair in enumerate(zip_longest(a, b), 1) if pair[0] != pair[1]), None)
+    return f"line {different} isn't as from its runs" if different else ""
+
+
+COMPARISONS = {".csv": _tables, ".png": _pictures, ".md": _texts, ".txt": _texts}

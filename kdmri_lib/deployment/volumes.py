@@ -12,8 +12,6 @@ from kdmri_lib.datasets.nifti import read_nifti
 from kdmri_lib.datasets.reading import as_complex, open_hdf5, reading
 from kdmri_lib.errors import StudyError
 
-ORDERS = ("auto", "centred", "unshifted")
-
 
 class InputVolume:
     """Slices of one volume: k-space (complex, unshifted) or images (real), each (H, W).

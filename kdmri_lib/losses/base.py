@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from kdmri_lib.errors import StudyError
-from kdmri_lib.models.base import Model
+from kdmri_lib.models.base import Model, middle
 from kdmri_lib.options import checked_options
 from kdmri_lib.registry import Registry
 
@@ -50,10 +50,9 @@ class Loss(nn.Module):
     def places(cls, teacher: Model, student: Model) -> dict:
         """Options that put the loss where it usually stands: at the middle convolutions of each group, as in the paper.
 
-        Networks of different numbers of groups have no such places: `ValueError`.
+        `StudyError` for networks of different numbers of groups, which have no such places.
         """
-        both = zip(teacher.centre_features, student.centre_features, strict=True)
-        return {"pairs": [list(pair) for pair in both]}
+        return {"pairs": [[middle(t), middle(s)] for t, s in groups_of_both(teacher, student)]}
 
     @property
     def teacher_features(self) -> list[str]:
@@ -87,6 +86,14 @@ def build_loss(name: str, /, **options) -> Loss:
     """
     loss = LOSSES.find(name)
     return loss(**checked_options(loss, options, f"loss '{name}'"))
+
+
+def groups_of_both(teacher: Model, student: Model) -> list[tuple[list[str], list[str]]]:
+    """Feature names of two networks, group by group; `StudyError` where one has more groups than the other."""
+    groups = teacher.feature_groups, student.feature_groups
+    if len(groups[0]) != len(groups[1]):
+        raise StudyError(f"features of {len(groups[0])} cascades of the teacher can't be paired with {len(groups[1])}")
+    return list(zip(*groups, strict=True))
 
 
 def full_precision(feature: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor
 
 from kdmri_lib.errors import StudyError
-from kdmri_lib.losses.base import LOSSES, Loss, Prediction
+from kdmri_lib.losses.base import LOSSES, Loss, Prediction, groups_of_both
 from kdmri_lib.models.base import Model
 
 
@@ -41,8 +41,11 @@ class FSP(Loss):
 
     @classmethod
     def places(cls, teacher: Model, student: Model) -> dict:
-        both = zip(teacher.feature_groups, student.feature_groups, strict=True)
-        return {"flows": [[t[0], t[-2], s[0], s[-2]] for t, s in both]}
+        flows = [[t[0], t[-2], s[0], s[-2]] for t, s in groups_of_both(teacher, student)]
+        theirs, own = teacher.feature_channels, student.feature_channels
+        if any(theirs[t1] != own[s1] or theirs[t2] != own[s2] for t1, t2, s1, s2 in flows):
+            raise StudyError("loss 'fsp': teacher and student differ in channels")
+        return {"flows": flows}
 
     def forward(self, target: Tensor, prediction: Prediction, teacher: Prediction) -> Tensor:
         maps = self.feature_pairs(prediction, teacher)

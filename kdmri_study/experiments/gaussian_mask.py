@@ -8,6 +8,6 @@ from kdmri_study.experiments.table1 import table1
 @part("05_ablations", "A Gaussian mask in two dimensions", "student_steps")
 def gaussian_mask(recipe: Recipe) -> Rows:
     """Table 1's rows on such a mask of the same acceleration; whole slices train, since strips need lines."""
-    degradation = recipe.degradation.model_copy(update={"kind": "gaussian_2d"})
+    degradation = recipe.degradation.model_copy(update={"kind": "gaussian_2d", "mask": None})
     whole = recipe.schedule.model_copy(update={"strip": None})
     return table1(recipe.changed(degradation=degradation, schedule=whole))

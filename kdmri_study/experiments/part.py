@@ -4,7 +4,7 @@ A new one is a file beside this, with a function under ``@part(...)``. Notebook 
 for, whatever else the profile asks for by name.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -38,7 +38,7 @@ class Part:
     rows : makes its rows of a recipe; rows that two experiments share are one run, which is trained once.
     compared_with : the row that all others are set against in the tests; None where nothing is tested.
     needs_cascades : whether it makes sense only for networks made of cascades.
-    figures : figures that the notebook draws of it, by name, with their titles.
+    figures : figures that the notebook draws of it, by name, with their titles; of a new one "curves" alone.
     takes_losses : whether `rows` takes the names of feature losses beside the recipe.
     """
 
@@ -51,9 +51,9 @@ class Part:
     figures: Mapping[str, str] = field(default_factory=dict)
     takes_losses: bool = False
 
-    def reference(self, recipe: Recipe) -> str:
-        """The row that all others are set against."""
-        return self.compared_with if isinstance(self.compared_with, str) else self.compared_with(recipe)
+    def reference(self, recipe: Recipe) -> str | None:
+        """The row that all others are set against; None where nothing is tested."""
+        return self.compared_with(recipe) if callable(self.compared_with) else self.compared_with
 
 
 def part(notebook: str, title: str, compared_with: str | Callable[[Recipe], str] | None, **more) -> Callable:
@@ -70,8 +70,3 @@ def part(notebook: str, title: str, compared_with: str | Callable[[Recipe], str]
 def parts_of(notebook: str) -> list[Part]:
     """All experiments that a notebook shows, by their names."""
     return [p for _, p in sorted(PARTS.all().items()) if p.notebook == notebook]
-
-
-def with_losses(part: Part, recipe: Recipe, losses: Sequence[str]) -> Rows:
-    """The part's rows, of these feature losses where it takes any and some are given."""
-    return part.rows(recipe, losses) if part.takes_losses and losses else part.rows(recipe)

@@ -1,12 +1,13 @@
 """From a setting (images, degradation, two networks, schedule, seed) to runs: the stages that experiments are made of."""
 
+import inspect
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 
 from kdmri_lib.declarations import Dataset, Degradation, Distillation, LossTerm, Network, Run, Schedule
 from kdmri_lib.losses.base import LOSSES
-from kdmri_lib.models.base import Model, multiply_accumulates
+from kdmri_lib.models.base import MODELS, Model, multiply_accumulates
 from kdmri_study.build import plain_network
 
 
@@ -18,6 +19,12 @@ def _made(declaration: str) -> Model:
 def network_of(declaration: Network) -> Model:
     """The declared network, made once, for counting and for its feature names."""
     return _made(declaration.model_dump_json())
+
+
+def all_options(declaration: Network) -> dict:
+    """A network's options, those included that it leaves to the model."""
+    parameters = inspect.signature(MODELS.find(declaration.kind)).parameters.values()
+    return {p.name: p.default for p in parameters if p.default is not p.empty} | declaration.options
 
 
 @dataclass(frozen=True)

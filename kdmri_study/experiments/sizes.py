@@ -1,7 +1,7 @@
 """How small may a student be?"""
 
 from kdmri_study.experiments.part import Row, Rows, part
-from kdmri_study.experiments.recipe import Recipe
+from kdmri_study.experiments.recipe import Recipe, all_options
 
 CHANGES = ({}, {"features": 16}, {"features": 8}, {"cascades": 3}, {"convolutions": 2})
 
@@ -18,18 +18,17 @@ def _name(options: dict, letters: bool) -> str:
 @part(
     "05_ablations",
     "How small",
-    lambda recipe: f"{_name(recipe.student_network.options, True)}_alone",
+    lambda recipe: f"{_name(all_options(recipe.student_network), True)}_alone",
     figures={"points": "size against quality"},
 )
 def sizes(recipe: Recipe) -> Rows:
     """Students of other sizes, each alone and distilled."""
     rows: Rows = {}
-    declared = recipe.student_network.options
-    for change in (c for c in CHANGES if c.keys() <= declared.keys()):
+    for change in (c for c in CHANGES if c.keys() <= all_options(recipe.student_network).keys()):
         other = recipe.with_options(["student"], **change)
-        options = other.student_network.options
+        options = all_options(other.student_network)
         # Attention needs a student convolution in each of the teacher's cascades; without, imitation alone distils.
-        paired = options.get("cascades") == recipe.teacher_network.options.get("cascades")
+        paired = len(recipe.groups(other.student_network)) == len(recipe.groups(recipe.teacher_network))
         size = _name(options, False)
         for how, run in (
             ("alone", other.student),

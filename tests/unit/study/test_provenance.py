@@ -101,18 +101,33 @@ def test_comments_docstrings_and_layout_do_not_count_and_all_else_does(changed, 
 
 
 OWN_LOSS = """
+from functools import cache, partial
+
 from kdmri_lib.losses.attention_transfer import attention_map
 from kdmri_lib.losses.base import LOSSES, Loss
 
 SCALE = 2.0
+NAMES = {"a", "b", "c", "d"}
 
 
 def helper(a, b):
-    return deeper(attention_map(a) - attention_map(b)) * SCALE
+    return deeper(attention_map(a) - attention_map(b)) * SCALE * len(NAMES) + sum(TABLE["first"](x) for x in (a, b))
+
+
+@cache
+def cached(x):
+    return 1 * x
+
+
+def halved(x, by):
+    return (x / by).mean()
+
+
+TABLE = {"first": partial(halved, by=2)}
 
 
 def deeper(x):
-    return x.abs().mean()
+    return x.abs().mean() * cached(1)
 
 
 def unused(x):
@@ -143,6 +158,11 @@ class Own(Kin):
         (("SCALE = 2.0", "SCALE = 3.0"), True),
         (("* SCALE", "+ SCALE"), True),
         (("x.abs()", "x.square()"), True),
+        (("return 1 * x", "return 2 * x"), True),
+        (("by=2", "by=3"), True),
+        (("(x / by)", "(x * by)"), True),
+        (('"c", "d"}', '"c", "e"}'), True),
+        (('{"a", "b", "c", "d"}', '{"d", "c", "b", "a"}'), False),
         (("self.feature_pairs", "1 * self.feature_pairs"), True),
         (("weight = 1.0", "weight = 0.5"), True),
         (("return x\n", "return x + 1\n"), False),

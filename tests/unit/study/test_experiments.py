@@ -1,0 +1,94 @@
+"""Experiments as rows: what each row changes, and nothing else; and one of one's own, in one file."""
+
+import pytest
+
+from kdmri_lib.errors import StudyError
+from kdmri_lib.models.base import parameter_count
+from kdmri_lib.storage import PROJECT
+from kdmri_study.build import declared_mask, plain_network
+from kdmri_study.experiments.part import PARTS, Row, part, parts_of
+from kdmri_study.experiments.positions import usual
+from kdmri_study.study import Study
+from tests.studies import CELL
+
+
+@pytest.fixture(scope="module")
+def recipe():
+    return Study("quick").experiment_recipe("ablations", 0)
+
+
+def rows(name, recipe):
+    return PARTS.find(name).rows(recipe)
+
+
+def test_every_file_is_an_experiment_or_what_they_share():
+    files = {path.stem for path in (PROJECT / "kdmri_study" / "experiments").glob("*.py")}
+    shared = {"__init__", "part", "recipe", "table1"}
+    assert set(PARTS.all()) == files - shared
+    notebooks = {path.stem for path in (PROJECT / "notebooks").glob("*.ipynb")}
+    assert {p.notebook for p in PARTS.all().values()} <= notebooks
+
+
+@pytest.mark.parametrize("name", sorted(PARTS.all()))
+def test_every_experiment_has_rows_of_its_own_and_its_reference_among_them(name, recipe):
+    if name == "restoration":
+        recipe = Study("quick").experiment_recipe("super_resolution", 0)
+    found, reference = rows(name, recipe), PARTS.find(name).reference(recipe)
+    assert reference is None or reference in found
+    assert len({row.label for row in found.values()}) == len(found) == len({row.run.id for row in found.values()})
+
+
+def test_positions_are_all_pairs_of_convolutions_the_papers_among_them(recipe):
+    found = rows("positions", recipe)
+    assert len(found) == 4 * 2 and usual(recipe) == "T3_S2"
+    assert found["T3_S2"].run == recipe.finetuned(recipe.pretrained()), "the same run as everywhere, trained once"
+    pairs = found["T1_S2"].run.start.objective[0].options["pairs"]
+    assert pairs == [[f"cascade{c}.convolution1", f"cascade{c}.convolution2"] for c in range(1, 6)]
+
+
+def test_the_gaussian_mask_is_one_of_points_whatever_mask_was_declared(recipe):
+    own = recipe.changed(degradation=recipe.degradation.model_copy(update={"mask": "data/mine.npy"}))
+    for row in rows("gaussian_mask", own).values():
+        mask = declared_mask(row.run.dataset, row.run.degradation)
+        assert not (mask == mask[:, :1]).all() and not (mask == mask[:1]).all()
+        assert mask.sum() == mask.size // 8 and row.run.schedule.strip is None
+
+
+@pytest.mark.parametrize("declared", [{"cascades": 5, "convolutions": 3, "features": 32}, {"convolutions": 3}])
+def test_sizes_are_told_by_what_the_networks_are_not_by_what_is_spelt_out(recipe, declared):
+    student = recipe.student_network.model_copy(update={"options": declared})
+    found = rows("sizes", recipe.changed(student_network=student))
+    assert len(found) == 10
+    sizes = {parameter_count(plain_network(row.run.network)) for row in found.values()}
+    assert 49_285 in sizes and len(sizes) == 5
+    usual_one = found["ca5_co3_fe32_distilled"].run
+    assert usual_one.start.objective[0].loss == "attention_transfer"
+    assert found["ca3_co3_fe32_distilled"].run.start is None, "nothing to pair three cascades of five with"
+
+
+def test_networks_that_do_not_allow_an_experiment_are_a_message_that_names_it(tmp_path):
+    study = Study("quick")
+    with pytest.raises(
+        StudyError, match=r"profile 'quick', experiment 'super_resolution', part 'cascades': .*cascades"
+    ):
+        study.experiment_rows("super_resolution", "cascades", 0)
+    other = study.profile.student.model_copy(update={"options": {"cascades": 3}})
+    study.profile = study.profile.model_copy(update={"student": other})
+    with pytest.raises(StudyError, match=r"experiment 'ablations', part 'ablation': features of 5 cascades .* with 3"):
+        study.experiment_rows("ablations", "ablation", 0)
+
+
+def test_an_experiment_of_ones_own_is_a_function_under_its_name():
+    try:
+
+        @part("05_ablations", "Mine", "one")
+        def own_for_this_test(recipe):
+            return {"one": Row("One", recipe.student), "two": Row("Two", recipe.longer(2))}
+
+        assert "own_for_this_test" in [p.name for p in parts_of("05_ablations")]
+        found = Study("smoke").recipe(CELL, 0)
+        assert list(PARTS.find("own_for_this_test").rows(found)) == ["one", "two"]
+    finally:
+        PARTS.remove("own_for_this_test")
+    with pytest.raises(StudyError, match="unknown part 'own_for_this_test'; known: ablation, alphas"):
+        PARTS.find("own_for_this_test")
