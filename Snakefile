@@ -43,6 +43,8 @@ rule all:
     input:
         # Every file by name: what is deleted is made again.
         [file for job in jobs(study) for file in job.written(study)],
+        records(study.runs.values()),
+        [study.prepared(dataset) for dataset in study.used_datasets],
 
 
 for dataset in study.used_datasets:

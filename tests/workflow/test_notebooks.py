@@ -1,5 +1,7 @@
 """Every notebook executed by papermill at profile smoke, as the one list of jobs has them; and what they leave."""
 
+import html
+
 import nibabel
 import numpy as np
 import pandas as pd
@@ -167,7 +169,7 @@ def test_the_report_begins_with_table_1_and_shows_every_declared_output_and_no_o
     assert page.index("Table 1") < page.index("<img") and "<table>" in page and "not a result" in page
     for job in jobs(executed):
         for output in (o for o in job.outputs if o.reported):
-            assert output.kind == "report" or output.title in page, output
+            assert output.kind == "report" or html.escape(output.title) in page, output
             if output.kind == "figure":
                 assert f"figures/{output.name}.png" in page
         if job.notebook != "08_report":

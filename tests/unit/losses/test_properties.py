@@ -149,7 +149,7 @@ def test_a_loss_on_features_stands_where_the_paper_puts_it(name):
 
 @pytest.mark.parametrize("name", FEATURE_LOSSES)
 def test_networks_of_different_numbers_of_cascades_have_no_places(name):
-    with pytest.raises(ValueError, match="zip"):
+    with pytest.raises(StudyError, match="features of 2 cascades of the teacher can't be paired with 1"):
         LOSSES.find(name).places(*networks(student_cascades=1))
 
 
