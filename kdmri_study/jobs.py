@@ -21,8 +21,7 @@ from kdmri_study.experiments.part import PARTS
 from kdmri_study.profile import Cell
 from kdmri_study.provenance import notebook_code
 from kdmri_study.study import Study
-
-PUBLISHED = {name: PROJECT / "data" / f"published_{name}.csv" for name in ("table1", "super_resolution", "times")}
+from kdmri_study.tables import PUBLISHED
 
 FOLDERS = {"table": "tables", "figure": "figures", "report": "report"}
 
@@ -102,7 +101,7 @@ class Job(NamedTuple):
 
 def mask_files(settings: Iterable[tuple[Dataset, Degradation]]) -> tuple[Path, ...]:
     """The files that the masks of these settings are read from; none where they are generated."""
-    return tuple({file for dataset, degradation in settings if (file := mask_file(dataset, degradation))})
+    return tuple(sorted({file for dataset, degradation in settings if (file := mask_file(dataset, degradation))}))
 
 
 def _masks_of(runs: Iterable[Run]) -> tuple[Path, ...]:

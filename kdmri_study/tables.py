@@ -23,6 +23,7 @@ from kdmri_study.experiments.table1 import METHODS
 from kdmri_study.runs import RunFolder
 from kdmri_study.study import Study
 
+PUBLISHED = {name: PROJECT / "data" / f"published_{name}.csv" for name in ("table1", "super_resolution", "times")}
 # What Table 1's significance is about: who is compared with whom.
 QUESTIONS = [
     ("distilled", "student"),
@@ -102,7 +103,7 @@ def significance(volumes: pd.DataFrame, questions: Sequence[tuple[str, str]] = Q
 
 def published_table1() -> pd.DataFrame:
     """The paper's Table 1: dataset, acceleration, method, psnr, psnr_sd, ssim, ssim_sd as printed."""
-    return pd.read_csv(PROJECT / "data" / "published_table1.csv")
+    return pd.read_csv(PUBLISHED["table1"])
 
 
 def _value(mean: float, sd: float, digits: int) -> str:
