@@ -27,13 +27,15 @@ class Batches:
         return [int(self.order(p // len(self.images))[p % len(self.images)]) for p in positions]
 
     def __call__(self, step: int) -> Tensor:
+        return self.cut(self.images, step)
+
+    def cut(self, images, step: int) -> Tensor:
+        """The same batch, cut alike, of something else that is known for each slice, (slices, K, H, W)."""
         chosen = self.chosen(step)
         if self.strip is None:
-            return self.images[chosen]
+            return images[chosen]
         offsets = np.random.default_rng([self.seed, step, 1]).integers(
             0, self.images.shape[self.axis] - self.strip + 1, self.batch
         )
-        strips = [
-            self.images[n].narrow(self.axis - 1, int(o), self.strip) for n, o in zip(chosen, offsets, strict=True)
-        ]
+        strips = [images[n].narrow(self.axis - 1, int(o), self.strip) for n, o in zip(chosen, offsets, strict=True)]
         return torch.stack(strips)

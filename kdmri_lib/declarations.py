@@ -70,8 +70,8 @@ class Degradation(Declaration):
 
     kind: Literal["cartesian", "gaussian_2d", "truncation"] = "cartesian"
     acceleration: float = Field(ge=1)
-    seed: NonNegativeInt = 0
-    mask: str | None = Field(None, description="path of a .npy mask to use in place of a generated one")
+    seed: NonNegativeInt | None = Field(None, description="draws another mask than the published or usual one")
+    mask: str | None = Field(None, description="path of a mask to use instead: .npy, or .json lists of lines")
 
     @property
     def tag(self) -> str:
@@ -121,13 +121,12 @@ class Schedule(Declaration):
         return self.steps or max(1, round(self.epochs * slices / self.batch))
 
     def stretched(self, factor: float) -> "Schedule":
-        """The same schedule, `factor` times as long, with as many more validations."""
-        change = {"validations": max(1, round(self.validations * factor))}
-        if self.steps:
-            change["steps"] = round(self.steps * factor)
-        else:
-            change["epochs"] = self.epochs * factor
-        return self.model_copy(update=change)
+        """The same schedule, `factor` times as long.
+
+        It validates as often as before: who validates more chooses among more.
+        """
+        longer = {"steps": round(self.steps * factor)} if self.steps else {"epochs": self.epochs * factor}
+        return self.model_copy(update=longer)
 
 
 class Run(Declaration):
@@ -141,6 +140,10 @@ class Run(Declaration):
     seed: NonNegativeInt = 0
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     teacher: "Run | None" = Field(None, description="whose features and images the objective compares with")
+    teacher_asked: Literal["once", "each step"] = Field(
+        "once",
+        description="once for each whole training slice, where all losses allow it; or at each step, of the batch",
+    )
     start: "Run | None" = Field(None, description="whose weights this run starts from; random ones otherwise")
 
     @property

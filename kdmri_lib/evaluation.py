@@ -1,8 +1,8 @@
 """Metrics, per volume and per slice, stated once.
 
 A volume's PSNR and SSIM are computed as the published code does, so that Table 1 can be compared: the whole volume at
-once, data_range the target's maximum, SSIM with slices as channels. A slice's use the volume's maximum too, so that a dark
-slice isn't judged on a scale of its own. Aggregation matters: the same images give other numbers per slice.
+once, data_range the target's maximum, SSIM with slices as channels. A slice's are on its own maximum, as the published knee
+numbers are, where a file holds one slice. Aggregation matters: the same images give other numbers per slice.
 """
 
 import math
@@ -21,7 +21,7 @@ METRICS = {  # the first two better when higher, the last two when lower
     "psnr": "PSNR / dB",
     "ssim": "SSIM",
     "nmse": "NMSE",
-    "hfn": "HFN",
+    "hfe": "HFE",
 }
 
 
@@ -42,11 +42,11 @@ def nmse(target: np.ndarray, image: np.ndarray) -> float:
     return float(np.sum((target - image) ** 2, dtype=np.float64) / np.sum(target**2, dtype=np.float64))
 
 
-def hfn(target: np.ndarray, image: np.ndarray) -> float:
+def hfe(target: np.ndarray, image: np.ndarray) -> float:
     """High-frequency error: ||L(x - y)||^2 / ||L x||^2, L the Laplacian in the plane of each slice.
 
-    Lower is better; it weighs what sits in edges, which PSNR hardly does. It isn't the HFN that the published code reports:
-    that is a mean over slices of such a ratio, with the prediction clipped to [0, 1].
+    Lower is better; it weighs what sits in edges, which PSNR hardly does. It isn't the HFN of the published code, a mean
+    over slices of such a ratio with the prediction clipped to [0, 1].
     """
     laplacian = [
         np.stack([ndimage.laplace(s) for s in volume.reshape(-1, *volume.shape[-2:])])
@@ -55,14 +55,14 @@ def hfn(target: np.ndarray, image: np.ndarray) -> float:
     return float(np.sum(laplacian[0] ** 2, dtype=np.float64) / np.sum(laplacian[1] ** 2, dtype=np.float64))
 
 
-def measure(target: np.ndarray, image: np.ndarray, data_range: float | None = None) -> dict[str, float]:
-    """All metrics of a volume (slices, H, W) or a slice (H, W); `data_range` is the target's maximum by default."""
-    data_range = float(target.max()) if data_range is None else data_range
+def measure(target: np.ndarray, image: np.ndarray) -> dict[str, float]:
+    """All metrics of a volume (slices, H, W) or a slice (H, W); the data range is the target's maximum."""
+    data_range = float(target.max())
     return {
         "psnr": psnr(target, image, data_range),
         "ssim": ssim(target, image, data_range),
         "nmse": nmse(target, image),
-        "hfn": hfn(target, image),
+        "hfe": hfe(target, image),
     }
 
 
@@ -86,18 +86,22 @@ def evaluate(
 
     Returns
     -------
-    Two data frames: a row per volume (set, kind, subject, slices and the metrics) and a row per slice.
+    Two data frames: a row per volume (set, kind, person, subject, slices and the metrics) and a row per slice.
     The metrics of a reconstruction that holds NaN or infinite values are NaN.
     """
     by_volume, by_slice, hole = [], [], dict.fromkeys(METRICS, math.nan)
     for volume in volumes:
         image = reconstruct(model, operator, volume.image)
         sound = bool(np.isfinite(image).all())
-        about = {"set": volume.split, "kind": volume.attributes["kind"], "subject": volume.subject}
+        about = {
+            "set": volume.split,
+            "kind": volume.attributes["kind"],
+            "person": volume.attributes.get("person", volume.subject),
+        }
+        about["subject"] = volume.subject
         by_volume.append({**about, "slices": len(image), **(measure(volume.image, image) if sound else hole)})
-        peak = float(volume.image.max())
         for number, (target, result) in enumerate(zip(volume.image, image, strict=True)):
             # A slice without signal has no NMSE; it counts in its volume.
             if target.any():
-                by_slice.append({**about, "slice": number, **(measure(target, result, peak) if sound else hole)})
+                by_slice.append({**about, "slice": number, **(measure(target, result) if sound else hole)})
     return pd.DataFrame(by_volume), pd.DataFrame(by_slice)

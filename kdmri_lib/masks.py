@@ -1,69 +1,83 @@
-"""Which lines, or points, of k-space are measured: boolean (H, W) arrays over unshifted k-space, made from numbers alone.
+"""Which lines, or points, of k-space are measured: boolean (H, W) arrays over unshifted k-space.
 
-The nine Cartesian masks of the study have the line counts of the published ones (`PUBLISHED_LINES`); elsewhere a mask keeps
-floor(N / acceleration) lines. One mask per data set and acceleration, seeded.
+On the paper's grids the nine Cartesian masks are the published ones (`data/published_masks.json`). On others, and by other
+seeds, masks are drawn by the two rules that the published ones follow: `gaussian_lines` (brain, cardiac) and
+`uniform_lines` (knee). One mask per data set and acceleration.
 """
 
-from typing import NamedTuple
+import json
+import zlib
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 
 from kdmri_lib.errors import StudyError
+from kdmri_lib.storage import PROJECT, read_json
+
+PUBLISHED = PROJECT / "data" / "published_masks.json"
+GRIDS = {
+    "brain": ((240, 240), 0),
+    "cardiac": ((150, 150), 0),
+    "knee": ((640, 368), 1),
+}  # the axis that a mask varies on
+FACTORS = (4, 5, 8)
+CENTRE = 10  # contiguous lines around zero frequency in the published brain and cardiac masks
+CENTRE_SHARE = 0.08  # of all lines, in the knee's
 
 
-class LineCount(NamedTuple):
-    """Kept lines of one published mask: the grid's `shape`, the `axis` the mask varies on, `kept`, and the `centre`."""
-
-    shape: tuple[int, int]
-    axis: int
-    kept: int
-    centre: int
+def frequencies(size: int) -> np.ndarray:
+    """Whole frequencies of an unshifted axis: 0, 1, ..., -1."""
+    return np.rint(np.fft.fftfreq(size) * size).astype(int)
 
 
-PUBLISHED_LINES = {
-    (name, factor): LineCount(shape, axis, kept, centre)
-    for name, shape, axis, centre, counts in [
-        ("cardiac", (150, 150), 0, 10, (37, 30, 18)),
-        ("brain", (240, 240), 0, 10, (60, 48, 30)),
-        # 30 is the published setting; 29 lines can be counted contiguous in the published masks.
-        ("knee", (640, 368), 1, 29, (94, 74, 50)),
-    ]
-    for factor, kept in zip((4, 5, 8), counts, strict=True)
-}
+def gaussian_lines(size: int, acceleration: float, centre: int, rng: np.random.Generator) -> np.ndarray:
+    """floor(size / acceleration) frequencies, as the published brain and cardiac masks keep them.
 
-
-def gaussian_lines(size: int, kept: int, centre: int, rng: np.random.Generator, width: float = 1 / 6) -> np.ndarray:
-    """Choose `kept` of `size` frequencies: a contiguous centre block, the rest zero-mean Gaussian, each at most once.
-
-    Returns a boolean (size,) array over unshifted frequencies. `width` is the Gaussian's standard deviation as a
-    fraction of `size`.
+    A contiguous centre block; the others are drawn, each at most once, with weights of a Gaussian (standard deviation
+    size / 10, 1 at its top) over a uniform floor of 1 / (2 acceleration). Returns a boolean (size,) array, unshifted.
     """
+    kept = int(size // acceleration)
     if not 0 < kept <= size:
         raise StudyError(f"undersampling mask: {kept} of {size} lines kept; expected 1 to {size}")
-    if centre > kept:
-        raise StudyError(f"undersampling mask: centre block of {centre} lines exceeds the {kept} lines kept")
-    frequency = np.rint(np.fft.fftfreq(size) * size).astype(int)
+    centre = min(centre, kept)
+    frequency = frequencies(size)
     chosen = (frequency >= -(centre // 2)) & (frequency < centre - centre // 2)
     if kept > centre:
-        weight = np.where(chosen, 0.0, np.exp(-0.5 * (frequency / (width * size)) ** 2))
+        gauss = np.exp(-0.5 * (frequency / (size / 10)) ** 2)
+        weight = np.where(chosen, 0.0, gauss + 1 / (2 * acceleration))
         chosen[rng.choice(size, kept - centre, replace=False, p=weight / weight.sum())] = True
     return chosen
 
 
+def uniform_lines(size: int, acceleration: float, seed: int | list[int]) -> np.ndarray:
+    """Frequencies as the published knee masks keep them: fastMRI's random mask (Zbontar et al. 2018).
+
+    The centre's share of lines, and each other with the same probability, so that about size / acceleration are kept.
+    Seed 1 at 368 lines gives the published ones. Returns a boolean (size,) array, unshifted.
+    """
+    centre = round(CENTRE_SHARE * size)
+    drawn = np.random.RandomState(seed).uniform(size=size)
+    chosen = drawn < (size / acceleration - centre) / (size - centre)
+    first = (size - centre + 1) // 2
+    chosen[first : first + centre] = True
+    return np.fft.ifftshift(chosen)
+
+
+def mask_of_lines(chosen: np.ndarray, shape: tuple[int, int], axis: int) -> np.ndarray:
+    """The (H, W) mask of whole lines that varies on `axis` as the boolean array `chosen`."""
+    return np.broadcast_to(chosen[:, None] if axis == 0 else chosen[None, :], shape).copy()
+
+
 def cartesian_mask(
-    shape: tuple[int, int],
-    acceleration: float,
-    axis: int = 0,
-    centre: int = 10,
-    seed: int = 0,
-    lines: int | None = None,
+    shape: tuple[int, int], acceleration: float, axis: int = 0, centre: int = CENTRE, seed: int | list[int] = 0
 ) -> np.ndarray:
-    """Cartesian undersampling mask of whole lines.
+    """Cartesian undersampling mask of whole lines, by `gaussian_lines`.
 
     Parameters
     ----------
     shape : (H, W) of the k-space grid.
-    acceleration : >= 1; floor(N / acceleration) lines are kept unless `lines` says how many.
+    acceleration : >= 1; floor(N / acceleration) lines are kept.
     axis : the axis that the mask varies on (the lines run along the other one).
     centre : lines in the contiguous block around zero frequency.
 
@@ -72,25 +86,89 @@ def cartesian_mask(
     boolean (H, W) array, unshifted.
     """
     _check_acceleration(acceleration)
-    kept = int(shape[axis] // acceleration) if lines is None else lines
-    chosen = gaussian_lines(shape[axis], kept, min(centre, kept), np.random.default_rng(seed))
-    return np.broadcast_to(chosen[:, None] if axis == 0 else chosen[None, :], shape).copy()
+    chosen = gaussian_lines(shape[axis], acceleration, centre, np.random.default_rng(seed))
+    return mask_of_lines(chosen, shape, axis)
 
 
-def published_mask(name: str, acceleration: int, shape: tuple[int, int] | None = None, seed: int = 0) -> np.ndarray:
-    """Mask with the paper's line count for `name` ("cardiac", "brain", "knee") at 4x, 5x or 8x.
+def is_published(name: str, acceleration: float, shape: tuple[int, int]) -> bool:
+    """Whether the paper's authors published a mask of this data set, acceleration and grid."""
+    return name in GRIDS and GRIDS[name][0] == tuple(shape) and acceleration in FACTORS
 
-    A grid of another `shape` keeps the published axis and the centre's share, and floor(N / acceleration) lines.
+
+def published_mask(
+    name: str, acceleration: float, shape: tuple[int, int] | None = None, seed: int | None = None
+) -> np.ndarray:
+    """The published mask of "brain", "cardiac" or "knee" at 4x, 5x or 8x; (H, W) boolean, unshifted.
+
+    With a `seed`, at another acceleration, or on a grid of another `shape`, one drawn by the published ones' rule, on
+    their axis and with their centre's share. Each data set, acceleration and grid draws from a stream of its own.
     """
     _check_acceleration(acceleration)
-    known = PUBLISHED_LINES.get((name, acceleration)) or PUBLISHED_LINES.get((name, 4))
-    if known is None:
-        raise StudyError(f"no published mask for '{name}'; known: brain, cardiac, knee")
-    shape = tuple(shape or known.shape)
-    if shape == known.shape and (name, acceleration) in PUBLISHED_LINES:
-        return cartesian_mask(shape, acceleration, known.axis, known.centre, seed, known.kept)
-    centre = max(2, known.centre * shape[known.axis] // known.shape[known.axis])
-    return cartesian_mask(shape, acceleration, known.axis, centre, seed)
+    if name not in GRIDS:
+        raise StudyError(f"no published mask for '{name}'; known: {', '.join(GRIDS)}")
+    grid, axis = GRIDS[name]
+    shape = tuple(shape or grid)
+    if seed is None and is_published(name, acceleration, shape):
+        return read_lines(PUBLISHED, name, acceleration, shape)
+    cell = zlib.crc32(f"{name} {acceleration:g}x {shape[0]}x{shape[1]}".encode())
+    stream = [seed or 0, cell]
+    if name == "knee":
+        return mask_of_lines(uniform_lines(shape[axis], acceleration, stream), shape, axis)
+    return cartesian_mask(shape, acceleration, axis, max(2, CENTRE * shape[axis] // grid[axis]), stream)
+
+
+@cache
+def _lists(path: Path, changed: int) -> dict:
+    return read_json(path)
+
+
+def read_lines(path: Path, name: str, acceleration: float, shape: tuple[int, int]) -> np.ndarray:
+    """The mask that a JSON file of kept lines holds for a data set and an acceleration: (H, W) boolean, unshifted.
+
+    Under "<name>_<acceleration>x" stand "shape" (H, W), "axis", the one that the mask varies on, and "kept", the indices of
+    the kept lines, unshifted (zero frequency is 0).
+
+    Raises
+    ------
+    StudyError
+        When the file has no such mask, or one of another grid, of lines that are repeated, out of range or not whole
+        numbers, without zero frequency, or of a number of lines that is another acceleration's (by more than 15%).
+    """
+    where = f"{path}, mask '{name}_{acceleration:g}x'"
+    try:
+        held = _lists(path, path.stat().st_mtime_ns)
+        entry = held[f"{name}_{acceleration:g}x"]
+        grid, axis, kept = tuple(entry["shape"]), entry["axis"], entry["kept"]
+    except FileNotFoundError:
+        raise StudyError(f"{path}: no such file") from None
+    except (KeyError, TypeError) as error:
+        raise StudyError(f"{where}: not there, or without shape, axis and kept ({error})") from None
+    if grid != tuple(shape):
+        raise StudyError(f"{where}: a grid of {grid}, expected {tuple(shape)}")
+    if axis not in (0, 1) or not isinstance(kept, list) or any(type(line) is not int for line in kept):
+        raise StudyError(f"{where}: expected axis 0 or 1 and a list of whole numbers, found {json.dumps(entry)[:80]}")
+    size = grid[axis]
+    if repeated := sorted({line for line in kept if kept.count(line) > 1}):
+        raise StudyError(f"{where}: lines {repeated} are there more than once")
+    if outside := [line for line in kept if not 0 <= line < size]:
+        raise StudyError(f"{where}: lines {outside} aren't among 0 to {size - 1}")
+    if not abs(len(kept) * acceleration - size) <= 0.15 * size:
+        raise StudyError(
+            f"{where}: {len(kept)} of {size} lines, expected about {size / acceleration:.0f}; are lines missing?"
+        )
+    chosen = np.zeros(size, dtype=bool)
+    chosen[kept] = True
+    return centre_measured(mask_of_lines(chosen, grid, axis), where)
+
+
+def centre_measured(mask: np.ndarray, name: str) -> np.ndarray:
+    """Return an (H, W) mask that was read from a file; `StudyError` when zero frequency, at index 0, isn't measured."""
+    if not mask[0, 0]:
+        raise StudyError(
+            f"{name}: zero frequency isn't measured; expected an unshifted mask, with zero frequency at index 0 "
+            "(numpy.fft.ifftshift takes a centred one there)"
+        )
+    return mask
 
 
 def gaussian_mask_2d(shape: tuple[int, int], acceleration: float, centre: int = 10, seed: int = 0) -> np.ndarray:
@@ -99,7 +177,7 @@ def gaussian_mask_2d(shape: tuple[int, int], acceleration: float, centre: int = 
     Returns a boolean (H, W) array, unshifted, with floor(H * W / acceleration) points.
     """
     _check_acceleration(acceleration)
-    rows, columns = (np.rint(np.fft.fftfreq(n) * n) for n in shape)
+    rows, columns = (frequencies(n) for n in shape)
     half = centre // 2
     chosen = np.logical_and.outer(
         (rows >= -half) & (rows < centre - half), (columns >= -half) & (columns < centre - half)
@@ -128,7 +206,7 @@ def truncation_mask(shape: tuple[int, int], factor: float) -> np.ndarray:
     mask = np.ones(shape, dtype=bool)
     for axis, size in enumerate(shape):
         kept = int(size // factor)
-        frequency = np.rint(np.fft.fftfreq(size) * size)
+        frequency = frequencies(size)
         inside = (frequency >= -(kept // 2)) & (frequency < kept - kept // 2)
         mask &= inside[:, None] if axis == 0 else inside[None, :]
     return check_mask(mask, shape, f"truncation to a {factor:g}th")

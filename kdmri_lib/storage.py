@@ -95,7 +95,7 @@ def write_json(path: Path, value) -> None:
 def read_json(path: Path):
     """Read a JSON file; `StudyError` names the file when it is missing or isn't JSON."""
     try:
-        return json.loads(Path(path).read_text())
+        return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise StudyError(f"{path}: no such file") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:

@@ -17,6 +17,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from kdmri_lib.answers import BATCH, answered
 from kdmri_lib.batches import Batches
 from kdmri_lib.datasets.prepared import Slices, Volume
 from kdmri_lib.declarations import Schedule
@@ -68,6 +69,8 @@ class Step:
     operator : undersamples the true images.
     objective : what is lowered; its parameters train too.
     teacher : the trained teacher, for objectives that use one; it gets no gradient.
+    each_step : ask the teacher at each step, of the batch itself, also where the objective could do with its answers to
+        whole slices (`asks_once`).
     precision : see `accelerated`.
 
     Raises
@@ -83,11 +86,13 @@ class Step:
         objective: Objective,
         teacher: Model | None = None,
         precision: str = "auto",
+        each_step: bool = False,
     ):
         if objective.uses_teacher and teacher is None:
             raise StudyError("the objective needs a teacher and none is given")
         self.fabric = accelerated(precision)
         self.objective = objective.to(self.fabric.device)
+        self.asks_once = objective.asks_once and not each_step
         self.parameters = [*network.parameters(), *objective.parameters()]
         self.network, self.optimizer = self.fabric.setup(network, torch.optim.Adam(self.parameters, fused=True))
         self.operator = self.fabric.to_device(operator)
@@ -96,20 +101,32 @@ class Step:
             teacher = teacher.to(memory_format=torch.channels_last).eval().requires_grad_(False)
             self.teacher = self.fabric.setup(teacher)
 
-    def forward(self, target: Tensor) -> tuple[Prediction, Prediction | None]:
-        """What the network makes of true images (B, 1, H, W) after undersampling, and what the teacher makes of them."""
+    def loss(self, target: Tensor, answers: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The objective on true images (B, 1, H, W) after undersampling, and the image that the network makes of them.
+
+        `answers` : the teacher's, where it was asked before (`ask`).
+        """
         measurement = self.operator(target)
         prediction = predict(self.network, measurement, self.objective.network_features)
-        if self.teacher is None:
-            return prediction, None
-        with torch.no_grad():
-            return prediction, predict(self.teacher, measurement, self.objective.teacher_features)
+        teacher = answers
+        if self.teacher is not None and answers is None:
+            teacher = self._teach(measurement)
+        return self.objective(target, prediction, teacher), prediction.image
 
-    def __call__(self, target: Tensor, rate: float) -> float:
+    @torch.no_grad()
+    def _teach(self, measurement: Measurement) -> Prediction:
+        return predict(self.teacher, measurement, self.objective.teacher_features)
+
+    @torch.no_grad()
+    def ask(self, target: Tensor) -> Tensor:
+        """What an objective that `asks_once` takes of the teacher for true images (B, 1, H, W): (B, K, H, W)."""
+        return self.objective.answers(self._teach(self.operator(target)))
+
+    def __call__(self, target: Tensor, rate: float, answers: Tensor | None = None) -> float:
         """Step by a batch (B, 1, H, W) at this learning rate; the loss before it. One that isn't finite steps nowhere."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        loss = self.objective(target, *self.forward(target))
+        loss, _ = self.loss(target, answers)
         value = loss.item()
         if math.isfinite(value):
             self.optimizer.zero_grad()
@@ -135,28 +152,33 @@ class Step:
         return torch.cat(errors)
 
     @torch.inference_mode()
-    def validate(self, volumes: list[Tensor], batch: int = 4) -> dict[str, float]:
-        """Mean over volumes (slices, 1, H, W) of volume PSNR (dB) and mean absolute error; the objective too, if it judges
-        no image."""
+    def validate(self, volumes: list[Tensor], answers: Tensor | None = None, batch: int = 4) -> dict[str, float]:
+        """Mean over volumes (slices, 1, H, W) of volume PSNR (dB) and mean absolute error; the objective too, its mean over
+        slices, if it judges no image.
+
+        `answers` : the teacher's to all slices, where it was asked before.
+        """
         self.network.eval()
-        rows = []
-        for volume in volumes:
-            values, images = [], []
-            for target in volume.split(batch):
-                prediction, teacher = self.forward(target)
-                if not self.objective.judges_image:
-                    values.append(float(self.objective(target, prediction, teacher)))
-                images.append(prediction.image)
-            image, target = (v.float().cpu().numpy()[:, 0] for v in (torch.cat(images), volume))
-            rows.append(
-                {
-                    "validation_psnr": psnr(target, image, float(target.max())),
-                    "validation_l1": float(np.abs(target - image).mean()),
-                    "validation_objective": float(np.mean(values)) if values else math.nan,
-                }
-            )
+        slices = torch.cat(volumes)
+        # Chunks as even as can be: with a remainder of one, losses between samples would have nothing to compare.
+        chunks = max(1, math.ceil(len(slices) / batch))
+        given = [None] * chunks if answers is None else answers.tensor_split(chunks)
+        images, objective = [], 0.0
+        for target, shown in zip(slices.tensor_split(chunks), given, strict=True):
+            if self.objective.judges_image:
+                images.append(predict(self.network, self.operator(target), []).image)
+                continue
+            value, image = self.loss(target, shown)
+            objective += float(value) * len(target) / len(slices)
+            images.append(image)
         self.network.train()
-        return {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
+        parts = torch.cat(images).split([len(volume) for volume in volumes])
+        pairs = [[v.float().cpu().numpy()[:, 0] for v in both] for both in zip(volumes, parts, strict=True)]
+        return {
+            "validation_psnr": float(np.mean([psnr(x, y, float(x.max())) for x, y in pairs])),
+            "validation_l1": float(np.mean([np.abs(x - y).mean() for x, y in pairs])),
+            "validation_objective": math.nan if self.objective.judges_image else objective,
+        }
 
 
 def validate_network(network: Model, operator: Undersampling, volumes: list[Volume], precision: str) -> float:
@@ -175,6 +197,7 @@ def train(
     training: Slices,
     validation: list[Volume],
     checkpoint: Path,
+    origin: str = "",
     progress: Callable[[int, int, dict], None] = lambda step, steps, latest: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Trained:
@@ -185,6 +208,7 @@ def train(
     name : what messages call this training.
     step : the network with its objective and its teacher.
     training, validation : true images in [0, 1].
+    origin : digest of what the teacher's answers depend on, which are kept beside the checkpoint (`kdmri_lib.answers`).
     progress : called after each step with the steps done, their number, and the last validation's values.
     stop : asked after each step; when true, the checkpoint is written and `StoppedError` raised.
 
@@ -193,9 +217,16 @@ def train(
     NotFiniteError
         When the loss or the weights are NaN or infinite, naming step, volumes and slices; the last good checkpoint is kept.
     StudyError
-        When strips are asked for with a mask that isn't made of lines.
+        When strips are asked for with a mask that isn't made of lines, or a loss compares the samples of a batch and there
+        is but one, in training or in validation.
     """
     device = step.fabric.device
+    count = sum(len(volume.image) for volume in validation)
+    for what, number in (("a batch", schedule.batch), ("the validation set", count)):
+        if step.objective.relates_samples and number < 2:
+            raise StudyError(
+                f"{name}: its loss compares samples with one another, and {what} holds 1; expected at least 2"
+            )
     if schedule.strip and step.operator.axis is None:
         raise StudyError(f"{name}: strips need a mask of whole lines; this one isn't")
     along = 2 if step.operator.axis == 1 else 3
@@ -205,6 +236,11 @@ def train(
     checks = {round((i + 1) * steps / schedule.validations) for i in range(schedule.validations)}
     if step.objective.needs_teacher_errors:
         step.objective.prepare(step.teacher_errors(batches))
+    answers = validation_answers = None
+    if step.asks_once:
+        answers = answered(checkpoint.parent, step.ask, batches.images, origin, device)
+        if not step.objective.judges_image:
+            validation_answers = torch.cat([step.ask(part) for part in torch.cat(validated).split(BATCH)])
 
     first, rows, best, best_value, loss_sum, loss_count = 0, [], None, -math.inf, 0.0, 0
     if checkpoint.exists():
@@ -231,14 +267,14 @@ def train(
     saved = time.monotonic()
     for number in range(first, steps):
         rate = learning_rate(schedule, number, steps)
-        value = step(batches(number), rate)
+        value = step(batches(number), rate, None if answers is None else batches.cut(answers, number))
         if not math.isfinite(value):
             raise failed(f"the loss is {value}", number)
         loss_sum, loss_count = loss_sum + value, loss_count + 1
 
         done = number + 1
         if done in checks:
-            latest = step.validate(validated)
+            latest = step.validate(validated, validation_answers)
             rows.append({"step": done, "learning_rate": rate, "training_loss": loss_sum / loss_count, **latest})
             loss_sum, loss_count = 0.0, 0
             value = latest["validation_psnr"] if step.objective.judges_image else -latest["validation_objective"]

@@ -1,6 +1,7 @@
 """From declarations to objects: masks, operators, networks, and the step that a run trains by."""
 
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -9,41 +10,62 @@ import torch
 from kdmri_lib.datasets.reading import reading
 from kdmri_lib.declarations import Dataset, Degradation, Network, Run
 from kdmri_lib.losses.objective import Objective
-from kdmri_lib.masks import PUBLISHED_LINES, check_mask, gaussian_mask_2d, published_mask, truncation_mask
+from kdmri_lib.masks import (
+    GRIDS,
+    PUBLISHED,
+    centre_measured,
+    check_mask,
+    gaussian_mask_2d,
+    is_published,
+    published_mask,
+    read_lines,
+    truncation_mask,
+)
 from kdmri_lib.models.base import Model, begin_from, build_model
 from kdmri_lib.operators import Undersampling
 from kdmri_lib.storage import PROJECT
 from kdmri_lib.training import Step
 
 
+def _sampled_like(dataset: Dataset) -> str:
+    """Which of the paper's data sets this one is sampled like: the one of its name, otherwise the brain."""
+    return dataset.name if dataset.name in GRIDS else "brain"
+
+
 def mask_file(dataset: Dataset, degradation: Degradation) -> Path | None:
-    """The .npy file that a mask is read from: the degradation's, or the data set's `masks`, {factor} filled in; None where
-    the mask is generated."""
+    """The file that a mask is read from: the degradation's, or the data set's `masks`, {factor} filled in, or the published
+    masks; None where the mask is generated."""
     if degradation.mask is not None:
         return PROJECT / degradation.mask
-    if degradation.kind == "cartesian" and "masks" in dataset.options:
+    if degradation.kind != "cartesian":
+        return None
+    if "masks" in dataset.options:
         return PROJECT / str(dataset.options["masks"]).replace("{factor}", f"{degradation.acceleration:g}")
-    return None
+    published = is_published(_sampled_like(dataset), degradation.acceleration, dataset.shape)
+    return PUBLISHED if published and degradation.seed is None else None
 
 
 def declared_mask(dataset: Dataset, degradation: Degradation) -> np.ndarray:
     """The one mask of a data set and a degradation: (H, W) boolean, unshifted.
 
-    Data sets named as the paper's have its line counts; any other is sampled like the paper's brain. A mask of the
-    user's own is read from a .npy file (`mask_file`).
+    Data sets named as the paper's have its masks, or such as are drawn by their rules; any other is sampled like the brain.
+    A mask of the user's own is read from a file (`mask_file`): .npy, or lists of lines as `read_lines` takes them.
     """
     shape, acceleration, seed = dataset.shape, degradation.acceleration, degradation.seed
     file = mask_file(dataset, degradation)
+    if file == PUBLISHED:
+        return read_lines(file, _sampled_like(dataset), acceleration, shape)
+    if file is not None and file.suffix == ".json":
+        return read_lines(file, dataset.name, acceleration, shape)
     if file is not None:
         with reading(file, ".npy mask"):
             mask = np.load(file, allow_pickle=False)
-        return check_mask(mask, shape, str(file))
+        return centre_measured(check_mask(mask, shape, str(file)), str(file))
     if degradation.kind == "gaussian_2d":
-        return gaussian_mask_2d(shape, acceleration, seed=seed)
+        return gaussian_mask_2d(shape, acceleration, seed=seed or 0)
     if degradation.kind == "truncation":
         return truncation_mask(shape, acceleration)
-    known = {name for name, _ in PUBLISHED_LINES}
-    return published_mask(dataset.name if dataset.name in known else "brain", acceleration, shape, seed)
+    return published_mask(_sampled_like(dataset), acceleration, shape, seed)
 
 
 def declared_masks(dataset: Dataset, accelerations: Iterable[float]) -> dict[str, np.ndarray]:
@@ -63,9 +85,15 @@ def declared_network(run: Run) -> Model:
     return build_model(run.network.kind, mask, **run.network.options).to(memory_format=torch.channels_last)
 
 
+@cache
+def _plain(declaration: str) -> Model:
+    network = Network.model_validate_json(declaration)
+    return build_model(network.kind, np.ones((8, 8), dtype=bool), **network.options)
+
+
 def plain_network(declaration: Network) -> Model:
-    """The declared network with a mask that doesn't matter, for counting and for its feature names."""
-    return build_model(declaration.kind, np.ones((8, 8), dtype=bool), **declaration.options)
+    """The declared network with a mask that doesn't matter, for counting and for its feature names; made once."""
+    return _plain(declaration.model_dump_json())
 
 
 def training_step(run: Run, teacher: Model | None = None, start: Model | None = None) -> Step:
@@ -73,4 +101,5 @@ def training_step(run: Run, teacher: Model | None = None, start: Model | None = 
     network = declared_network(run)
     if start is not None:
         begin_from(network, start)
-    return Step(network, declared_operator(run), Objective(run.objective), teacher, run.precision)
+    objective, each_step = Objective(run.objective), run.teacher_asked == "each step"
+    return Step(network, declared_operator(run), objective, teacher, run.precision, each_step)

@@ -65,7 +65,7 @@ def _named(tree: ast.AST) -> Iterator[str]:
 
 @cache
 def _read_once(file: Path, changed: int, size: int) -> tuple[str, frozenset[str]]:
-    tree = ast.parse(file.read_text())
+    tree = ast.parse(file.read_text(encoding="utf-8"))
     return hashlib.sha256(canonical(tree).encode()).hexdigest(), frozenset(_named(tree))
 
 
@@ -195,7 +195,7 @@ def processor_name() -> str:
     """Marketing name of the CPU where the system tells it, and how many cores this process may use."""
     name = platform.processor() or platform.machine()
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         name = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         pass

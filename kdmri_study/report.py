@@ -46,7 +46,7 @@ def write_report(study: Study, failures: str) -> Path:
     for path in notebooks:
         body, _ = exporter.from_notebook_node(nbformat.read(path, as_version=4))
         write_text(folder / f"{path.stem}.html", body)
-    texts = [(title, path.read_text()) for title, path in sections]
+    texts = [(title, path.read_text(encoding="utf-8")) for title, path in sections]
     texts += [("Trainings that failed", failures)] if failures else []
     parts = [f"<h2>{html.escape(title)}</h2>\n{render(text)}" for title, text in texts]
     parts.append("<h2>Figures</h2>")

@@ -14,6 +14,7 @@ from filelock import FileLock
 from torch import nn
 
 from kdmri_lib import training
+from kdmri_lib.answers import forget
 from kdmri_lib.datasets.overview import write_overview
 from kdmri_lib.datasets.prepared import Slices, content_checksum, read_prepared, test_volumes
 from kdmri_lib.datasets.preparing import Preparation, prepare
@@ -22,7 +23,7 @@ from kdmri_lib.devices import computed_on
 from kdmri_lib.errors import NotFiniteError, StudyError
 from kdmri_lib.evaluation import METRICS, evaluate
 from kdmri_lib.models.base import Model
-from kdmri_lib.storage import atomic_write, read_json, sha256_file, write_bytes, write_json
+from kdmri_lib.storage import atomic_write, digest_json, read_json, sha256_file, write_bytes, write_json
 from kdmri_study.build import declared_network, declared_operator, mask_file, training_step
 from kdmri_study.progress import training_progress
 from kdmri_study.provenance import environment, preparing_code, training_code
@@ -165,6 +166,7 @@ def train_run(study: Study, run: Run, folder: Path, progress, stop) -> training.
         Slices(data, "train"),
         list(read_prepared(data, "validation")),
         folder / "checkpoint.pt",
+        digest_json(RunFolder(study, run).inputs),
         progress,
         stop,
     )
@@ -180,6 +182,7 @@ def _train(folder: RunFolder, label: str, stop) -> None:
     # A checkpoint goes on only with what it began with.
     if checkpoint.exists() and (not begun.exists() or read_json(begun) != inputs):
         checkpoint.unlink()
+        forget(folder.path)
     write_json(begun, inputs)
     write_json(folder.path / "declaration.json", run.model_dump(mode="json"))
     started = time.monotonic()
@@ -222,6 +225,7 @@ def _train(folder: RunFolder, label: str, stop) -> None:
         return  # the last good checkpoint stays
     for file in (checkpoint, begun):
         file.unlink(missing_ok=True)
+    forget(folder.path)
 
 
 def _cut_short(rows: list[dict]) -> pd.DataFrame:

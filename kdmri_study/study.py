@@ -10,6 +10,7 @@ from pathlib import Path
 from kdmri_lib.declarations import Dataset, Run
 from kdmri_lib.errors import StudyError
 from kdmri_lib.storage import PROJECT
+from kdmri_study.experiments.controls import with_controls
 from kdmri_study.experiments.part import PARTS, Row, Rows, parts_of
 from kdmri_study.experiments.recipe import Recipe
 from kdmri_study.experiments.table1 import beside_table1, table1
@@ -162,7 +163,8 @@ class Study:
         try:
             if declared.needs_cascades and not recipe.in_cascades:
                 raise StudyError("it needs networks made of cascades")
-            return declared.rows(recipe, losses) if declared.takes_losses and losses else declared.rows(recipe)
+            rows = declared.rows(recipe, losses) if declared.takes_losses and losses else declared.rows(recipe)
+            return with_controls(recipe, rows)
         except StudyError as error:
             raise StudyError(f"profile '{self.name}', experiment '{name}', part '{part}': {error}") from None
 

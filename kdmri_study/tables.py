@@ -299,7 +299,7 @@ def read_metrics(study: Study, kind: str) -> pd.DataFrame:
         if not path.exists():
             raise StudyError(f"{path}: no such file; notebook 03 writes it")
         about = path.with_suffix(".runs.txt")
-        if not about.exists() or f"# sha256 {sha256_file(path)}" not in about.read_text().splitlines():
+        if not about.exists() or f"# sha256 {sha256_file(path)}" not in about.read_text(encoding="utf-8").splitlines():
             raise StudyError(
                 f"{path}: not as notebook 03 wrote it (its checksum is wrong); delete it to have it made again"
             )

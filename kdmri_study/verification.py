@@ -116,7 +116,7 @@ def _pictures(new: Path, old: Path) -> str:
 
 
 def _texts(new: Path, old: Path) -> str:
-    a, b = (path.read_text().splitlines() for path in (new, old))
+    a, b = (path.read_text(encoding="utf-8").splitlines() for path in (new, old))
     different = next((n for n, pair in enumerate(zip_longest(a, b), 1) if pair[0] != pair[1]), None)
     return f"line {different} isn't as from its runs" if different else ""
 

@@ -3,7 +3,16 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdmri_lib.losses.base import LOSSES, Loss, Pairs, Prediction, Variant, checked_pairs, full_precision
+from kdmri_lib.losses.base import (
+    LOSSES,
+    Loss,
+    Pairs,
+    Prediction,
+    Variant,
+    checked_pairs,
+    full_precision,
+    several_samples,
+)
 
 TINY = 1e-12  # a map of zeros stays zero in place of becoming NaN
 
@@ -21,7 +30,8 @@ class AttentionTransfer(Loss):
     own norm, so the loss doesn't change when a map is scaled by a positive number. No gradient passes to the teacher.
 
     `variant` "released" is what the published code computes: the norm runs along the batch axis (each pixel is divided by
-    its norm over the batch's samples), and the distance is the mean absolute difference, averaged over the pairs.
+    its norm over the batch's samples), and the distance is the mean absolute difference, averaged over the pairs. With one
+    sample every pixel would be 1, and nothing train: a batch of one is refused.
 
     Parameters
     ----------
@@ -29,13 +39,22 @@ class AttentionTransfer(Loss):
     """
 
     label = "Attention transfer"
+    asks_once = True
 
     def __init__(self, pairs: Pairs, variant: Variant = "paper"):
         super().__init__()
         self.pairs = checked_pairs("attention_transfer", pairs)
         self.variant = variant
+        self.relates_samples = variant == "released"
+
+    @staticmethod
+    def reduced(feature: Tensor) -> Tensor:
+        """The root of the attention map, (B, 1, H, W), whose own attention map is the feature's."""
+        return attention_map(feature).sqrt().unsqueeze(1)
 
     def forward(self, target: Tensor, prediction: Prediction, teacher: Prediction) -> Tensor:
+        if self.relates_samples:
+            several_samples("attention_transfer", prediction.image)
         distances = [
             self._distance(attention_map(s), attention_map(t)) for s, t in self.feature_pairs(prediction, teacher)
         ]

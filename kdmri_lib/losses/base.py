@@ -43,6 +43,14 @@ class Loss(nn.Module):
     the objective itself, otherwise by PSNR."""
     pairs: Sequence[tuple[str, str]] = ()
     """(teacher's feature, feature of the network that trains) names, for losses on features."""
+    asks_once: bool = False
+    """Whether all that it takes of a teacher belongs to places in the image: the teacher's image, or a map in the stead of
+    each feature (`reduced`). Then the teacher is asked once for each training slice, and its answers are cut to the strips
+    that train. Other losses need whole feature maps, and the teacher at each step."""
+    takes_teacher_image: bool = False
+    """Whether it looks at the teacher's image; matters where `asks_once`."""
+    relates_samples: bool = False
+    """Whether it compares the samples of a batch with one another; then a batch of one is refused before training."""
     needs_teacher_errors: bool = False
     """Whether `prepare` wants to see the teacher's errors over the training set before training begins."""
 
@@ -63,6 +71,12 @@ class Loss(nn.Module):
     def network_features(self) -> list[str]:
         """Names of the features that it wants to see of the network that trains."""
         return [name for _, name in self.pairs]
+
+    @staticmethod
+    def reduced(feature: Tensor) -> Tensor:
+        """What serves this loss in the stead of a teacher's feature (B, C, H, W): one map, (B, 1, H, W). For losses that
+        ask once."""
+        return feature
 
     def prepare(self, teacher_errors: Tensor) -> None:
         """Receive the teacher's mean squared error of every training sample, (samples,)."""

@@ -31,6 +31,7 @@ class CorrelationCongruence(Loss):
     """
 
     label = "Correlation congruence"
+    relates_samples = True
 
     def __init__(
         self,

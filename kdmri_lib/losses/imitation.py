@@ -18,6 +18,8 @@ class Imitation(Loss):
     """
 
     judges_image = True
+    asks_once = True
+    takes_teacher_image = True
 
     def __init__(
         self,

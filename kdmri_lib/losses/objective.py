@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+import torch
 from torch import Tensor, nn
 
 from kdmri_lib.declarations import LossTerm
@@ -16,7 +17,11 @@ class Objective(nn.Module):
         terms = list(terms)
         self.losses = nn.ModuleList(build_loss(term.loss, **term.options) for term in terms)
         self.weights = [term.weight for term in terms]
-        self.uses_teacher = any(loss.uses_teacher for loss in self.losses)
+        taught = [loss for loss in self.losses if loss.uses_teacher]
+        self.uses_teacher = bool(taught)
+        self.asks_once = bool(taught) and all(loss.asks_once for loss in taught)
+        self.takes_teacher_image = any(loss.takes_teacher_image for loss in taught)
+        self.relates_samples = any(loss.relates_samples for loss in self.losses)
         self.judges_image = any(loss.judges_image for loss in self.losses)
         self.needs_teacher_errors = any(loss.needs_teacher_errors for loss in self.losses)
         self.teacher_features = sorted({name for loss in self.losses for name in loss.teacher_features})
@@ -27,8 +32,29 @@ class Objective(nn.Module):
         for loss in self.losses:
             loss.prepare(teacher_errors)
 
-    def forward(self, target: Tensor, prediction: Prediction, teacher: Prediction | None) -> Tensor:
-        """The objective of a batch, a scalar; `teacher` may be None where no loss uses it."""
+    def answers(self, teacher: Prediction) -> Tensor:
+        """All that losses that ask once take of a teacher, as channels of one float32 tensor (B, K, H, W): its image where
+        one looks at it, then each loss's maps."""
+        channels = [teacher.image] if self.takes_teacher_image else []
+        channels += [loss.reduced(teacher.features[name]) for loss in self.losses for name in loss.teacher_features]
+        return torch.cat([channel.float() for channel in channels], dim=1)
+
+    def _seen(self, answers: Tensor) -> list[Prediction]:
+        """What each loss sees of a teacher, from `answers`."""
+        first = int(self.takes_teacher_image)
+        image, found = answers[:, :first], []
+        maps = iter(answers[:, first:].split(1, dim=1))
+        for loss in self.losses:
+            found.append(Prediction(image, {name: next(maps) for name in loss.teacher_features}))
+        return found
+
+    def forward(self, target: Tensor, prediction: Prediction, teacher: Prediction | Tensor | None) -> Tensor:
+        """The objective of a batch, a scalar.
+
+        `teacher` : what the teacher gave now; or its `answers` for this batch; None where no loss uses it.
+        """
+        seen = self._seen(teacher) if isinstance(teacher, Tensor) else [teacher] * len(self.losses)
         return sum(
-            weight * loss(target, prediction, teacher) for weight, loss in zip(self.weights, self.losses, strict=True)
+            weight * loss(target, prediction, shown)
+            for weight, loss, shown in zip(self.weights, self.losses, seen, strict=True)
         )

@@ -21,6 +21,7 @@ class SimilarityPreserving(Loss):
     """
 
     label = "Similarity preserving"
+    relates_samples = True
 
     def __init__(self, pairs: Pairs):
         super().__init__()

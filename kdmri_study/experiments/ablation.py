@@ -12,7 +12,7 @@ JOINT_WEIGHT = 0.01
 @part(
     "05_ablations",
     "Which losses",
-    "student_steps",
+    None,
     figures={"curves": "which losses (Figure 3b)"},
 )
 def ablation(recipe: Recipe) -> Rows:

@@ -21,7 +21,7 @@ def label(loss: str) -> str:
 @part(
     "04_feature_distillation",
     "The feature losses",
-    "student_steps",
+    "attention_transfer",
     figures={"curves": "validation PSNR after each feature loss (Figure 3a)"},
     takes_losses=True,
 )

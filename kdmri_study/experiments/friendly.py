@@ -10,7 +10,7 @@ from kdmri_study.experiments.recipe import Recipe
 @part(
     "04_feature_distillation",
     "The feature losses after a student-friendly teacher",
-    "student_steps",
+    None,
     needs_cascades=True,
     takes_losses=True,
 )

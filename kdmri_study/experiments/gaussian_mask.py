@@ -5,7 +5,7 @@ from kdmri_study.experiments.recipe import Recipe
 from kdmri_study.experiments.table1 import table1
 
 
-@part("05_ablations", "A Gaussian mask in two dimensions", "student_steps")
+@part("05_ablations", "A Gaussian mask in two dimensions", None)
 def gaussian_mask(recipe: Recipe) -> Rows:
     """Table 1's rows on such a mask of the same acceleration; whole slices train, since strips need lines."""
     degradation = recipe.degradation.model_copy(update={"kind": "gaussian_2d", "mask": None})

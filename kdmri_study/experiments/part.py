@@ -16,11 +16,13 @@ PARTS = Registry("part", "kdmri_study.experiments")
 
 
 class Row(NamedTuple):
-    """A row of an experiment's table: what people call it, the run behind it, and what its figure needs to know of it."""
+    """A row of an experiment's table: what people call it, the run behind it, what its figure needs to know of it, and the
+    row of the same network trained alone at its cost."""
 
     label: str
     run: Run
     facts: Mapping = {}
+    control: str = ""
 
 
 Rows = dict[str, Row]

@@ -3,22 +3,12 @@
 import inspect
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cached_property
 
 from kdmri_lib.declarations import Dataset, Degradation, Distillation, LossTerm, Network, Run, Schedule
 from kdmri_lib.losses.base import LOSSES
-from kdmri_lib.models.base import MODELS, Model, multiply_accumulates
+from kdmri_lib.models.base import MODELS
 from kdmri_study.build import plain_network
-
-
-@cache
-def _made(declaration: str) -> Model:
-    return plain_network(Network.model_validate_json(declaration))
-
-
-def network_of(declaration: Network) -> Model:
-    """The declared network, made once, for counting and for its feature names."""
-    return _made(declaration.model_dump_json())
 
 
 def all_options(declaration: Network) -> dict:
@@ -80,7 +70,7 @@ class Recipe:
             return self.run(self.teacher_network)
         students = {"student_convolutions": len(self.groups(self.student_network)[0])}
         network = Network(kind="student_friendly", options={**self.teacher_network.options, **students})
-        options = {"branches": network_of(network).branch_names, "norm": self.distillation.norm}
+        options = {"branches": plain_network(network).branch_names, "norm": self.distillation.norm}
         return self.run(network, LossTerm(loss="student_friendly", options=options))
 
     @cached_property
@@ -92,20 +82,10 @@ class Recipe:
         """The student alone, `factor` times as long."""
         return self.run(self.student_network, schedule=self.schedule.stretched(factor))
 
-    @cached_property
-    def compute_ratio(self) -> float:
-        """Compute of distillation's two stages over that of one stage of the student alone, the teacher's training apart.
-
-        A step of training costs about three forward passes (one forward, two backward); distillation adds the teacher's
-        forward pass to each step.
-        """
-        teacher, student = (multiply_accumulates(network_of(n)) for n in (self.teacher_network, self.student_network))
-        return 2 * (teacher + 3 * student) / (3 * student)
-
     @staticmethod
     def groups(network: Network) -> list[list[str]]:
         """A network's feature names, cascade by cascade; one group where it has none."""
-        return network_of(network).feature_groups
+        return plain_network(network).feature_groups
 
     @property
     def in_cascades(self) -> bool:
@@ -120,7 +100,7 @@ class Recipe:
     def feature_loss(self, name: str, **options) -> LossTerm:
         """A loss on features, where it usually stands unless options say otherwise (`Loss.places`)."""
         if not {"pairs", "flows"} & options.keys():
-            networks = (network_of(n) for n in (self.teacher_network, self.student_network))
+            networks = (plain_network(n) for n in (self.teacher_network, self.student_network))
             options |= LOSSES.find(name).places(*networks)
         if name == "attention_transfer":
             options.setdefault("variant", self.distillation.attention_transfer)

@@ -5,7 +5,7 @@ from kdmri_study.experiments.recipe import Recipe
 from kdmri_study.experiments.table1 import table1
 
 
-@part("06_super_resolution", "Super-resolution (appendix A)", "student_steps", figures={"curves": "validation PSNR"})
+@part("06_super_resolution", "Super-resolution (appendix A)", None, figures={"curves": "validation PSNR"})
 def restoration(recipe: Recipe) -> Rows:
     """Appendix A's rows, the two controls, and the distilled student with data consistency, which the paper leaves out."""
     consistent = recipe.with_options(data_consistency=True)

@@ -18,7 +18,7 @@ def _name(options: dict, letters: bool) -> str:
 @part(
     "05_ablations",
     "How small",
-    lambda recipe: f"{_name(all_options(recipe.student_network), True)}_alone",
+    None,
     figures={"points": "size against quality"},
 )
 def sizes(recipe: Recipe) -> Rows:

@@ -7,7 +7,7 @@ import pytest
 from skimage.metrics import structural_similarity
 
 from kdmri_lib.datasets.prepared import Volume
-from kdmri_lib.evaluation import METRICS, evaluate, hfn, measure, nmse, psnr, reconstruct, ssim
+from kdmri_lib.evaluation import METRICS, evaluate, hfe, measure, nmse, psnr, reconstruct, ssim
 from kdmri_lib.masks import cartesian_mask
 from kdmri_lib.models.base import build_model
 from kdmri_lib.operators import Undersampling
@@ -29,7 +29,7 @@ def test_volume_ssim_is_the_mean_over_slices_on_the_volumes_range():
     assert ssim(TARGET, IMAGE, peak) == pytest.approx(np.mean(slices), abs=1e-5)
 
 
-def test_nmse_and_hfn_written_out_again():
+def test_nmse_and_hfe_written_out_again():
     error = (TARGET - IMAGE).astype(np.float64)
     assert nmse(TARGET, IMAGE) == pytest.approx((error**2).sum() / (TARGET.astype(np.float64) ** 2).sum(), rel=1e-5)
 
@@ -39,14 +39,14 @@ def test_nmse_and_hfn_written_out_again():
         return padded[:, :-2, 1:-1] + padded[:, 2:, 1:-1] + padded[:, 1:-1, :-2] + padded[:, 1:-1, 2:] - 4 * middle
 
     expected = (laplacian(error) ** 2).sum() / (laplacian(TARGET) ** 2).sum()
-    assert hfn(TARGET, IMAGE) == pytest.approx(expected, rel=1e-4)
-    assert hfn(TARGET[0], IMAGE[0]) > 0
+    assert hfe(TARGET, IMAGE) == pytest.approx(expected, rel=1e-4)
+    assert hfe(TARGET[0], IMAGE[0]) > 0
 
 
 def test_a_perfect_image():
     with np.errstate(divide="ignore"):
         result = measure(TARGET, TARGET + 0)
-    assert result["psnr"] == math.inf and result["ssim"] == pytest.approx(1) and result["nmse"] == result["hfn"] == 0
+    assert result["psnr"] == math.inf and result["ssim"] == pytest.approx(1) and result["nmse"] == result["hfe"] == 0
 
 
 def test_evaluate_gives_a_row_a_volume_and_a_row_a_slice_and_skips_empty_slices():

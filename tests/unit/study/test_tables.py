@@ -12,7 +12,7 @@ from kdmri_study.tables import significance, significance_markdown, summary, sym
 def metrics(values, sets=("test",)):
     rows = [
         {"dataset": "brain", "acceleration": 4.0, "set": s, "kind": "phantom", "method": m, "seed": seed, "run": "r",
-         "subject": f"v{n}", "psnr": value + n + 0.2 * seed - 0.1, "ssim": 0.9, "nmse": 0.1, "hfn": 0.1}
+         "subject": f"v{n}", "psnr": value + n + 0.2 * seed - 0.1, "ssim": 0.9, "nmse": 0.1, "hfe": 0.1}
         for s in sets for m, value in values.items() for seed in (0, 1) for n in range(6)
     ]  # fmt: skip
     return pd.DataFrame(rows)
