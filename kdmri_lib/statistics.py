@@ -1,4 +1,8 @@
-"""Is a difference real? Paired tests over test volumes, corrected for their number, with effect sizes and intervals."""
+"""Is a difference real, and would another seed find it again?
+
+What varies is the seed, of teacher, student and controls together, and the person. An interval resamples both; a test over
+seeds asks whether other trainings would come out the same, a test over people only whether these networks differ.
+"""
 
 import math
 from typing import NamedTuple
@@ -7,16 +11,35 @@ import numpy as np
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
+FEW = 6  # seeds, or people, below which there is no test: of five pairs that all agree, p is 0.0625
+MARGIN = 0.1  # dB within which two reconstructions count as equally good
+RESAMPLES = 2000
+
 
 class Comparison(NamedTuple):
-    """Of paired values a and b: mean of a - b, its bootstrap interval, Wilcoxon p, rank-biserial effect, pairs."""
+    """Of paired values a and b, (seeds, people) each.
+
+    Attributes
+    ----------
+    difference : mean of a - b.
+    low, high : its interval, over seeds and people; over people alone where there is one seed; NaN where nothing varies.
+    by_seed : the mean difference of each seed.
+    p_seeds : two-sided t-test over the seeds' differences: of other trainings, on these people. NaN under six seeds.
+    p_people : two-sided Wilcoxon signed-rank test over people, each the mean over seeds: of other people, on these
+        networks. NaN under six people.
+    effect : rank-biserial correlation over people.
+    seeds, people : how many.
+    """
 
     difference: float
     low: float
     high: float
-    p: float
+    by_seed: tuple[float, ...]
+    p_seeds: float
+    p_people: float
     effect: float
-    pairs: int
+    seeds: int
+    people: int
 
 
 def rank_biserial(difference: np.ndarray) -> float:
@@ -28,23 +51,62 @@ def rank_biserial(difference: np.ndarray) -> float:
     return float((ranks * np.sign(difference)).sum() / ranks.sum())
 
 
-def compare(a: np.ndarray, b: np.ndarray, confidence: float = 0.95, seed: int = 0) -> Comparison:
-    """Compare paired values a and b, (n,) each: two-sided Wilcoxon signed-rank test, percentile bootstrap of the mean.
+def interval(difference: np.ndarray, confidence: float = 0.95, seed: int = 0) -> tuple[float, float]:
+    """Confidence interval of the mean of (seeds, people) differences, by resampling seeds, then people.
 
-    With fewer than two pairs, or no difference at all, p is 1 and the interval is the difference itself. Where a value is
-    NaN (of a training that failed), all is NaN.
+    People are the same for every seed, and are resampled for all seeds together (Owen 2007, the pigeonhole bootstrap). Few
+    of either make a bootstrap too narrow; the standard error is widened by n / (n - 1) and taken times Student's quantile
+    (Hesterberg 2015), n the smaller of the two numbers, of those that vary. NaN where nothing does.
     """
+    varying = [n for n in difference.shape if n > 1]
+    if not varying or np.isnan(difference).any():
+        return math.nan, math.nan
+    rng, n = np.random.default_rng(seed), min(varying)
+    weights = [rng.multinomial(size, np.full(size, 1 / size), RESAMPLES) / size for size in difference.shape]
+    means = np.einsum("rs,sp,rp->r", weights[0], difference, weights[1])
+    half = means.std() * math.sqrt(n / (n - 1)) * stats.t.ppf(0.5 + confidence / 2, n - 1)
+    return float(difference.mean() - half), float(difference.mean() + half)
+
+
+def compare(a: np.ndarray, b: np.ndarray, confidence: float = 0.95, seed: int = 0) -> Comparison:
+    """Compare paired values a and b, (seeds, people) each. Where one is NaN (of a training that failed), all is NaN."""
     difference = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
-    mean = float(difference.mean())
-    if math.isnan(mean):
-        return Comparison(mean, mean, mean, mean, mean, difference.size)
-    if difference.size < 2 or (np.ptp(difference) == 0 and mean == 0):
-        return Comparison(mean, mean, mean, 1.0, rank_biserial(difference), difference.size)
-    interval = stats.bootstrap(
-        (difference,), np.mean, confidence_level=confidence, n_resamples=5000, method="percentile", rng=seed
-    ).confidence_interval
-    p = float(stats.wilcoxon(difference).pvalue)
-    return Comparison(mean, float(interval.low), float(interval.high), p, rank_biserial(difference), difference.size)
+    by_seed, by_person = difference.mean(axis=1), difference.mean(axis=0)
+    if np.isnan(difference).any():
+        nothing = math.nan, math.nan, math.nan
+        return Comparison(*nothing, tuple(by_seed.tolist()), *nothing, *difference.shape)
+    low, high = interval(difference, confidence, seed)
+    return Comparison(
+        *(float(difference.mean()), low, high, tuple(by_seed.tolist())),
+        _p(by_seed, lambda values: stats.ttest_1samp(values, 0).pvalue),
+        _p(by_person, lambda values: stats.wilcoxon(values).pvalue),
+        rank_biserial(by_person),
+        *difference.shape,
+    )
+
+
+def _p(values: np.ndarray, test) -> float:
+    """A test's p, 1 where there is no difference at all, NaN where there are too few values."""
+    if len(values) < FEW:
+        return math.nan
+    return 1.0 if np.ptp(values) == 0 and values[0] == 0 else float(test(values))
+
+
+def verdict(difference: float, low: float, high: float, seeds: int, p_seeds: float = math.nan) -> str:
+    """What a comparison in dB says of other seeds and people, in a word.
+
+    "equivalent" where the interval lies within `MARGIN`; "better" or "worse" where it leaves out 0 and the test over seeds,
+    its `p_seeds` corrected, doesn't speak against it; "undecided" otherwise; "too few seeds" of one.
+    """
+    if math.isnan(difference):
+        return "no result"
+    if seeds < 2:
+        return "too few seeds"
+    if -MARGIN < low and high < MARGIN:
+        return "equivalent"
+    if p_seeds > 0.05 or low <= 0 <= high or math.isnan(low):
+        return "undecided"
+    return "better" if low > 0 else "worse"
 
 
 def holm(p_values: list[float]) -> np.ndarray:
