@@ -134,7 +134,7 @@ def changed_sources(dataset: Dataset, path: Path) -> str:
         When a file can't be read any more, or the download isn't as declared.
     """
     # A download may be deleted when it is prepared.
-    if not dataset.folder or not (PROJECT / dataset.folder).is_dir():
+    if dataset.folder and not (PROJECT / dataset.folder).is_dir():
         return ""
     cohort = members(dataset)
     volumes = {member.volume: member.split for member in cohort}
@@ -212,9 +212,9 @@ def _checksums(dataset: Dataset, files: Iterable[str], before: dict[str, list[in
 
 
 def _name(dataset: Dataset, file: str) -> str:
-    """What a prepared file calls a file: its path below the download, so that both may be moved."""
+    """What a prepared file calls a file: its path below the download, or the project, so that both may be moved."""
     folder = PROJECT / (dataset.folder or "")
-    return str(Path(file).relative_to(folder)) if dataset.folder and Path(file).is_relative_to(folder) else file
+    return str(Path(file).relative_to(folder)) if Path(file).is_relative_to(folder) else file
 
 
 def _place(dataset: Dataset, name: str) -> str:

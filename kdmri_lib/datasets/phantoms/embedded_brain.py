@@ -1,10 +1,11 @@
-"""Virtual brain subjects made from the MNI152 template that the nilearn package carries, and two real images.
+"""Virtual brain subjects made from the MNI152 template that the nilearn package carries, and real images.
 
 The template (ICBM 2009a, T1, 1 mm; Fonov et al. 2011) is real MR, averaged over 152 people, skull-stripped and smooth. A
 virtual subject is the template's tissue maps warped by a random diffeomorphism, to which is added what averaging took
-away: cortical folds, vessels, cerebrospinal fluid, skull and scalp, texture, a receive field and Rician noise; contrast
-from the signal equations. It is not a person: its folds are level sets of random fields, without the anatomy of real
-sulci, its vessels form no tree, below the skull base nothing is modelled, and all subjects share one template.
+away: cortical folds, vessels, cerebrospinal fluid, skull and scalp, texture, a receive field; contrast from the signal
+equations, a scanner's point spread and Rician noise. It is not a person: its folds are level sets of random fields,
+without the anatomy of real sulci, its vessels form no tree, below the skull base nothing is modelled, and all subjects
+share one template.
 """
 
 import itertools
@@ -18,11 +19,13 @@ from matplotlib import cbook
 from scipy import ndimage
 from skimage.transform import resize
 
+from kdmri_lib.datasets import people
 from kdmri_lib.datasets.cohort import Member, numbered_subjects
 from kdmri_lib.datasets.fields import (
     band_noise,
     bias_field,
     diffeomorphic_displacement,
+    point_spread,
     power_law_noise,
     rician,
     sheet_distance,
@@ -148,20 +151,31 @@ def virtual_subject(
     signal = signal * (1 - vessel) + vessel * (1.3 * bright if protocol == "t1" else 0.1 * bright)
     texture = power_law_noise(rng, (slices, *shape), 1.0, high=60)
     signal = signal * (1 + 0.025 * texture) * bias_field(rng, (slices, *shape), 0.2)
-    # Noise relative to white matter, so that it is the same whatever the brightest voxel is.
-    image = rician(rng, signal.astype(np.float32), rng.uniform(0.006, 0.012) * bright)
+    # What a scanner resolves, in pixels as fine as it acquires: 1.2 of them at half height where all of k-space counts
+    # alike, 1.8 where it is Hamming-weighted (Harris 1978). Without it edges are as sharp as the grid allows, and beyond
+    # 0.3 cycles per pixel have two to seven times the power of the two real images that `spectrum` compares with.
+    signal = point_spread(signal, rng.uniform(1.2, 1.8))
+    # Noise relative to white matter, so that it is the same whatever the brightest voxel is: up to BrainWeb's usual 3%
+    # (Collins et al. 1998). With it and the blur, spectra are within a factor of two of two real ones (`spectrum`).
+    image = rician(rng, signal, rng.uniform(0.02, 0.03) * bright)
     return image / image.max()
 
 
 def cohort(dataset: Dataset) -> Iterator[Member]:
-    """The virtual subjects; and, each a test set of its own, the unwarped template and one person's slice."""
+    """The virtual subjects; and, each a test set of its own, the unwarped template, one person's slice and nine people."""
     yield from numbered_subjects(dataset, "virtual")
     yield Member("template", "mni152", "mni152", {"real": "mni152"})
     yield Member("individual", "s1045", "s1045", {"real": "s1045"})
+    yield from people.cohort()
 
 
-def make(dataset: Dataset, number: int = 0, real: str = "") -> tuple[np.ndarray, dict]:
-    """Virtual subject `number` or a real image, (slices, H, W) float32 in any unit, and its attributes."""
+def make(dataset: Dataset, number: int = 0, real: str = "", file: str = "") -> tuple[np.ndarray, dict]:
+    """Virtual subject `number`, a real image or that of a person's `file`, (slices, H, W) float32 in any unit, and its
+    attributes."""
+    if file:
+        slices, attributes = people.make(file, dataset.slices_per_volume)
+        thickness, pixel = attributes["spacing"][0], (full / n for full, n in zip(GRID, dataset.shape, strict=True))
+        return on_grid(slices, dataset.shape), attributes | {"spacing": (thickness, *pixel)}
     if real == "mni152":
         image = template_slices(dataset.slices_per_volume, dataset.shape)
         return image, {"kind": "real MR", "origin": "MNI152 T1 1 mm template (ICBM 2009a), packaged with nilearn"}

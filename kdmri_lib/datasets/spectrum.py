@@ -1,0 +1,33 @@
+"""How much detail images hold: their mean power by spatial frequency."""
+
+import numpy as np
+
+BIN = 0.02  # cycles per pixel
+STRUCTURE = (0.02, 0.1)  # cycles per pixel: the head's shape and larger parts, without its mean brightness
+
+
+def radial_spectrum(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean power per k-space sample of (slices, H, W), on rings `BIN` wide up to 0.5 cycles per pixel.
+
+    Returns the rings' middles, in cycles per pixel, and their power, (25,) each, in the image's units squared. Orthonormal
+    transform: white noise of variance s² has power s² at every frequency.
+    """
+    power = (np.abs(np.fft.fft2(image, norm="ortho")) ** 2).mean(axis=0)
+    radius = np.hypot(*np.meshgrid(*[np.fft.fftfreq(n) for n in image.shape[1:]], indexing="ij"))
+    count = round(0.5 / BIN)
+    ring = (radius / BIN + 1e-9).astype(int)  # a frequency on an edge belongs to the ring that begins there
+    inside = ring < count
+    total = np.bincount(ring[inside], power[inside], count)
+    samples = np.bincount(ring[inside], minlength=count)
+    with np.errstate(invalid="ignore"):  # small images have no sample on some rings: NaN
+        return (np.arange(count) + 0.5) * BIN, total / samples
+
+
+def relative_to_structure(frequency: np.ndarray, power: np.ndarray) -> np.ndarray:
+    """A radial spectrum over its power in the band `STRUCTURE`, each ring by its area.
+
+    So that images compare whatever their brightness is and however much of the field of view is filled: both make up most
+    of the power below that band.
+    """
+    band = (frequency > STRUCTURE[0]) & (frequency < STRUCTURE[1])
+    return power / np.nansum(power[band] * frequency[band]) * frequency[band].sum()
