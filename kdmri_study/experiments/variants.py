@@ -8,8 +8,6 @@ from kdmri_study.experiments.recipe import Recipe
 def variants(recipe: Recipe) -> Rows:
     """What the published code does otherwise, one choice per row; without the residual, with a teacher of its own."""
     attention = recipe.pretrained(variant="paper")
-    each_step = {"teacher_asked": "each step"}
-    attention_live = attention.model_copy(update=each_step)
     other = recipe.with_options(residual=False)
     return {
         "paper": Row("paper", recipe.distilled(attention, variant="paper")),
@@ -19,10 +17,6 @@ def variants(recipe: Recipe) -> Rows:
         "imitation_released": Row("imitation as released", recipe.distilled(attention, variant="released")),
         "squared_error": Row(
             "squared error in place of absolute", recipe.distilled(attention, variant="paper", norm="l2")
-        ),
-        "asked_each_step": Row(
-            "teacher asked at each step, of the strips",
-            recipe.distilled(attention_live, variant="paper").model_copy(update=each_step),
         ),
         "no_residual_teacher": Row("no cascade residual: teacher", other.teacher),
         "no_residual_student": Row("no cascade residual: student", other.student),
