@@ -104,8 +104,8 @@ def train(arguments) -> None:
 
 def failures(arguments) -> None:
     """Say which trainings failed, whose numbers are holes in the tables; exit status 1 if any did."""
+    from kdmri_study.rendering import failures as failed
     from kdmri_study.study import Study
-    from kdmri_study.tables import failures as failed
 
     found = failed(Study(arguments.profile, arguments.folder))
     for label, reason in found.items():
@@ -115,18 +115,36 @@ def failures(arguments) -> None:
 
 
 def verify(arguments) -> None:
-    """Make every table and figure anew from the stored runs, and say which differ from those that are there."""
+    """Make every table of metrics anew from the committed evidence (all, with --runs, from the runs), and compare."""
     from kdmri_study.study import Study
-    from kdmri_study.verification import verify as verdict
+    from kdmri_study.verification import verify_evidence, verify_runs
 
     study = Study(arguments.profile, arguments.folder)
-    found = verdict(study)
+    found = verify_runs(study) if arguments.runs else verify_evidence(study)
     for line in found.wrong:
         print(line)
     print("not compared:", *(found.not_compared or ["nothing"]), sep="\n  ")
+    if found.changed:
+        print("made by code that has changed since:", *found.changed, sep="\n  ")
     if found.wrong:
-        raise StudyError(f"{len(found.wrong)} files differ from their runs, are missing, or are left over")
-    print(f"profile {study.name}: every other table and figure follows from its runs")
+        raise StudyError(f"{len(found.wrong)} files differ from what was measured, are missing, or are left over")
+    what = "its runs" if arguments.runs else f"the evidence: {found.compared} files compared"
+    print(f"profile {study.name}: every other table and figure follows from {what}")
+
+
+def models(arguments) -> None:
+    """Write the weights of each cell's teacher and distilled student, with a model card each, to results/models."""
+    from kdmri_study.cards import write_models
+    from kdmri_study.study import Study
+
+    print(*write_models(Study(arguments.profile, arguments.folder)), sep="\n")
+
+
+def readme(arguments) -> None:
+    """Write the README's numbers anew from the committed tables."""
+    from kdmri_study.readme import write_readme
+
+    print(*(write_readme() or ["nothing changed"]), sep="\n")
 
 
 def export(arguments) -> None:
@@ -229,7 +247,9 @@ def main() -> int:
         ("output", {}),
         ("--parameter", {"action": "append", "default": [], "metavar": "NAME=VALUE"}),
     )
-    command(verify, profile, folder)
+    command(verify, profile, folder, ("--runs", {"action": "store_true", "help": "from the runs, figures too"}))
+    command(models, profile, folder)
+    command(readme)
     command(failures, profile, folder)
     command(
         export,

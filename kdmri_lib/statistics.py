@@ -102,7 +102,7 @@ def verdict(difference: float, low: float, high: float, seeds: int, p_seeds: flo
         return "no result"
     if seeds < 2:
         return "too few seeds"
-    if -MARGIN < low and high < MARGIN:
+    if low > -MARGIN and high < MARGIN:
         return "equivalent"
     if p_seeds > 0.05 or low <= 0 <= high or math.isnan(low):
         return "undecided"

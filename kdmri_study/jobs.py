@@ -23,7 +23,7 @@ from kdmri_study.provenance import notebook_code
 from kdmri_study.study import Study
 from kdmri_study.tables import PUBLISHED
 
-FOLDERS = {"table": "tables", "figure": "figures", "report": "report"}
+FOLDERS = {"table": "tables", "figure": "figures", "report": "report", "evidence": "."}
 
 
 class Output(NamedTuple):
@@ -162,8 +162,6 @@ def distillation(study: Study, cell: str, scan: str = "") -> Job:
     """Notebook 03 of a cell; with `scan`, the path of a NIfTI volume, of that too."""
     here = study.cell(cell)
     outputs = [
-        table(f"volumes_{cell}", f"{here.label}: metrics per volume", reported=False),
-        table(f"slices_{cell}", f"{here.label}: metrics per slice", reported=False),
         figure(f"learning_curves_{cell}", f"{here.label}: validation PSNR"),
         figure(f"attention_{cell}", f"{here.label}: attention maps"),
         figure(f"figure2_{cell}", f"{here.label}: reconstructions and residues (Figure 2)"),
@@ -199,10 +197,11 @@ def _of_experiment(study: Study, notebook: str, experiment: str, losses: Sequenc
     for part in parts:
         name, title = f"{experiment}_{part.name}", f"{named}: {part.title[0].lower()}{part.title[1:]}"
         outputs += [table(name, title)]
-        outputs += [table(f"{name}_significance", f"{title}: tests", reported=False)] if part.compared_with else []
+        rows = [study.experiment_rows(experiment, part.name, s, losses) for s in study.experiment_seeds(experiment)]
+        tested = part.tabled and part.questions(study.experiment_recipe(experiment, 0), rows[0])
+        outputs += [table(f"{name}_significance", f"{title}: tests", reported=False)] if tested else []
         outputs += [figure(f"{name}_{key}", f"{named}: {words}") for key, words in part.figures.items()]
-        for seed in study.experiment_seeds(experiment):
-            runs += [row.run for row in study.experiment_rows(experiment, part.name, seed, losses).values()]
+        runs += [row.run for named_rows in rows for row in named_rows.values()]
     own = study.experiment(experiment).notebook == notebook
     stem = f"{notebook}_{experiment}" if own else f"{notebook}_on_{experiment}"
     return Job(
@@ -247,6 +246,7 @@ def report(study: Study) -> Job:
         table("significance", "Does the paper's order come out?"),
         figure("figure2", "Reconstructions and residues (Figure 2)"),
         figure("masks", "Undersampling masks (appendix C)"),
+        Output("evidence", "evidence", "What all tables follow from", (".tar.xz",), reported=False),
         Output("report", "index", "The report", (".html",), reported=False),
         *(Output("report", job.name, f"Notebook {job.name}", (".html",), reported=False) for job in others),
     )

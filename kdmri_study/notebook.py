@@ -8,7 +8,6 @@ from typing import NamedTuple
 import pandas as pd
 from IPython.display import Markdown, display
 from matplotlib.figure import Figure
-from torch import nn
 
 from kdmri_lib import figures
 from kdmri_lib.datasets.nifti import framed_slices
@@ -20,20 +19,14 @@ from kdmri_lib.errors import StudyError
 from kdmri_lib.evaluation import reconstruct
 from kdmri_lib.operators import Undersampling
 from kdmri_study.build import declared_operator
-from kdmri_study.experiments.part import PARTS, Rows
+from kdmri_study.derived import Derived, experiment_tables
+from kdmri_study.experiments.part import Rows
 from kdmri_study.experiments.recipe import Recipe
 from kdmri_study.experiments.table1 import METHODS
 from kdmri_study.jobs import NOTEBOOKS
 from kdmri_study.runs import RunFolder, prepare_dataset, trained
 from kdmri_study.study import Study
-from kdmri_study.tables import (
-    experiment_markdown,
-    joined_metrics,
-    significance,
-    significance_markdown,
-    summary,
-    write_table,
-)
+from kdmri_study.tables import write_table
 
 Folders = dict[int, dict[str, RunFolder]]
 """Finished run folders by seed and row."""
@@ -162,35 +155,19 @@ class Notebook:
         names = [folders[seed][key].run.id for seed in folders for key in shown]
         self.figure(name, figures.learning_curves(curves, self.title("figure", name)), names)
 
-    def show(
-        self,
-        part: str,
-        losses: Sequence[str] = (),
-        baselines: Mapping[str, tuple[str, nn.Module | None]] | None = None,
-        questions: Sequence[tuple[str, str]] = (),
-    ) -> Shown:
+    def show(self, part: str, losses: Sequence[str] = ()) -> Shown:
         """Train or load an experiment's rows, measure and compare them, write its tables, and show them.
 
-        Parameters
-        ----------
-        losses : feature losses, for parts that take some.
-        baselines : untrained methods that stand first: their label and what computes them, None for zero-filling.
-        questions : pairs (a, b) of rows to test; each row against the part's reference where none are given.
+        `losses` : feature losses, for parts that take some.
         """
-        declared, baselines = PARTS.find(part), baselines or {}
         rows = {seed: self.rows(part, losses, seed) for seed in self.seeds}
-        folders, first = self.trained(rows), rows[self.seeds[0]]
-        names = [folder.run.id for methods in folders.values() for folder in methods.values()]
-        models = {name: model for name, (_, model) in baselines.items()}
-        metrics = joined_metrics(self.recipe, folders, models, self.volumes, self.operator)["volumes"]
-        labels = {name: label for name, (label, _) in baselines.items()} | {n: row.label for n, row in first.items()}
-        table = summary(metrics, "volume", labels)
-        table.insert(0, "label", table.method.map(labels))
-        text = experiment_markdown(table, self.study.stamp, labels)
-        if reference := declared.reference(self.recipe):
-            tests = significance(metrics, questions or [(name, reference) for name in first if name != reference])
-            text += f"\n{significance_markdown(tests, labels)}"
-            self.table(f"{self.experiment}_{part}_significance", tests, names)
-        self.table(f"{self.experiment}_{part}", table, names, text)
-        display(Markdown(text))
-        return Shown(first, folders, table, names)
+        folders = self.trained(rows)
+        found, _ = experiment_tables(self.study, self.experiment, part, losses)
+        for derived in found:
+            self.derived(derived)
+        display(Markdown(found[0].text))
+        return Shown(rows[self.seeds[0]], folders, found[0].table, found[0].runs)
+
+    def derived(self, derived: Derived) -> None:
+        """Write a declared table that follows from metrics."""
+        self.table(derived.name, derived.table, derived.runs, derived.text)

@@ -77,6 +77,9 @@ class Profile(Declaration):
         description="accelerations of each data set in Table 1"
     )
     seeds: tuple[NonNegativeInt, ...] = Field((0,), min_length=1)
+    over_seeds: bool = Field(
+        False, description="its comparisons are to hold for other seeds: fewer than two are refused; tests need six"
+    )
     teacher: CheckedNetwork = Network(options={"cascades": 5, "convolutions": 5, "features": 32})
     student: CheckedNetwork = Network(options={"cascades": 5, "convolutions": 3, "features": 32})
     distillation: Distillation = Distillation()
@@ -113,6 +116,16 @@ class Profile(Declaration):
                 Degradation(acceleration=factor)
         return self
 
+    @model_validator(mode="after")
+    def _several_seeds(self):
+        asked = {"seeds": self.seeds} | {
+            f"experiments.{k}.seeds": e.seeds or self.seeds for k, e in self.experiments.items()
+        }
+        for key, seeds in asked.items():
+            if self.over_seeds and len(set(seeds)) < 2:
+                raise ValueError(f"over_seeds: {key} holds {len(set(seeds))}; a test over seeds needs at least two")
+        return self
+
 
 def load_profile(name: str) -> tuple[str, Profile]:
     """Read a profile by name (`profiles/<name>.yaml`) or by path; `StudyError` says what is wrong with which key."""
@@ -127,7 +140,7 @@ def load_profile(name: str) -> tuple[str, Profile]:
     except ValueError as error:
         raise StudyError(f"{path}: {error}; rename the file") from None
     try:
-        return path.stem, Profile.model_validate(yaml.safe_load(path.read_text()))
+        return path.stem, Profile.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise StudyError(f"{path}: not a YAML file ({error})") from None
     except ValidationError as error:

@@ -44,9 +44,9 @@ def load_weights(path: Path) -> dict:
         raise StudyError(f"{path}: not a safetensors file, or cut short ({error})") from None
 
 
-def checksum_of_mask(run: Run) -> str:
-    """SHA-256 of the file that the run's undersampling mask is read from; empty where it is generated."""
-    file = mask_file(run.dataset, run.degradation)
+def checksum_of_mask(setting) -> str:
+    """SHA-256 of the file that the undersampling mask of a run, a recipe is read from; empty where it is generated."""
+    file = mask_file(setting.dataset, setting.degradation)
     return sha256_file(file) if file and file.exists() else ""
 
 

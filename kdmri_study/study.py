@@ -164,7 +164,7 @@ class Study:
             if declared.needs_cascades and not recipe.in_cascades:
                 raise StudyError("it needs networks made of cascades")
             rows = declared.rows(recipe, losses) if declared.takes_losses and losses else declared.rows(recipe)
-            return with_controls(recipe, rows)
+            return with_controls(recipe, rows) if declared.tabled else rows
         except StudyError as error:
             raise StudyError(f"profile '{self.name}', experiment '{name}', part '{part}': {error}") from None
 

@@ -1,7 +1,11 @@
-"""Do the tables and figures still follow from the runs that they name? `python -m kdmri_lib verify`."""
+"""Do the tables and figures still follow from what was measured? `python -m kdmri_lib verify`.
+
+From the committed evidence every table of metrics is made again in seconds, in a clone where nothing was trained
+(`verify_evidence`); where the runs are, every table and figure, by executing the notebooks (`verify_runs`).
+"""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
@@ -13,22 +17,84 @@ from PIL import Image
 from kdmri_lib.datasets.prepared import preparing_code as code_of
 from kdmri_lib.datasets.preparing import changed_sources
 from kdmri_lib.errors import StudyError
+from kdmri_lib.storage import read_json, sha256_file
+from kdmri_study.cards import wrong_models
+from kdmri_study.derived import Derived, experiment_tables, table1_tables
+from kdmri_study.evidence import OF_RUN, evidence_file, unpacked
+from kdmri_study.experiments.part import PARTS
 from kdmri_study.jobs import FOLDERS, Job, execute, jobs
-from kdmri_study.provenance import preparing_code
+from kdmri_study.provenance import preparing_code, training_code
+from kdmri_study.readme import wrong_blocks
 from kdmri_study.runs import DONE, RunFolder
 from kdmri_study.study import Study
+from kdmri_study.tables import write_table
 
 PRECISION = 1e-12  # relative, of numbers in tables
 
 
 class Verdict(NamedTuple):
-    """What `verify` found: files that differ, are missing or that nothing asks for; and what it can't compare."""
+    """What was found: files that differ, are missing or that nothing asks for; what can't be compared; runs that were made
+    by code which has changed since; and how many files were compared."""
 
     wrong: list[str]
     not_compared: list[str]
+    changed: Sequence[str] = ()
+    compared: int = 0
 
 
-def verify(study: Study, notebooks: Sequence[str] = ()) -> Verdict:
+def verify_evidence(study: Study) -> Verdict:
+    """Make every table of metrics anew from the evidence, and compare it, the README and the model cards with it.
+
+    Raises
+    ------
+    StudyError
+        When there is no evidence, it is damaged, or isn't of the profile.
+    """
+    wrong, not_compared, compared = [], [], 0
+    with tempfile.TemporaryDirectory() as folder:
+        there = unpacked(study, Path(folder))
+        changed = []
+        for run in there.runs.values():
+            record, about = RunFolder(there, run), RunFolder(there, run).record
+            if record.run.model_dump(mode="json") != read_json(record.path / "declaration.json"):
+                wrong.append(f"{evidence_file(study)}: {run.id} isn't the run that it is named after")
+            if damaged := [n for n in OF_RUN[2:] if sha256_file(record.path / n) != about["files"][n]]:
+                wrong.append(f"{evidence_file(study)}: {run.id}, {damaged[0]} isn't what was recorded")
+            if about["inputs"]["code"] != training_code(run):
+                changed.append(f"{run.id} (commit {about['commit']})")
+        found = {derived.name: derived for derived in _derived(there)}
+        for job in jobs(study):
+            for output in job.outputs:
+                files = [file for file in output.files(study) if file.suffix in (".csv", ".md", ".txt")]
+                if output.kind == "table" and output.name in found:
+                    derived = found[output.name]
+                    write_table(derived.table, there.table(output.name), derived.runs, derived.text)
+                    wrong += _different(zip(output.files(there), files, strict=True))
+                    compared += len(files)
+                else:
+                    not_compared += [f"{file}: not of metrics alone" for file in output.files(study)]
+        wrong += wrong_blocks(study) + wrong_models(study, there)
+    return Verdict(wrong, not_compared, changed, compared)
+
+
+def _derived(study: Study) -> Iterator[Derived]:
+    yield from table1_tables(study)
+    for name in study.profile.experiments:
+        for part in map(PARTS.find, study.experiment_parts(name)):
+            if part.tabled:
+                yield from experiment_tables(study, name, part.name)[0]
+
+
+def _different(pairs: Iterable[tuple[Path, Path]]) -> list[str]:
+    """What is wrong with files, each after the one that it should be as."""
+    wrong = []
+    for anew, file in pairs:
+        said = COMPARISONS[file.suffix](anew, file) if file.exists() else "not there"
+        wrong += [f"{file}: {said}"] if said else []
+    return wrong
+
+
+def verify_runs(study: Study, notebooks: Sequence[str] = ()) -> Verdict:
     """Make every table and figure anew from the study's runs, in a folder aside, and compare it with the one that is there.
 
     `notebooks` : these alone, all by default; the report reads what the others make, and is made only with all of them. The
@@ -74,8 +140,8 @@ def _compared(chosen: Sequence[Job], again: Study, study: Study) -> tuple[list[s
                     not_compared.append(f"{file}: measured times")
                 elif file.suffix not in COMPARISONS:
                     not_compared.append(f"{file}: a rendering ({file.suffix})")
-                elif file.exists() and (said := COMPARISONS[file.suffix](anew, file)):
-                    wrong.append(f"{file}: {said}")
+                elif file.exists():
+                    wrong += _different([(anew, file)])
     return wrong, not_compared
 
 
@@ -83,7 +149,7 @@ def _left_over(study: Study) -> list[str]:
     """Files that are there and that the profile doesn't ask for."""
     wanted = {file for job in jobs(study) for file in job.written(study)}
     folders = [*FOLDERS.values(), "notebooks"]
-    there = (path for folder in folders for path in sorted((study.results / folder).glob("*")))
+    there = (path for folder in folders for path in sorted((study.results / folder).glob("*")) if path.is_file())
     return [f"{path}: the profile doesn't ask for it" for path in there if path not in wanted]
 
 
@@ -121,4 +187,8 @@ def _texts(new: Path, old: Path) -> str:
     return f"line {different} isn't as from its runs" if different else ""
 
 
-COMPARISONS = {".csv": _tables, ".png": _pictures, ".md": _texts, ".txt": _texts}
+def _bytes(new: Path, old: Path) -> str:
+    return "" if new.read_bytes() == old.read_bytes() else "isn't as from its runs"
+
+
+COMPARISONS = {".csv": _tables, ".png": _pictures, ".md": _texts, ".txt": _texts, ".xz": _bytes}

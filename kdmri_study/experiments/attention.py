@@ -4,7 +4,7 @@ from kdmri_study.experiments.part import Row, Rows, part
 from kdmri_study.experiments.recipe import Recipe
 
 
-@part("05_ablations", "Distance to the teacher's attention (appendix D)", None)
+@part("05_ablations", "Distance to the teacher's attention (appendix D)", None, tabled=False)
 def attention(recipe: Recipe) -> Rows:
     """The networks whose attention is compared: the teacher's, and the student's after each stage."""
     return {

@@ -13,6 +13,7 @@ from kdmri_study.experiments.recipe import Recipe
     None,
     needs_cascades=True,
     takes_losses=True,
+    also=tuple((f"{name}_friendly", pair) for name in FEATURE_LOSSES for pair in (name, "branches")),
 )
 def friendly(recipe: Recipe, losses: Iterable[str] = FEATURE_LOSSES) -> Rows:
     """The comparison, each method also from a student-friendly teacher; the student from its branches alone."""

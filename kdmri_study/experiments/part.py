@@ -38,7 +38,10 @@ class Part:
     name, title : by which a profile asks for it, and what people call it.
     notebook : which shows it.
     rows : makes its rows of a recipe; rows that two experiments share are one run, which is trained once.
-    compared_with : the row that all others are set against in the tests; None where nothing is tested.
+    compared_with : the row that all others that learn from a teacher are set against; None where there is none.
+    also : further pairs (a, b) of rows to compare.
+    untrained : methods without training that stand in its table.
+    tabled : whether its table is one of metrics; otherwise its notebook makes one of its own.
     needs_cascades : whether it makes sense only for networks made of cascades.
     figures : figures that the notebook draws of it, by name, with their titles; of a new one "curves" alone.
     takes_losses : whether `rows` takes the names of feature losses beside the recipe.
@@ -52,10 +55,21 @@ class Part:
     needs_cascades: bool = False
     figures: Mapping[str, str] = field(default_factory=dict)
     takes_losses: bool = False
+    also: tuple[tuple[str, str], ...] = ()
+    untrained: tuple[str, ...] = ("zero_filled",)
+    tabled: bool = True
 
     def reference(self, recipe: Recipe) -> str | None:
-        """The row that all others are set against; None where nothing is tested."""
+        """The row that all others are set against; None where there is none."""
         return self.compared_with(recipe) if callable(self.compared_with) else self.compared_with
+
+    def questions(self, recipe: Recipe, rows: Rows) -> list[tuple[str, str]]:
+        """What its table answers: each row against the same network alone at its cost, and against the reference."""
+        taught, reference = [name for name, row in rows.items() if row.control], self.reference(recipe)
+        asked = [(name, rows[name].control) for name in taught]
+        asked += [(name, reference) for name in taught if reference in rows and name != reference]
+        known = {*rows, *self.untrained}
+        return asked + [(a, b) for a, b in self.also if {a, b} <= known]
 
 
 def part(notebook: str, title: str, compared_with: str | Callable[[Recipe], str] | None, **more) -> Callable:

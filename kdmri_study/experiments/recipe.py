@@ -78,10 +78,6 @@ class Recipe:
         """The student alone, for one stage."""
         return self.run(self.student_network)
 
-    def longer(self, factor: float) -> Run:
-        """The student alone, `factor` times as long."""
-        return self.run(self.student_network, schedule=self.schedule.stretched(factor))
-
     @staticmethod
     def groups(network: Network) -> list[list[str]]:
         """A network's feature names, cascade by cascade; one group where it has none."""

@@ -2,10 +2,17 @@
 
 from kdmri_study.experiments.part import Row, Rows, part
 from kdmri_study.experiments.recipe import Recipe
-from kdmri_study.experiments.table1 import table1
+from kdmri_study.experiments.table1 import QUESTIONS, table1
 
 
-@part("06_super_resolution", "Super-resolution (appendix A)", None, figures={"curves": "validation PSNR"})
+@part(
+    "06_super_resolution",
+    "Super-resolution (appendix A)",
+    None,
+    figures={"curves": "validation PSNR"},
+    also=(*QUESTIONS, ("distilled", "bicubic"), ("data_consistency", "distilled")),
+    untrained=("zero_filled", "bicubic"),
+)
 def restoration(recipe: Recipe) -> Rows:
     """Appendix A's rows, the two controls, and the distilled student with data consistency, which the paper leaves out."""
     consistent = recipe.with_options(data_consistency=True)

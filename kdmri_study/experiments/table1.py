@@ -14,6 +14,14 @@ METHODS = {
     "student_whole": "Student, as much compute as distilled and its teacher",
     "distilled": "Distilled student",
 }
+# What it asks beside how the distilled student stands against a student alone of as much compute, its row's control.
+QUESTIONS = (
+    ("distilled", "student"),
+    ("distilled", "student_steps"),
+    ("distilled", "student_whole"),
+    ("teacher", "student"),
+    ("teacher", "distilled"),
+)
 CONTROLS = ("student_steps", "student_compute", "student_whole")
 
 

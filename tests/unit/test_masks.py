@@ -1,4 +1,6 @@
-"""Masks: the published line counts, what is kept where, and what is refused."""
+"""Masks: the published ones and their rules, what is kept where, and what is refused."""
+
+import json
 
 import numpy as np
 import pytest
@@ -7,7 +9,9 @@ from hypothesis import strategies as st
 
 from kdmri_lib.errors import StudyError
 from kdmri_lib.masks import (
-    PUBLISHED_LINES,
+    FACTORS,
+    GRIDS,
+    PUBLISHED,
     cartesian_mask,
     check_mask,
     gaussian_lines,
@@ -15,38 +19,124 @@ from kdmri_lib.masks import (
     line_axis,
     mirrored,
     published_mask,
+    read_lines,
     truncation_mask,
+    uniform_lines,
     unmirrored_share,
 )
 
 seeds = st.integers(0, 2**31)
+NINE = [(name, factor) for name in GRIDS for factor in FACTORS]
+# Kept lines, as counted in the published files.
+COUNTS = {"cardiac": (37, 30, 18), "brain": (60, 48, 30), "knee": (94, 74, 50)}
 
 
-@pytest.mark.parametrize(("key", "count"), PUBLISHED_LINES.items())
-def test_published_masks_have_the_papers_lines(key, count):
-    mask = published_mask(*key)
-    assert mask.shape == count.shape
-    assert line_axis(mask) == count.axis
-    lines = mask[:, 0] if count.axis == 0 else mask[0]
-    assert lines.sum() == count.kept
-    block = np.r_[lines[-(count.centre // 2) :], lines[: count.centre - count.centre // 2]]
-    assert block.all(), "the centre block around index 0 is contiguous"
-    # The same seed gives the same mask, another seed another one.
-    np.testing.assert_array_equal(mask, published_mask(*key))
-    assert (mask != published_mask(*key, seed=1)).any()
+def lines_of(mask):
+    return mask[:, 0] if line_axis(mask) == 0 else mask[0]
+
+
+@pytest.mark.parametrize(("name", "factor"), NINE)
+def test_the_default_on_the_papers_grid_is_the_published_mask(name, factor):
+    """Against the published list, read here on its own."""
+    entry = json.loads(PUBLISHED.read_text(encoding="utf-8"))[f"{name}_{factor}x"]
+    mask = published_mask(name, factor)
+    assert mask.shape == GRIDS[name][0] == tuple(entry["shape"]) and line_axis(mask) == GRIDS[name][1]
+    assert np.flatnonzero(lines_of(mask)).tolist() == entry["kept"]
+    assert lines_of(mask).sum() == COUNTS[name][FACTORS.index(factor)]
+
+
+@pytest.mark.parametrize("factor", FACTORS)
+def test_the_knees_rule_is_the_one_that_gives_the_published_masks(factor):
+    """fastMRI's random mask written out again: centre lines 170 to 198 of 368, others by chance."""
+    drawn = np.random.RandomState(1).uniform(size=368) < (368 / factor - 29) / (368 - 29)
+    drawn[170:199] = True
+    expected = np.roll(drawn, -184)
+    np.testing.assert_array_equal(uniform_lines(368, factor, 1), expected)
+    np.testing.assert_array_equal(published_mask("knee", factor)[0], expected)
+
+
+@pytest.mark.parametrize(("name", "factor"), [key for key in NINE if key[0] != "knee"])
+def test_the_other_rule_draws_masks_like_the_published_ones(name, factor):
+    """How far out the published mask's outer lines lie (root mean square frequency) is usual among masks that it draws."""
+
+    def spread(mask):
+        size = mask.shape[0]
+        frequency = np.abs(np.fft.fftfreq(size)[mask[:, 0]])
+        return np.sqrt(np.mean(frequency[frequency * size > 5] ** 2))
+
+    ours = [spread(published_mask(name, factor, seed=seed)) for seed in range(60)]
+    assert np.quantile(ours, 0.005) <= spread(published_mask(name, factor)) <= max(ours)
+
+
+def test_each_cell_draws_from_a_stream_of_its_own():
+    drawn = [lines_of(published_mask(name, factor, (240, 240), seed=0)) for name in GRIDS for factor in (4, 4.5, 5)]
+    for number, one in enumerate(drawn):
+        assert all((one[: len(other)] != other).any() for other in drawn[number + 1 :])
+    again = published_mask("brain", 4, seed=3)
+    np.testing.assert_array_equal(again, published_mask("brain", 4, seed=3))
+    assert (again != published_mask("brain", 4, seed=4)).any() and (again != published_mask("brain", 4)).any()
 
 
 def test_published_masks_leave_mirror_lines_out_as_stated():
-    """38 to 65% of the kept lines have a mirror line that isn't kept, in the published masks; ours are drawn alike."""
-    shares = [unmirrored_share(published_mask(*key)) for key in PUBLISHED_LINES]
-    assert 0.25 < min(shares) <= max(shares) < 0.75
+    """38 to 65% of the kept lines have a mirror line that isn't kept."""
+    shares = [unmirrored_share(published_mask(*key)) for key in NINE]
+    assert min(shares) == pytest.approx(0.38, abs=0.005) and max(shares) == pytest.approx(0.65, abs=0.005)
 
 
-def test_a_published_mask_on_another_grid_keeps_its_axis_and_its_centres_share():
+def test_a_mask_of_another_grid_keeps_its_axis_and_its_centres_share():
     mask = published_mask("knee", 4, (64, 92))
-    assert line_axis(mask) == 1 and mask[0].sum() == 92 // 4
+    assert line_axis(mask) == 1
     assert np.r_[mask[0, -3:], mask[0, :4]].all(), "29 of 368 lines are 7 of 92"
     assert published_mask("cardiac", 6)[:, 0].sum() == 150 // 6, "a factor that wasn't published"
+    small = published_mask("brain", 4, (96, 96))[:, 0]
+    assert small.sum() == 96 // 4 and small[[0, 1, -1, -2]].all(), "10 of 240 lines are 4 of 96"
+
+
+GOOD = {"shape": [8, 6], "axis": 0, "kept": [0, 1, 3, 7]}
+
+
+def held(tmp_path, entry):
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps({"heart_2x": entry}))
+    return path
+
+
+def test_lists_of_lines_of_ones_own_are_read(tmp_path):
+    mask = read_lines(held(tmp_path, GOOD), "heart", 2, (8, 6))
+    assert mask.shape == (8, 6) and np.flatnonzero(mask[:, 5]).tolist() == [0, 1, 3, 7] and line_axis(mask) == 0
+    across = read_lines(held(tmp_path, {**GOOD, "axis": 1, "kept": [0, 2, 5]}), "heart", 2, (8, 6))
+    assert np.flatnonzero(across[3]).tolist() == [0, 2, 5] and line_axis(across) == 1
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({**GOOD, "shape": [6, 8]}, r"a grid of \(6, 8\), expected \(8, 6\)"),
+        ({**GOOD, "kept": [0, 1, 1, 7]}, r"lines \[1\] are there more than once"),
+        ({**GOOD, "kept": [0, 1, 3, 8]}, r"lines \[8\] aren't among 0 to 7"),
+        ({**GOOD, "kept": [0, 1, -1, 3]}, r"lines \[-1\] aren't among"),
+        ({**GOOD, "kept": [0, 7]}, r"2 of 8 lines, expected about 4; are lines missing\?"),
+        ({**GOOD, "kept": []}, "0 of 8 lines"),
+        ({**GOOD, "kept": [1, 2, 4, 6]}, "zero frequency isn't measured"),
+        ({**GOOD, "kept": [0, 1.5, 3, 7]}, "a list of whole numbers"),
+        ({**GOOD, "axis": 2}, "axis 0 or 1"),
+        ({"shape": [8, 6], "kept": [0, 1, 3, 7]}, "without shape, axis and kept"),
+        ([0, 1], "without shape, axis and kept"),
+    ],
+)
+def test_lists_of_lines_that_cannot_be_are_refused(tmp_path, entry, message):
+    with pytest.raises(StudyError, match=rf"mine.json, mask 'heart_2x': .*{message}"):
+        read_lines(held(tmp_path, entry), "heart", 2, (8, 6))
+
+
+def test_lists_that_are_not_there_or_not_json_are_told(tmp_path):
+    with pytest.raises(StudyError, match=r"nothing.json: no such file"):
+        read_lines(tmp_path / "nothing.json", "heart", 2, (8, 6))
+    with pytest.raises(StudyError, match=r"mask 'heart_3x': not there"):
+        read_lines(held(tmp_path, GOOD), "heart", 3, (8, 6))
+    (tmp_path / "mine.json").write_text("{")
+    with pytest.raises(StudyError, match="not a JSON file"):
+        read_lines(tmp_path / "mine.json", "heart", 2, (8, 6))
 
 
 @settings(deadline=None)
@@ -123,8 +213,7 @@ def test_acceleration_below_one_is_refused(make, acceleration):
     ("make", "message"),
     [
         (lambda: cartesian_mask((20, 20), 30), "0 of 20 lines kept; expected 1 to 20"),
-        (lambda: cartesian_mask((20, 20), 2, lines=21), "21 of 20 lines kept"),
-        (lambda: gaussian_lines(20, 4, 5, np.random.default_rng(0)), "centre block of 5 lines exceeds the 4 lines"),
+        (lambda: gaussian_lines(20, 21, 5, np.random.default_rng(0)), "0 of 20 lines kept"),
         (lambda: gaussian_mask_2d((20, 20), 4, centre=10), "100 points at 4x leave nothing outside the 10x10 centre"),
         (lambda: truncation_mask((20, 20), 21), "truncation to a 21th: keeps no line"),
         (lambda: published_mask("liver", 4), "no published mask for 'liver'; known: brain, cardiac, knee"),

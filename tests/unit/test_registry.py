@@ -91,7 +91,7 @@ def test_what_all_gives_is_a_copy(package):
     [
         (LOSSES, {"base", "objective"}),
         (MODELS, {"base", "bicubic", "data_consistency"}),
-        (PARTS, {"part", "recipe", "table1"}),
+        (PARTS, {"controls", "part", "recipe", "table1"}),
     ],
 )
 def test_every_file_of_the_study_registers_what_it_is_named_after(registry: Registry, not_registered):

@@ -23,7 +23,7 @@ def rows(name, recipe):
 
 def test_every_file_is_an_experiment_or_what_they_share():
     files = {path.stem for path in (PROJECT / "kdmri_study" / "experiments").glob("*.py")}
-    shared = {"__init__", "part", "recipe", "table1"}
+    shared = {"__init__", "controls", "part", "recipe", "table1"}
     assert set(PARTS.all()) == files - shared
     notebooks = {path.stem for path in (PROJECT / "notebooks").glob("*.ipynb")}
     assert {p.notebook for p in PARTS.all().values()} <= notebooks
@@ -83,7 +83,7 @@ def test_an_experiment_of_ones_own_is_a_function_under_its_name():
 
         @part("05_ablations", "Mine", "one")
         def own_for_this_test(recipe):
-            return {"one": Row("One", recipe.student), "two": Row("Two", recipe.longer(2))}
+            return {"one": Row("One", recipe.student), "two": Row("Two", recipe.teacher)}
 
         assert "own_for_this_test" in [p.name for p in parts_of("05_ablations")]
         found = Study("smoke").recipe(CELL, 0)

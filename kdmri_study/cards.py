@@ -1,0 +1,113 @@
+"""Committed weights: the teacher and the distilled student of each cell, with a model card each, in `results/models/`."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from kdmri_lib.errors import StudyError
+from kdmri_lib.evaluation import METRICS
+from kdmri_lib.masks import line_axis
+from kdmri_lib.models.base import parameter_count
+from kdmri_lib.statistics import interval
+from kdmri_lib.storage import sha256_file, write_bytes, write_text
+from kdmri_study.build import declared_mask, mask_file, plain_network
+from kdmri_study.costs import cost
+from kdmri_study.experiments.table1 import METHODS
+from kdmri_study.profile import Cell
+from kdmri_study.rendering import value
+from kdmri_study.runs import WEIGHTS, RunFolder
+from kdmri_study.study import Study
+
+SHOWN = ("teacher", "distilled")
+LIMITS = """Trained on generated images (virtual subjects or phantoms) unless the data say otherwise, on magnitudes without
+phase or coils, with one undersampling mask; on k-space from a scanner, on other masks, contrasts or sizes it isn't right.
+Its figures compare methods; they say nothing of patients. Not for clinical use."""
+
+
+def model_files(study: Study, cell: Cell, method: str) -> tuple[Path, Path]:
+    """Where the weights (safetensors) and the card of a cell's row lie."""
+    folder = study.folder / "results" / "models"
+    return folder / f"{cell.tag}_{method}.safetensors", folder / f"{cell.tag}_{method}.md"
+
+
+def _rows(volumes) -> Iterator[str]:
+    for (name, kind), block in volumes.groupby(["set", "kind"], sort=False):
+        people = block.groupby("person")[list(METRICS)].mean(skipna=False)
+        low, high = interval(people.psnr.to_numpy()[None])
+        between = "–" if np.isnan(low) else f"{low:.2f} to {high:.2f}"
+        mean, sd = people.mean(skipna=False), people.std(skipna=False)
+        ssim = value(mean.ssim, sd.ssim, 4)
+        yield f"| {name} ({kind}) | {len(people)} | {value(mean.psnr, sd.psnr, 2)} | {between} | {ssim} |"
+
+
+def card(study: Study, cell: Cell, method: str) -> str:
+    """The model card of a cell's row, of the first seed, from its declaration, record and metrics."""
+    run = study.methods(cell, study.profile.seeds[0])[method]
+    folder, data = RunFolder(study, run), run.dataset
+    mask, file = declared_mask(data, run.degradation), mask_file(data, run.degradation)
+    axis, record, spent = line_axis(mask), folder.record, cost(run)
+    lines = mask[:, 0] if axis == 0 else mask[0]
+    source = f"as published ({file.name})" if file else "drawn by the published masks' rule"
+    options = ", ".join(f"{key} {option}" for key, option in run.network.options.items())
+    weights = model_files(study, cell, method)[0].name
+    return f"""# {METHODS[method]}, {cell.label}
+
+`{weights}`: {run.network.kind} ({options}), {parameter_count(plain_network(run.network)):,} parameters, float32.
+
+| | |
+|---|---|
+| trained on | {data.train} subjects of {data.slices_per_volume or "all"} slices, {data.source} |
+| grid, contrast | {data.shape[0]}×{data.shape[1]}, {data.contrast} |
+| checkpoint chosen on | {data.validation} subjects |
+| mask | {lines.sum()} of {len(lines)} lines, {cell.label}, {source} |
+| objective | {" + ".join(term.loss for term in run.objective)} |
+| steps, all stages | {spent.steps:,} |
+| multiply-accumulates, teacher given / with its training | {spent.given:.3g} / {spent.whole:.3g} |
+| seed, profile | {run.seed}, {study.name} |
+| run, commit | {run.id}, {record["commit"]} |
+| computed on | {record["processor"]}, {record["precision"]} |
+| SHA-256 of the weights | {record["files"][WEIGHTS]} |
+
+PSNR (dB) and SSIM per volume, mean ± standard deviation over people; the 95% interval is over people, for this network.
+
+| test set | people | PSNR | 95% interval | SSIM |
+|---|---|---|---|---|
+{chr(10).join(_rows(folder.volumes))}
+
+{LIMITS}
+
+Weights under the MIT licence, as the code. To load: `safetensors.torch.load_file`, then `load_state_dict` on the network
+that `kdmri_lib.models.base.build_model` makes of these options; a file that needs neither: `python -m kdmri_lib export`.
+"""
+
+
+def write_models(study: Study) -> list[Path]:
+    """Write weights and cards of all cells from finished runs; `StudyError` where one isn't."""
+    written = []
+    for cell in study.cells:
+        for method in SHOWN:
+            folder = RunFolder(study, study.methods(cell, study.profile.seeds[0])[method])
+            if (state := folder.state()) != "finished":
+                raise StudyError(f"{folder.path}: {state}; its weights can't be given away")
+            weights, text = model_files(study, cell, method)
+            write_bytes(weights, (folder.path / WEIGHTS).read_bytes())
+            write_text(text, card(study, cell, method))
+            written += [weights, text]
+    return written
+
+
+def wrong_models(study: Study, evidence: Study) -> list[str]:
+    """Which committed weights and cards of a profile's cells aren't as its evidence says; those of other profiles aside."""
+    wrong = []
+    for cell in study.cells:
+        for method in SHOWN:
+            weights, text = model_files(study, cell, method)
+            run = evidence.methods(cell, study.profile.seeds[0])[method]
+            if not text.exists() or run.id not in text.read_text(encoding="utf-8"):
+                continue
+            if not weights.exists() or sha256_file(weights) != RunFolder(evidence, run).record["files"][WEIGHTS]:
+                wrong.append(f"{weights}: not the weights that the evidence records, or not there")
+            if text.read_text(encoding="utf-8") != card(evidence, cell, method):
+                wrong.append(f"{text}: isn't as from the evidence")
+    return wrong

@@ -1,0 +1,83 @@
+"""The tables that follow from metrics and costs alone. Notebooks write them; verification makes them from evidence."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import pandas as pd
+
+from kdmri_study.experiments.part import PARTS, Rows
+from kdmri_study.experiments.recipe import Recipe
+from kdmri_study.experiments.table1 import METHODS, QUESTIONS
+from kdmri_study.metrics import UNTRAINED, costs_table, joined_metrics
+from kdmri_study.profile import Cell
+from kdmri_study.rendering import experiment_markdown, order_in_words, significance_markdown, table1_markdown
+from kdmri_study.runs import RunFolder
+from kdmri_study.study import Study
+from kdmri_study.tables import significance, summary
+
+
+class Derived(NamedTuple):
+    """A table: its name, the CSV's content, its rendering, and the names of the runs that it follows from."""
+
+    name: str
+    table: pd.DataFrame
+    text: str
+    runs: list[str]
+
+
+def _runs(folders: Mapping[int, Mapping[str, RunFolder]]) -> list[str]:
+    return [folder.run.id for named in folders.values() for folder in named.values()]
+
+
+def folders_of(study: Study, rows: Mapping[int, Rows]) -> dict[int, dict[str, RunFolder]]:
+    """The run folders of rows by seed; whether they are finished isn't asked."""
+    return {seed: {n: RunFolder(study, row.run) for n, row in named.items()} for seed, named in rows.items()}
+
+
+def cell_tables(study: Study, cell: Cell) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
+    """A cell of Table 1: its rows per volume and per slice with their costs; its comparisons; the runs."""
+    rows = {
+        seed: {name: row for name, row in study.rows(cell, seed).items() if name in METHODS}
+        for seed in study.profile.seeds
+    }
+    folders = folders_of(study, rows)
+    metrics = joined_metrics(study, study.recipe(cell, 0), folders, ["zero_filled"])
+    table = pd.concat([summary(metrics["volumes"], "volume"), summary(metrics["slices"], "slice")])
+    questions = [("distilled", "student_compute"), *QUESTIONS]
+    costs = costs_table(study, rows)
+    return table.join(costs, on="method"), significance(metrics["volumes"], questions), _runs(folders)
+
+
+def table1_tables(study: Study) -> list[Derived]:
+    """Table 1 over all cells, and what it says."""
+    tables, tests, runs = zip(*(cell_tables(study, cell) for cell in study.cells), strict=True)
+    table, test = pd.concat(tables, ignore_index=True), pd.concat(tests, ignore_index=True)
+    names = [name for some in runs for name in some]
+    words = f"{order_in_words(table, test)}\n{significance_markdown(test)}"
+    return [
+        Derived("table1", table, table1_markdown(table, study.stamp), names),
+        Derived("significance", test, words, names),
+    ]
+
+
+def experiment_tables(
+    study: Study, experiment: str, part: str, losses: Sequence[str] = ()
+) -> tuple[list[Derived], dict[str, str]]:
+    """A part of an experiment: its rows with their costs, and its comparisons where it asks any; and labels by row."""
+    declared, seeds = PARTS.find(part), study.experiment_seeds(experiment)
+    rows = {seed: study.experiment_rows(experiment, part, seed, losses) for seed in seeds}
+    first, folders = rows[seeds[0]], folders_of(study, rows)
+    recipe: Recipe = study.experiment_recipe(experiment, seeds[0])
+    setting = next(iter(first.values())).run
+    metrics = joined_metrics(study, setting, folders, declared.untrained)["volumes"]
+    labels = {name: UNTRAINED[name] for name in declared.untrained} | {n: row.label for n, row in first.items()}
+    table = summary(metrics, "volume", labels).join(costs_table(study, rows), on="method")
+    table["control"] = table.control.fillna("")
+    table.insert(0, "label", table.method.map(labels))
+    text, names = experiment_markdown(table, study.stamp, labels), _runs(folders)
+    found = []
+    if questions := declared.questions(recipe, first):
+        tests = significance(metrics, questions)
+        found = [Derived(f"{experiment}_{part}_significance", tests, "", names)]
+        text += f"\n{significance_markdown(tests, labels)}"
+    return [Derived(f"{experiment}_{part}", table, text, names), *found], labels
