@@ -143,6 +143,34 @@ def power_spectra(volumes: Mapping[str, np.ndarray]) -> Figure:
     return figure
 
 
+def people(images: Mapping[str, np.ndarray], title: str, columns: int = 5) -> Figure:
+    """A slice of each person (name: (H, W)); grey is magnitude, each on its own scale from 0 to its white."""
+    height, width = next(iter(images.values())).shape
+    figure, axes = grid(-(-len(images) // columns), min(columns, len(images)), aspect=height / width)
+    for axis, (name, image) in zip(axes.flat, images.items(), strict=False):
+        white = np.percentile(image, DISPLAY_PERCENTILE) or 1
+        shown = axis.imshow(image / white, cmap="gray", vmin=0, vmax=1)
+        axis.set_title(name, fontsize=9)
+    figure.colorbar(shown, ax=axes, shrink=0.8, pad=0.01, label="magnitude (of each one's white)")
+    figure.suptitle(title, fontsize=10)
+    return figure
+
+
+def spectra(lines: Mapping[str, tuple[np.ndarray, np.ndarray]], solid: Sequence[str], title: str) -> Figure:
+    """Radial spectra (name: (cycles per pixel, power relative to structure)): lines those of `solid`, dashed the others."""
+    figure, axis = plt.subplots(figsize=(8.5, 4.5), layout="constrained")
+    others = [name for name in lines if name not in solid]
+    for name in (name for name in lines if name in solid):
+        axis.semilogy(*lines[name], label=name, linewidth=2)
+    for name, colour in zip(others, plt.get_cmap("viridis")(np.linspace(0, 1, len(others))), strict=True):
+        axis.semilogy(*lines[name], label=name, color=colour, linestyle="--", linewidth=1)
+    axis.set(xlabel="spatial frequency (cycles per pixel)", title=title)
+    axis.set_ylabel("mean power (of that from 0.02 to 0.1 cycles per pixel)")
+    axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))  # beside it, off the curves
+    axis.grid(alpha=0.3)
+    return figure
+
+
 def learning_curves(curves: Mapping[str, Sequence[pd.DataFrame]], title: str, value: str = "validation_psnr") -> Figure:
     """Validation value against steps: a line per method (the mean over its seeds) and a band (their range).
 

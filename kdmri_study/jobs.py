@@ -135,6 +135,11 @@ def data_preparation(study: Study, dataset: str) -> Job:
         figure(f"undersampling_{dataset}", f"{dataset}: from image to zero-filled image"),
         table(f"symmetry_{dataset}", f"{dataset}: what the symmetry of magnitude images is worth"),
     )
+    if declared.source == "embedded_brain":
+        outputs += (
+            figure(f"people_{dataset}", f"{dataset}: nine real people, a test set"),
+            figure(f"spectrum_{dataset}", f"{dataset}: detail of virtual subjects and of real people"),
+        )
     name = f"01_data_preparation_{dataset}"
     return Job("01_data_preparation", name, {"dataset": dataset}, outputs, (), (dataset,), masks, factors)
 

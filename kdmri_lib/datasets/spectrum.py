@@ -1,5 +1,7 @@
 """How much detail images hold: their mean power by spatial frequency."""
 
+from collections.abc import Iterable
+
 import numpy as np
 
 BIN = 0.02  # cycles per pixel
@@ -31,3 +33,9 @@ def relative_to_structure(frequency: np.ndarray, power: np.ndarray) -> np.ndarra
     """
     band = (frequency > STRUCTURE[0]) & (frequency < STRUCTURE[1])
     return power / np.nansum(power[band] * frequency[band]) * frequency[band].sum()
+
+
+def mean_spectrum(images: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Frequencies, and the mean of the volumes' radial spectra relative to structure; volumes (slices, H, W) in [0, 1]."""
+    frequencies, powers = zip(*(radial_spectrum(image) for image in images), strict=True)
+    return frequencies[0], relative_to_structure(frequencies[0], np.mean(powers, axis=0))
