@@ -14,10 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.memory import peak_memory
+from kdmri_lib.answers import BATCH as ASKED
 from kdmri_lib.batches import Batches
 from kdmri_lib.datasets.phantoms.cardiac_phantom import subject_volume
 from kdmri_lib.declarations import Dataset, Degradation, Distillation, Network, Run, Schedule
 from kdmri_lib.devices import cpu_has_bfloat16
+from kdmri_lib.losses.objective import Objective
 from kdmri_lib.models.base import multiply_accumulates
 from kdmri_study.build import declared_mask, declared_network, plain_network, training_step
 from kdmri_study.experiments.comparison import FEATURE_LOSSES, label
@@ -26,6 +28,7 @@ from kdmri_study.provenance import processor_name
 
 SHAPE, BATCH, FACTOR = (150, 150), 4, 4
 DCCNN = {"teacher": 5, "student": 3}  # convolutions per cascade
+LIVE = ", teacher at each step"
 VDSR = {"VDSR teacher": 11, "VDSR student": 7}
 
 
@@ -106,8 +109,15 @@ def _study_step(run: Run, precision: str, images: Tensor) -> Callable[[int], Non
     run = run.model_copy(update={"precision": precision})
     step = training_step(run, declared_network(run.teacher) if run.teacher else None)
     step.objective.prepare(torch.tensor([0.0, 1.0]))
-    batches = Batches(images.to(step.fabric.device), run.schedule.batch, run.seed)
-    return lambda number: step(batches(number), run.schedule.learning_rate) and None
+    images = images.to(step.fabric.device)
+    batches, answers = Batches(images, run.schedule.batch, run.seed), None
+    if step.asks_once:
+        answers = torch.cat([step.ask(part) for part in images.split(ASKED)])
+
+    def one(number: int) -> None:
+        step(batches(number), run.schedule.learning_rate, None if answers is None else batches.cut(answers, number))
+
+    return one
 
 
 def _recipe(kind: str, shape: tuple[int, int], batch: int, convolutions: dict[str, int], /, **degradation) -> Recipe:
@@ -167,10 +177,12 @@ def _throughput(threads: int, seconds: float, recipe: Recipe, plain_network: typ
 
 
 def _objectives() -> dict[str, Run]:
-    """What trains, by label."""
+    """What trains, by label; by losses that ask the teacher once also with the teacher at each step."""
     recipe = _recipe("dccnn", SHAPE, BATCH, DCCNN)
     found = {"reconstruction": recipe.student, "imitation": recipe.distilled(None)}
-    return found | {label(name): recipe.pretrained(name) for name in FEATURE_LOSSES}
+    found |= {label(name): recipe.pretrained(name) for name in FEATURE_LOSSES}
+    once = {name: run for name, run in found.items() if Objective(run.objective).asks_once}
+    return found | {f"{k}{LIVE}": run.model_copy(update={"teacher_asked": "each step"}) for k, run in once.items()}
 
 
 def _loss_step(name: str, precision: str) -> Callable[[int], None]:
@@ -187,7 +199,8 @@ def _peak_of(name: str, precision: str, threads: int) -> float:
 
 
 def loss_costs(threads: int = 2, seconds: float = 8.0, precision: str = "auto") -> str:
-    """Time and peak memory of a training step of the student with each loss, the teacher's forward pass included."""
+    """Time and peak memory of a training step of the student with each loss: what asks the teacher at each step, with its
+    forward pass; what asks once, by its answers, and beside it with the teacher at each step."""
     torch.set_num_threads(threads)
     names = list(_objectives())
     rates = _rates({name: _loss_step(name, precision) for name in names}, seconds, BATCH)

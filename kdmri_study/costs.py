@@ -38,8 +38,8 @@ def _pixels(run: Run) -> float:
     height, width = run.dataset.shape
     if not run.schedule.strip:
         return height * width
-    axis = line_axis(declared_mask(run.dataset, run.degradation))
-    extent, across = (height, width) if axis == 1 else (width, height)
+    along_rows = height != width and line_axis(declared_mask(run.dataset, run.degradation)) == 1
+    extent, across = (height, width) if along_rows else (width, height)
     return across * min(run.schedule.strip, extent)
 
 

@@ -108,12 +108,6 @@ def losses(study: Study) -> str:
     return _against(study, "feature_losses_comparison", "attention_transfer", "against attention transfer")
 
 
-@block("which-losses", "evening")
-def which_losses(study: Study) -> str:
-    """Imitation, attention transfer, both: PSNR, and against the student alone at each one's cost."""
-    return _against(study, "ablations_ablation")
-
-
 @block("asking", "evening")
 def asking(study: Study) -> str:
     """The teacher asked once, or at each step."""

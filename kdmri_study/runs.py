@@ -127,6 +127,15 @@ class RunFolder:
         return network.eval()
 
 
+def check_finished(study: Study) -> None:
+    """`StudyError` names the first of the study's runs that isn't finished, whole and up to date."""
+    states = {run.id: RunFolder(study, run).state() for run in study.runs.values()}
+    unfinished = {name: state for name, state in states.items() if state not in DONE}
+    if unfinished:
+        name, state = next(iter(unfinished.items()))
+        raise StudyError(f"{len(unfinished)} of {len(states)} runs can't vouch for a table; the first: {name}, {state}")
+
+
 def prepare_dataset(study: Study, name: str, jobs: int = 1) -> Preparation:
     """Prepare a data set of the study where it isn't there or up to date, with its index and contact sheet beside it."""
     dataset, path = study.dataset(name), study.prepared(name)

@@ -25,7 +25,7 @@ from kdmri_study.experiments.part import PARTS
 from kdmri_study.jobs import FOLDERS, Job, execute, jobs
 from kdmri_study.provenance import preparing_code, training_code
 from kdmri_study.readme import wrong_blocks
-from kdmri_study.runs import DONE, RunFolder
+from kdmri_study.runs import RunFolder, check_finished
 from kdmri_study.study import Study
 from kdmri_study.tables import write_table
 
@@ -106,11 +106,7 @@ def verify_runs(study: Study, notebooks: Sequence[str] = ()) -> Verdict:
         When a run isn't finished, or prepared images aren't of the code or of the files that are here: nothing is trained
         or prepared here.
     """
-    states = {run.id: RunFolder(study, run).state() for run in study.runs.values()}
-    unfinished = {name: state for name, state in states.items() if state not in DONE}
-    if unfinished:
-        name, state = next(iter(unfinished.items()))
-        raise StudyError(f"{len(unfinished)} of {len(states)} runs can't vouch for a table; the first: {name}, {state}")
+    check_finished(study)
     for name in study.used_datasets:
         dataset, path = study.dataset(name), study.prepared(name)
         changed = changed_sources(dataset, path) or "its code changed" * (code_of(path) != preparing_code(dataset))

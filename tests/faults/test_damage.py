@@ -1,17 +1,13 @@
 """Files emptied, cut and with a bit flipped: each is named, none is used, and what can be made again is."""
 
 import h5py
-import numpy as np
-import pandas as pd
 import pytest
 
 from kdmri_lib.datasets.prepared import read_prepared
 from kdmri_lib.deployment.model import read_model
 from kdmri_lib.errors import StoppedError, StudyError
 from kdmri_study.deploying import export
-from kdmri_study.runs import CURVE, SLICES, VOLUMES, WEIGHTS, RunFolder, trained
-from kdmri_study.study import Study
-from kdmri_study.tables import read_metrics, write_table
+from kdmri_study.runs import CURVE, SLICES, VOLUMES, WEIGHTS, RunFolder, check_finished, trained
 from tests.faults.commands import of_run
 from tests.studies import CELL, sharing_data, small_profile
 
@@ -67,17 +63,14 @@ def test_damaged_prepared_data_are_refused(tmp_path, prepared_study, damage):
         list(read_prepared(path))
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_damaged_metrics_make_no_table_1(tmp_path, damage):
-    study = Study("smoke", tmp_path)
-    table = pd.DataFrame({"method": ["student"] * 9, "psnr": np.linspace(20, 30, 9)})
-    for cell in study.cells:
-        write_table(table, study.table(f"volumes_{cell.tag}"), ["run"])
-    assert len(read_metrics(study, "volumes")) == 9 * len(study.cells)
-    path = study.table(f"volumes_{study.cells[1].tag}")
-    path.write_bytes(DAMAGES[damage](path.read_bytes()))
-    with pytest.raises(StudyError, match=rf"{path.name}: not as notebook 03 wrote it"):
-        read_metrics(study, "volumes")
+def test_damaged_metrics_make_no_table(study):
+    run = study.methods(CELL, 0)["student"]
+    study.__dict__["runs"] = {run.id: run}
+    folder = trained(study, run)
+    check_finished(study)
+    (folder.path / VOLUMES).write_bytes(b"")
+    with pytest.raises(StudyError, match=rf"1 of 1 runs can't vouch for a table; the first: {run.id}, {VOLUMES} is"):
+        check_finished(study)
 
 
 @pytest.mark.parametrize("damage", DAMAGES)

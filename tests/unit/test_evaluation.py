@@ -69,12 +69,16 @@ def test_a_reconstruction_with_nan_or_infinite_values_has_no_numbers(wrong):
     assert all(table[list(METRICS)].isna().all(axis=None) for table in tables)
 
 
-def test_a_slice_is_measured_on_its_volumes_range():
+def test_a_slice_is_measured_on_its_own_maximum_and_a_volume_on_its_own():
     image = TARGET * np.array([1, 0.5, 0.1], np.float32)[:, None, None]
     operator = Undersampling(cartesian_mask((16, 20), 2, centre=2))
-    _, slices = evaluate(None, operator, [Volume("a", "test", image, {"kind": "phantom"})])
+    volumes, slices = evaluate(None, operator, [Volume("a", "test", image, {"kind": "phantom", "person": "ann"})])
     errors = ((reconstruct(None, operator, image) - image).astype(np.float64) ** 2).mean(axis=(1, 2))
-    np.testing.assert_allclose(slices.psnr, 10 * np.log10(float(image.max()) ** 2 / errors), rtol=1e-5)
+    np.testing.assert_allclose(
+        slices.psnr, 10 * np.log10(image.max(axis=(1, 2)).astype(float) ** 2 / errors), rtol=1e-5
+    )
+    np.testing.assert_allclose(volumes.psnr, 10 * np.log10(float(image.max()) ** 2 / errors.mean()), rtol=1e-5)
+    assert volumes.person.tolist() == ["ann"] and slices.person.tolist() == ["ann"] * 3 and volumes.subject[0] == "a"
 
 
 def test_reconstructing_without_a_network_is_zero_filling():

@@ -183,6 +183,31 @@ def test_an_objective_that_judges_no_image_picks_its_checkpoint_itself(runs, dat
     assert train(runs["student"], data, tmp_path / "y.pt").curve.validation_objective.isna().all()
 
 
+@pytest.mark.parametrize("counts", [(5,), (9, 4), (1, 1), (3, 2, 1)])
+def test_the_validated_objective_weighs_slices_alike_whatever_volumes_they_come_in(runs, data, counts):
+    """Against the objective of each slice alone, for a loss whose value of a batch is the mean over its samples."""
+    step = training_step(runs["attention_transfer"], declared_network(runs["teacher"]))
+    generator = torch.Generator().manual_seed(0)
+    volumes = [torch.rand(count, 1, 72, 72, generator=generator) for count in counts]
+    with torch.no_grad():
+        step.network.eval()
+        alone = [float(step.loss(slice_[None])[0]) for volume in volumes for slice_ in volume]
+    assert step.validate(volumes)["validation_objective"] == pytest.approx(np.mean(alone), rel=2e-2)
+    answers = torch.cat([step.ask(volume) for volume in volumes])
+    by_answers = step.validate(volumes, answers)["validation_objective"]
+    assert by_answers == pytest.approx(step.validate(volumes)["validation_objective"], rel=2e-2)
+
+
+@pytest.mark.parametrize("loss", ["similarity_preserving", "correlation_congruence"])
+@pytest.mark.parametrize("counts", [(5,), (9,), (1, 4), (1, 1)])
+def test_losses_between_samples_validate_volumes_of_4n_plus_1_slices(study, loss, counts):
+    recipe = study.recipe(CELL, 0)
+    step = training_step(recipe.pretrained(loss), declared_network(recipe.teacher))
+    generator = torch.Generator().manual_seed(0)
+    found = step.validate([torch.rand(count, 1, 72, 72, generator=generator) for count in counts])
+    assert math.isfinite(found["validation_objective"]) and math.isfinite(found["validation_psnr"])
+
+
 def test_a_loss_that_is_not_finite_stops_and_names_step_and_slices(runs, data, tmp_path):
     broken, validation = data
     broken._held.fill_(float("inf"))

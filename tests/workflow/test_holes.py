@@ -12,10 +12,10 @@ from kdmri_lib.storage import PROJECT
 from kdmri_study.deploying import export
 from kdmri_study.experiments.table1 import METHODS
 from kdmri_study.jobs import execute, jobs
+from kdmri_study.rendering import failures
 from kdmri_study.runs import RunFolder, prepare_dataset, trained
 from kdmri_study.study import Study
-from kdmri_study.tables import failures
-from kdmri_study.verification import verify
+from kdmri_study.verification import verify_runs
 from tests.studies import CELL
 
 FAILED = "attention_transfer"
@@ -107,7 +107,7 @@ def test_nothing_is_deployed_and_the_notebook_says_so(study):
 
 
 def test_what_is_there_still_follows_from_its_runs(study):
-    assert verify(study, ["03_distillation"]).wrong == []
+    assert verify_runs(study, ["03_distillation"]).wrong == []
 
 
 def test_a_failed_run_is_not_trained_again_until_it_is_deleted(study):

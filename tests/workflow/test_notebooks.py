@@ -69,7 +69,7 @@ def test_table_1_has_every_method_of_every_cell(executed):
         rows = table[(table.dataset == cell.dataset) & (table.set == "test") & (table.aggregation == "volume")]
         assert set(rows.method) == set(METHODS)
         assert rows[list(METRICS)].notna().all().all()
-    assert {"template", "individual"} <= set(table[table.dataset == "brain"].set)
+    assert {"template", "individual", "people"} <= set(table[table.dataset == "brain"].set)
     assert set(table[table.dataset != "brain"].kind) == {"phantom"}, "a phantom is called a phantom"
 
 
@@ -106,15 +106,15 @@ def test_a_loss_of_ones_own_stands_in_the_table_and_in_the_figure(executed):
 
 def test_the_experiments_have_their_rows(executed):
     table = pd.read_csv(executed.table("feature_losses_comparison"))
-    assert {*FEATURE_LOSSES, "student", "teacher", "student_steps", "student_compute", "zero_filled"} == set(
-        table.method
-    )
+    controls = {name for name in table.method if name.startswith("alone_")}
+    assert {*FEATURE_LOSSES, "student", "teacher", "zero_filled"} == set(table.method) - controls
+    assert controls == set(table.control.dropna())
     assert {"FitNets", "FSP", "Attention transfer", "Student"} <= set(table.label)
     parts = executed.experiment_parts("ablations")
     rows = {part: pd.read_csv(executed.table(f"ablations_{part}")) for part in parts}
     assert {"ablation", "alphas", "attention", "cascades", "gaussian_mask", "positions", "sizes"} <= set(parts)
-    assert len(rows["positions"]) == 4 * 2 and len(rows["attention"]) == 3
-    assert set(rows["gaussian_mask"].method) == set(METHODS) - {"zero_filled"}
+    assert len(rows["positions"]) == 1 + 4 * 2 + 1 and len(rows["attention"]) == 3, "zero-filled, pairs, their control"
+    assert set(rows["gaussian_mask"].method) == set(METHODS)
     restored = pd.read_csv(executed.table("super_resolution_restoration"))
     assert {"bicubic", "data_consistency", "zero_filled"} <= set(restored.method)
     assert restored.psnr.notna().all()

@@ -12,7 +12,7 @@ from kdmri_lib.storage import PROJECT
 from kdmri_study.experiments.table1 import METHODS
 from kdmri_study.jobs import execute
 from kdmri_study.study import Study
-from kdmri_study.verification import verify
+from kdmri_study.verification import verify_runs
 from tests import downloads
 
 NOTEBOOKS = PROJECT / "notebooks"
@@ -75,7 +75,7 @@ def test_table_1_of_ones_own_download(own_downloads, tmp_path):
 def test_tables_that_do_not_follow_from_their_runs_are_found(own_downloads, tmp_path):
     test_table_1_of_ones_own_download(own_downloads, tmp_path)
     only = ("03_distillation",)
-    assert verify(own_downloads, only).wrong == []
+    assert verify_runs(own_downloads, only).wrong == []
     table, picture = own_downloads.table("volumes_cardiac_4x"), own_downloads.figure("figure2_cardiac_4x")
     kept = pd.read_csv(table)
     kept.assign(psnr=kept.psnr.where(kept.index != 3, kept.psnr + 0.1)).to_csv(table, index=False)
@@ -84,11 +84,11 @@ def test_tables_that_do_not_follow_from_their_runs_are_found(own_downloads, tmp_
     text.add_text("Description", image.text["Description"])
     pixels[50:60, 50:60] = 0
     Image.fromarray(pixels).save(picture, pnginfo=text)
-    found = verify(own_downloads, only).wrong
+    found = verify_runs(own_downloads, only).wrong
     assert len(found) == 2
     assert f"{table}: row 3, psnr: " in found[0]
     assert f"{picture}: " in found[1] and "pixels differ from the picture made from its runs" in found[1]
     run = next(iter(own_downloads.runs))
     (own_downloads.results / "runs" / run / "curve.csv").write_text("step\n")
     with pytest.raises(StudyError, match=r"1 of 6 runs can't vouch for a table; the first: .*curve.csv is damaged"):
-        verify(own_downloads, only)
+        verify_runs(own_downloads, only)

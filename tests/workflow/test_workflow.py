@@ -1,16 +1,22 @@
 """The workflow: what it plans, from nothing and after something was deleted or changed."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
+from kdmri_lib.errors import StudyError
 from kdmri_lib.storage import PROJECT
+from kdmri_study import verification
+from kdmri_study.cards import model_files, write_models
+from kdmri_study.evidence import evidence_file, unpacked, write_evidence
 from kdmri_study.jobs import jobs
 from kdmri_study.runs import RunFolder
 from kdmri_study.study import Study
-from kdmri_study.verification import verify
+from kdmri_study.verification import verify_evidence, verify_runs
 from tests.studies import PROFILES, small_profile, with_downloads
 
 SNAKEMAKE = [sys.executable, "-m", "snakemake", "--snakefile", str(PROJECT / "Snakefile"), "--nolock"]
@@ -90,7 +96,7 @@ def test_verify_looks_at_every_file_and_says_what_it_cannot_compare(made):
     names.write_text("\n".join(contents[names].splitlines()[:-1]) + "\n")
     aside = missing.rename(missing.with_name("masks.aside"))
     try:
-        found = verify(made)
+        found = verify_runs(made)
     finally:
         stray.unlink()
         aside.rename(missing)
@@ -102,8 +108,95 @@ def test_verify_looks_at_every_file_and_says_what_it_cannot_compare(made):
     assert "isn't as from its runs" in wrong[str(reading)] and "isn't as from its runs" in wrong[str(names)]
     compared = {str(path) for job in jobs(made) for path in job.written(made)} - set(wrong)
     said = {line.split(": ")[0] for line in found.not_compared}
-    assert {Path(name).suffix for name in compared - said} == {".csv", ".md", ".txt", ".png"}
+    assert {Path(name).suffix for name in compared - said} == {".csv", ".md", ".txt", ".png", ".xz"}
     assert all("deployment_times" in name or Path(name).suffix in (".pdf", ".html", ".ipynb") for name in said)
+
+
+@pytest.fixture
+def cloned(made, tmp_path):
+    """The study as a clone holds it: tables, evidence, weights and cards; no runs, no images."""
+    write_models(made)
+    for path in made.results.rglob("*"):
+        if path.parent.name == "tables" or path == evidence_file(made):
+            copy = tmp_path / path.relative_to(made.folder)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(path.read_bytes())
+    shutil.copytree(made.folder / "results" / "models", tmp_path / "results" / "models")
+    return Study(made.source, tmp_path)
+
+
+def test_from_the_evidence_alone_every_table_of_metrics_follows(cloned):
+    found = verify_evidence(cloned)
+    assert list(found.wrong) == list(found.changed) == []
+    compared = [
+        "table1.csv",
+        "table1.md",
+        "table1.runs.txt",
+        "significance.csv",
+        "significance.md",
+        "significance.runs.txt",
+    ]
+    assert found.compared == len(compared)
+    said = {Path(line.split(": ")[0]).name for line in found.not_compared}
+    assert "ablations_attention.csv" in said and not said & set(compared)
+
+
+def test_a_number_that_does_not_follow_from_the_evidence_is_named(cloned):
+    table, weights = cloned.table("table1"), model_files(cloned, cloned.cells[0], "distilled")[0]
+    frame = pd.read_csv(table)
+    frame.loc[0, "psnr"] += 1e-6
+    frame.to_csv(table, index=False)
+    words = cloned.table("significance").with_suffix(".md")
+    words.write_text(words.read_text().replace("dB", "DB", 1))
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    card = model_files(cloned, cloned.cells[0], "teacher")[1]
+    card.write_text(card.read_text().replace("| test (phantom) | 2 |", "| test (phantom) | 20 |"))
+    found = verify_evidence(cloned)
+    wrong = {Path(line.split(": ")[0]).name for line in found.wrong}
+    assert wrong == {"table1.csv", "significance.md", weights.name, card.name}
+
+
+def test_runs_made_by_code_that_changed_since_are_named(cloned, monkeypatch):
+    run = cloned.methods(cloned.cells[0], 0)["student"]
+    now = verification.training_code
+    monkeypatch.setattr(verification, "training_code", lambda r: "changed" if r == run else now(r))
+    found = verify_evidence(cloned)
+    assert found.wrong == [] and [line.split(" ")[0] for line in found.changed] == [run.id]
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda c: b"", lambda c: c[: len(c) // 2], lambda c: c[:-40] + bytes([c[-40] ^ 16]) + c[-39:]]
+)
+def test_damaged_evidence_is_named(cloned, damage):
+    path = evidence_file(cloned)
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(StudyError, match=r"evidence.tar.xz: damaged or cut short"):
+        verify_evidence(cloned)
+    path.unlink()
+    with pytest.raises(StudyError, match=r"evidence.tar.xz: no such file; ./run_all.sh"):
+        verify_evidence(cloned)
+
+
+def test_evidence_of_another_study_is_named(cloned, tmp_path):
+    other = Study(str(small_profile(tmp_path / "other.yaml", steps=8)), tmp_path)
+    other.results.mkdir(exist_ok=True)
+    evidence_file(other).write_bytes(evidence_file(cloned).read_bytes())
+    with pytest.raises(
+        StudyError, match=r"evidence.tar.xz: (\d+) of the \1 runs that the profile declares aren't in it"
+    ):
+        verify_evidence(other)
+
+
+def test_metrics_in_the_evidence_that_are_not_what_was_recorded_are_named(cloned, tmp_path):
+    there = unpacked(cloned, tmp_path / "unpacked")
+    run = RunFolder(there, there.methods(there.cells[0], 0)["distilled"])
+    better = run.volumes.assign(psnr=run.volumes.psnr + 1)
+    better.to_csv(run.path / "metrics_volume.csv", index=False)
+    write_evidence(there)
+    evidence_file(cloned).write_bytes(evidence_file(there).read_bytes())
+    assert any(
+        f"{run.run.id}, metrics_volume.csv isn't what was recorded" in line for line in verify_evidence(cloned).wrong
+    )
 
 
 def test_a_run_that_is_deleted_is_trained_again_and_what_is_made_of_it_too(made):

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from kdmri_lib.errors import StudyError
+from kdmri_lib.masks import PUBLISHED
 from kdmri_lib.storage import PROJECT
 from kdmri_study.jobs import NOTEBOOKS, jobs
 from kdmri_study.notebook import Notebook
@@ -36,6 +37,8 @@ def test_published_numbers_and_masks_of_ones_own_are_among_what_a_notebook_needs
     found = {job.notebook: job for job in jobs(Study("smoke"))}
     files = {name: [path.name for path in job.files] for name, job in found.items()}
     assert files["06_super_resolution"] == ["published_super_resolution.csv"]
+    on_the_papers_grid = next(job for job in jobs(Study("quick")) if job.name == "03_distillation_brain_4x")
+    assert on_the_papers_grid.files == (PUBLISHED,)
     assert files["07_deployment"] == ["published_times.csv"] and "published_table1.csv" in files["08_report"]
     study = Study("smoke")
     cardiac = study.dataset("cardiac").model_copy(update={"options": {"masks": "data/mine_{factor}x.npy"}})
@@ -47,15 +50,13 @@ def test_published_numbers_and_masks_of_ones_own_are_among_what_a_notebook_needs
 def test_a_notebook_writes_what_is_declared_and_nothing_else(study, capsys):
     here = Notebook("03_distillation", "smoke", str(study.folder), cell="cardiac_8x")
     assert "not a result" in capsys.readouterr().out
-    here.table("volumes_cardiac_8x", pd.DataFrame({"a": [1]}), ["run"])
-    assert study.table("volumes_cardiac_8x").exists()
-    with pytest.raises(
-        StudyError, match=r"table 'mine' isn't declared for notebook 03_distillation; declared: volumes_"
-    ):
-        here.table("mine", pd.DataFrame())
     figure, _ = plt.subplots(layout="constrained")
-    with pytest.raises(StudyError, match="figure 'mine' isn't declared for notebook 03_distillation"):
+    here.figure("attention_cardiac_8x", figure)
+    assert study.figure("attention_cardiac_8x").exists()
+    with pytest.raises(StudyError, match=r"figure 'mine' isn't declared for notebook 03_distillation; declared: lear"):
         here.figure("mine", figure)
+    with pytest.raises(StudyError, match="table 'mine' isn't declared for notebook 03_distillation"):
+        here.table("mine", pd.DataFrame())
     assert not study.table("mine").exists() and not study.figure("mine").exists()
 
 
@@ -92,12 +93,13 @@ def test_tables_are_compared_cell_by_cell(tmp_path, old, said):
     assert COMPARISONS[".csv"](new, there) == said
 
 
-def test_committed_files_of_profile_quick_are_those_that_it_declares():
-    study = Study("quick")
+@pytest.mark.parametrize("name", ["quick", "evening"])
+def test_committed_files_of_a_profile_are_those_that_it_declares(name):
+    study = Study(name)
     listed = subprocess.run(["git", "ls-files", study.results], cwd=PROJECT, capture_output=True, text=True)
     if listed.returncode or not listed.stdout:
         pytest.skip("not a checkout")
-    folders = [study.results / kind for kind in ("tables", "figures")]
+    folders = [study.results, *(study.results / kind for kind in ("tables", "figures"))]
     declared = {path for job in jobs(study) for path in job.written(study)}
     expected = {path for path in declared if path.parent in folders and path.suffix != ".pdf"}
     assert {PROJECT / line for line in listed.stdout.splitlines()} == expected

@@ -6,9 +6,7 @@ import pytest
 import yaml
 
 from kdmri_lib.errors import StudyError
-from kdmri_lib.models.base import multiply_accumulates
 from kdmri_lib.storage import PROJECT
-from kdmri_study.build import plain_network
 from kdmri_study.profile import Cell, load_profile
 from kdmri_study.study import Study
 from tests.studies import PROFILES, with_downloads
@@ -49,7 +47,7 @@ def test_the_full_profile_covers_the_nine_cells():
     }
 
 
-def test_algorithm_1_and_the_two_controls():
+def test_algorithm_1():
     study = Study("quick")
     runs = study.methods(Cell("brain", 4), 0)
     assert runs["attention_transfer"].teacher == runs["distilled"].teacher == runs["teacher"]
@@ -58,12 +56,7 @@ def test_algorithm_1_and_the_two_controls():
     assert [t.loss for t in runs["distilled"].objective] == ["imitation"]
     pairs = runs["attention_transfer"].objective[0].options["pairs"]
     assert pairs == [[f"cascade{c}.convolution3", f"cascade{c}.convolution2"] for c in range(1, 6)]
-    stage = runs["student"].schedule.steps
-    assert runs["student_steps"].schedule.steps == 2 * stage
-    teacher, student = (multiply_accumulates(plain_network(n)) for n in (study.profile.teacher, study.profile.student))
-    # Two stages of: teacher forward, student forward and backward, the latter at three forward passes.
-    expected = stage * 2 * (teacher + 3 * student) / (3 * student)
-    assert runs["student_compute"].schedule.steps == pytest.approx(expected, abs=1)
+    assert runs["student_steps"].schedule.steps == 2 * runs["student"].schedule.steps
 
 
 def test_declarations_keep_the_names_of_committed_runs():
@@ -98,6 +91,8 @@ def test_cells_and_experiments_that_a_profile_lacks_are_named():
         ({"cells": {"heart": [4]}}, "data set 'heart' isn't declared"),
         ({"datasets": {"brain": {"source": "../x"}}}, "isn't a plain name"),
         ({"distillation": {"attention_transfer": "papre"}}, "distillation.attention_transfer"),
+        ({"over_seeds": True}, "over_seeds: seeds holds 1; a test over seeds needs at least two"),
+        ({"over_seeds": True, "seeds": [3, 3]}, "over_seeds: seeds holds 1"),
         ({"distillation": {"alpha": 2}}, "distillation.alpha: Input should be less than or equal to 1"),
         ({"teacher": {"kind": "unet"}}, "teacher: .*unknown model 'unet'; known: dccnn, student_friendly, vdsr"),
         ({"student": {"options": {"casacdes": 3}}}, "student: .*model 'dccnn', option 'casacdes': Extra inputs"),
@@ -118,18 +113,20 @@ def test_a_bad_profile_is_an_error_that_names_the_key(tmp_path, change, message)
     [
         (
             {"parts": ["alfas"]},
-            r"experiments.ablations: .*no part 'alfas'; it has ablation, alphas, attention, cascades",
+            r"experiments.ablations: .*no part 'alfas'; it has ablation, alphas, asking, attention, cascades",
         ),
         ({"parts": ["comparison"]}, "notebook 05_ablations has no part 'comparison'"),
         ({"dataset": "heart"}, "data set 'heart' isn't declared"),
         ({"teacher": {"options": {"residual": "no"}}}, "experiments.ablations.teacher: .*'residual'"),
         ({"notebook": "09_nothing"}, "experiments.ablations.notebook"),
+        ({"seeds": [0]}, "over_seeds: experiments.ablations.seeds holds 1; a test over seeds needs at least two"),
     ],
 )
 def test_a_bad_experiment_is_an_error_that_names_the_key(tmp_path, change, message):
     path = tmp_path / "mine.yaml"
     ablations = SMOKE["experiments"]["ablations"] | change
-    path.write_text(yaml.safe_dump({**SMOKE, "experiments": {"ablations": ablations}}))
+    several = {"over_seeds": True, "seeds": [0, 1]}
+    path.write_text(yaml.safe_dump({**SMOKE, **several, "experiments": {"ablations": ablations}}))
     with pytest.raises(StudyError, match=rf"mine.yaml: .*{message}"):
         load_profile(str(path))
 

@@ -1,67 +1,150 @@
-"""Tables from metrics: what is averaged over what, what is tested, and what is said."""
+"""Tables from metrics: what is averaged over what, what is tested in which family, and what is said."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from kdmri_lib.masks import mirrored
-from kdmri_study.experiments.table1 import METHODS
-from kdmri_study.tables import significance, significance_markdown, summary, symmetry, table1_markdown, verdict
+from kdmri_lib.statistics import holm
+from kdmri_study.experiments.table1 import METHODS, QUESTIONS
+from kdmri_study.rendering import experiment_markdown, order_in_words, significance_markdown, table1_markdown
+from kdmri_study.tables import significance, summary, symmetry
+
+PEOPLE = 7
+LEADS = np.linspace(-0.02, 0.02, PEOPLE)  # how people differ in what a method gains
 
 
-def metrics(values, sets=("test",)):
+def metrics(values, sets=("test",), seeds=(0, 1), dataset="brain", factor=4.0):
+    """Volumes of seven people, the first of whom has two that differ by 2 dB; method by PSNR, a seed 0.2 above the last."""
     rows = [
-        {"dataset": "brain", "acceleration": 4.0, "set": s, "kind": "phantom", "method": m, "seed": seed, "run": "r",
-         "subject": f"v{n}", "psnr": value + n + 0.2 * seed - 0.1, "ssim": 0.9, "nmse": 0.1, "hfe": 0.1}
-        for s in sets for m, value in values.items() for seed in (0, 1) for n in range(6)
+        {"dataset": dataset, "acceleration": factor, "set": s, "kind": "phantom", "method": m, "run": "r",
+         "seed": -1 if m == "zero_filled" else seed, "person": f"p{n}", "subject": f"p{n}{part}",
+         "psnr": value + n + {"": 0, "a": -1, "b": 1}[part] + (0.2 * seed - 0.1 + 0.01 * value * LEADS[n]
+                                                              if m != "zero_filled" else 0),
+         "ssim": 0.9, "nmse": 0.1, "hfe": 0.1}
+        for s in sets for m, value in values.items() for seed in (seeds if m != "zero_filled" else (0,))
+        for n in range(PEOPLE) for part in (("a", "b") if n == 0 else ("",))
     ]  # fmt: skip
     return pd.DataFrame(rows)
 
 
 VALUES = {
     "zero_filled": 20,
+    "teacher": 32,
     "student": 30,
-    "distilled": 30.5,
     "student_steps": 30.7,
     "student_compute": 31,
-    "teacher": 32,
+    "student_whole": 31.5,
+    "distilled": 30.5,
 }
+COSTS = {"steps": 6000, "macs_given": 1.2e12, "macs_whole": 4.2e12, "seconds": 61.0, "control": ""}
 
 
-def test_summary_averages_seeds_before_it_takes_the_deviation_over_volumes():
+def costed(table):
+    return table.assign(**COSTS)
+
+
+def test_summary_averages_a_persons_volumes_and_seeds_before_it_takes_the_deviation_over_people():
     table = summary(metrics(VALUES), "volume").set_index("method")
     assert table.index.tolist() == list(METHODS)
-    assert table.psnr["student"] == pytest.approx(32.5) and table.n["student"] == 6
-    assert table.psnr_sd["student"] == pytest.approx(np.std(np.arange(6), ddof=1))
+    people = 30 + np.arange(PEOPLE) + 0.3 * LEADS
+    assert table.psnr["student"] == pytest.approx(people.mean()) and table.n["student"] == PEOPLE
+    assert table.psnr_sd["student"] == pytest.approx(people.std(ddof=1))
 
 
-def test_the_verdict_says_when_the_order_does_not_hold_and_by_how_much():
-    assert "does not hold" not in verdict(metrics(VALUES))
-    assert "+0.50 dB, 25% of the teacher's lead of 2.00 dB" in verdict(metrics(VALUES))
-    assert "as many steps it stands -0.20 dB, for as much compute -0.50 dB" in verdict(metrics(VALUES))
-    assert "does not hold" in verdict(metrics({**VALUES, "distilled": 29.9}))
-
-
-def test_significance_is_corrected_over_all_rows_and_left_out_for_few_volumes():
-    table = significance(metrics(VALUES))
-    psnr = table[table.metric == "psnr"]
-    assert len(table) == 10 and (psnr.p_holm >= psnr.p).all() and (psnr.p_holm > psnr.p).any()
-    assert table[table.metric == "ssim"].p.eq(1).all()
-    few = metrics(VALUES)
-    assert len(significance(few[few.subject < "v3"])) == 0
-
-
-def test_table_1_shows_the_papers_numbers_beside_ours():
-    text = table1_markdown(summary(metrics(VALUES), "volume"), "profile x")
-    assert "| Distilled student | 33.00 ± 1.87 | 0.9000 ± 0.0000 | 39.80 | 0.9770 |" in text
-    assert "other images than ours" in text and "phantom" in text
-
-
-def test_too_few_volumes_leave_an_empty_table_and_say_so():
+def test_a_failed_training_of_one_seed_leaves_a_hole():
     values = metrics(VALUES)
-    tests = significance(values[values.subject < "v3"])
-    assert tests.empty and {"dataset", "p", "p_holm"} <= set(tests.columns)
-    assert significance_markdown(tests) == "*Too few test volumes for a test.*\n"
+    values.loc[(values.method == "distilled") & (values.seed == 1), ["psnr", "ssim", "nmse", "hfe"]] = np.nan
+    table = summary(values, "volume").set_index("method")
+    assert np.isnan(table.psnr["distilled"]) and np.isnan(table.psnr_sd["distilled"]) and table.psnr["student"] > 30
+    tests = significance(values, [("distilled", "student"), ("teacher", "student")])
+    assert tests.verdict[0] == "no result" and np.isnan(tests.difference[0]) and tests.difference[1] > 1
+    words = order_in_words(table.reset_index(), tests)
+    assert "Nothing can be said, since a training failed: distilled student." in words
+
+
+def test_a_question_compares_seeds_and_people_and_a_persons_volumes_count_once():
+    tests = significance(metrics(VALUES), [("student_steps", "student")])
+    row = tests[tests.metric == "psnr"].iloc[0]
+    assert (row.seeds, row.people) == (2, PEOPLE) and row.difference == pytest.approx(0.7)
+    assert row.by_seed == "+0.7000 +0.7000" and row.p_people == pytest.approx(2 / 2**PEOPLE)
+    assert np.isnan(row.p_seeds) and row.verdict == "better"
+    once = significance(metrics(VALUES, seeds=(0,)), [("student_steps", "student")])
+    assert once.verdict[0] == "too few seeds"
+
+
+def test_what_is_not_trained_stands_against_every_seed():
+    row = significance(metrics(VALUES), [("student", "zero_filled")]).iloc[0]
+    assert row.by_seed == "+9.9000 +10.1000" and row.seeds == 2
+
+
+def test_a_family_of_tests_is_the_questions_of_one_cell_and_set():
+    seeds = range(6)
+    both = [metrics(VALUES, ("test", "people"), seeds), metrics(VALUES, ("test",), seeds, "knee", 8.0)]
+    tests = significance(pd.concat(both), QUESTIONS)
+    assert len(tests) == 3 * len(QUESTIONS) * 2
+    for _, family in tests[tests.metric == "psnr"].groupby(["dataset", "acceleration", "set"]):
+        np.testing.assert_allclose(family.p_people_holm, holm(family.p_people.tolist()))
+        np.testing.assert_allclose(family.p_seeds_holm, holm(family.p_seeds.tolist()))
+        assert family.p_people_holm.max() == pytest.approx(len(QUESTIONS) * 2 / 2**PEOPLE)
+    ssim = tests[tests.metric == "ssim"]
+    assert ssim.p_people_holm.isna().all() and ssim.verdict.eq("").all()
+
+
+def test_a_set_of_one_person_is_not_tested_and_that_is_said():
+    values = metrics(VALUES)
+    tests = significance(values[values.person == "p1"], QUESTIONS)
+    assert tests.empty and {"dataset", "p_people", "p_seeds_holm", "verdict"} <= set(tests.columns)
+    assert significance_markdown(tests) == "*No set of several people: nothing can be compared.*\n"
+
+
+def test_few_seeds_and_few_people_are_named_where_a_p_would_stand():
+    values = metrics(VALUES)
+    text = significance_markdown(significance(values[values.person < "p5"], [("distilled", "student")]))
+    assert "| too few seeds | too few people |" in text and "| brain 4x, test | Distilled student − Student |" in text
+    assert "+0.500 [" in text and "| +0.50 +0.50 | better |" in text and "2 × 5" in text
+    assert "Holm over the questions of one cell and set" in text and "on these networks" in text
+
+
+def said(values):
+    table, tests = summary(metrics(values), "volume"), significance(metrics(values), QUESTIONS)
+    return order_in_words(table, tests)
+
+
+def test_words_say_whether_the_order_holds_by_how_much_and_where_the_controls_stand():
+    assert "does not hold" not in said(VALUES)
+    assert "+0.50 dB, 25% of the teacher's lead of 2.00 dB" in said(VALUES)
+    assert "stands -0.20 dB for as many steps (worse), -0.50 dB for as much compute, the teacher given" in said(VALUES)
+    assert "-1.00 dB for as much compute as it and its teacher (worse)" in said(VALUES)
+    assert "does not hold" in said({**VALUES, "distilled": 29.9})
+
+
+def test_table_1_shows_the_papers_numbers_and_costs_beside_ours():
+    text = table1_markdown(costed(summary(metrics(VALUES), "volume")), "profile x")
+    assert "**brain, set “test”: phantom, per volume; 7 people, 2 seeds**" in text
+    line = next(line for line in text.splitlines() if line.startswith("| Distilled student"))
+    assert line.endswith("| 0.9000 ± 0.0000 | 39.80 | 0.9770 | 6,000 | 1.2 | 4.2 | 61 |") and "| 33.50 ± 2.16 |" in line
+    assert "other images than ours" in text
+
+
+def test_the_knee_stands_per_slice_as_published_and_per_volume_beside():
+    values = metrics(VALUES, dataset="knee")
+    slices = pd.concat([values.assign(slice=n) for n in (0, 1)])
+    table = costed(pd.concat([summary(values, "volume"), summary(slices, "slice")], ignore_index=True))
+    text = table1_markdown(table, "profile x")
+    blocks = text.split("**knee")[1:]
+    assert blocks[0].startswith(", set “test”: phantom, per slice, each on its own maximum; 16 slices, 2 seeds**")
+    assert "paper PSNR" in blocks[0] and "paper PSNR" not in blocks[1] and ", per volume; 7 people" in blocks[1]
+    assert "paper PSNR" in table1_markdown(costed(summary(metrics(VALUES), "volume")), "x").split("**brain")[1]
+
+
+def test_an_experiments_rows_stand_beside_the_same_network_alone_at_their_cost():
+    table = costed(summary(metrics(VALUES), "volume"))
+    table.loc[table.method == "distilled", "control"] = "student_compute"
+    text = experiment_markdown(table, "profile x")
+    line = next(line for line in text.splitlines() if line.startswith("| Distilled student"))
+    assert line.endswith("| 6,000 | 1.2 | 4.2 | 61 | 34.00 | -0.50 |")
+    assert next(line for line in text.splitlines() if line.startswith("| Teacher")).endswith("| – | – |")
 
 
 def test_the_worth_of_symmetry_by_hand():

@@ -1,0 +1,108 @@
+"""What a run costs, by arithmetic; and the controls of distilled rows."""
+
+import pytest
+
+from kdmri_study.costs import cost, stages
+from kdmri_study.experiments.controls import alone_at, with_controls
+from kdmri_study.experiments.part import PARTS
+from kdmri_study.profile import Cell
+from kdmri_study.study import Study
+
+# Weights per pixel of the paper's DC-CNNs: convolutions 1 -> 32, (32 -> 32) x 3 or x 1, 32 -> 1, in each of five cascades.
+TEACHER, STUDENT = (5 * 9 * (32 + n * 32 * 32 + 32) for n in (3, 1))
+STEPS, BATCH, STRIP, SLICES, SIDE = 6000, 2, 24, 16 * 16, 240  # profile quick's brain
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return Study("quick").rows(Cell("brain", 4), 0)
+
+
+def test_costs_of_algorithm_1_by_hand(rows):
+    """Three passes of what trains over strips; one pass of the teacher over whole slices in each of the two stages."""
+    seen, whole = STEPS * BATCH * STRIP * SIDE, SLICES * SIDE * SIDE
+    alone, asking = 3 * seen * STUDENT, whole * TEACHER
+    assert cost(rows["student"].run) == (STEPS, alone, alone)
+    assert cost(rows["teacher"].run) == (STEPS, 3 * seen * TEACHER, 3 * seen * TEACHER)
+    assert cost(rows["attention_transfer"].run)[:2] == (STEPS, alone + asking)
+    given = 2 * (alone + asking)
+    assert cost(rows["distilled"].run) == (2 * STEPS, given, given + 3 * seen * TEACHER)
+
+
+def test_a_teacher_that_is_asked_at_each_step_costs_a_pass_over_each_batch():
+    recipe = Study("quick").recipe(Cell("brain", 4), 0)
+    seen = STEPS * BATCH * STRIP * SIDE
+    for run in (
+        recipe.pretrained("fitnets"),
+        recipe.pretrained().model_copy(update={"teacher_asked": "each step"}),
+    ):
+        assert cost(run).given == seen * (3 * STUDENT + TEACHER)
+    hint = recipe.pretrained("attentive_hint")
+    assert cost(hint).given == seen * (3 * STUDENT + TEACHER) + SLICES * SIDE * SIDE * TEACHER, "its errors once beside"
+
+
+def test_strips_run_along_the_axis_that_is_sampled_fully():
+    """The knee's mask varies along its 368 columns, so a strip is some of its 640 rows."""
+    run = Study("full").recipe(Cell("knee", 4), 0).student
+    assert cost(run).given == 12000 * 4 * 24 * 368 * 3 * STUDENT
+    whole = run.model_copy(update={"schedule": run.schedule.model_copy(update={"strip": None})})
+    assert cost(whole).given == 12000 * 4 * 640 * 368 * 3 * STUDENT
+
+
+def test_what_starts_from_a_teachers_branches_is_not_charged_its_training():
+    recipe = Study("quick").recipe(Cell("brain", 4), 0).changed(student_friendly=True)
+    run = recipe.finetuned(recipe.pretrained("fitnets"))
+    own, others = stages(run)
+    assert [r.network.kind for r in own] == ["dccnn", "dccnn"] and others == [recipe.teacher]
+    assert cost(run).whole - cost(run).given == pytest.approx(cost(recipe.teacher).given)
+    branches = recipe.finetuned(recipe.teacher)
+    assert cost(branches)[:2] == cost(recipe.student)[:2] and stages(branches)[1] == [recipe.teacher]
+
+
+@pytest.mark.parametrize("of", ["steps", "given", "whole"])
+def test_a_control_is_the_same_network_alone_at_the_same_cost(rows, of):
+    recipe = Study("quick").recipe(Cell("brain", 4), 0)
+    run, factor = alone_at(recipe, rows["distilled"].run, of)
+    assert run.network == recipe.student_network and not stages(run)[1] and run.objective == (recipe.reconstruction,)
+    assert getattr(cost(run), of) == pytest.approx(getattr(cost(rows["distilled"].run), of), rel=3e-3)
+    assert run.schedule.steps == round(factor * STEPS)
+    last = rows["distilled"].run.schedule
+    assert run.schedule.validations == last.validations, "who validates more chooses among more"
+
+
+def test_table_1_sets_the_distilled_student_beside_the_three(rows):
+    assert rows["distilled"].control == "student_compute"
+    controls = {"student_steps": "steps", "student_compute": "given", "student_whole": "whole"}
+    for name, of in controls.items():
+        assert getattr(cost(rows[name].run), of) == pytest.approx(getattr(cost(rows["distilled"].run), of), rel=3e-3)
+
+
+@pytest.mark.parametrize("name", sorted(n for n, p in PARTS.all().items() if p.tabled))
+def test_every_row_that_learns_from_a_teacher_has_a_control_of_its_network_at_its_cost(name):
+    study = Study("quick")
+    experiment = "super_resolution" if name == "restoration" else "ablations"
+    recipe, rows = study.experiment_recipe(experiment, 0), study.experiment_rows(experiment, name, 0)
+    taught = {key: row for key, row in rows.items() if stages(row.run)[1]}
+    assert taught and {key for key, row in rows.items() if row.control} == set(taught)
+    for row in taught.values():
+        control = rows[row.control].run
+        assert control.network == row.run.network and not stages(control)[1] and control.dataset == row.run.dataset
+        assert control.degradation == row.run.degradation and control.seed == row.run.seed
+        assert cost(control).given == pytest.approx(cost(row.run).given, rel=5e-3)
+    asked = PARTS.find(name).questions(recipe, rows)
+    assert asked and {(key, row.control) for key, row in taught.items()} <= set(asked)
+    assert {key for pair in asked for key in pair} <= {*rows, *PARTS.find(name).untrained}
+    assert len(set(asked)) == len(asked) and len({row.label for row in rows.values()}) == len(rows)
+
+
+def test_rows_of_one_cost_share_a_control_and_a_row_that_is_one_serves():
+    study = Study("quick")
+    rows = study.experiment_rows("ablations", "positions", 0)
+    assert len({row.control for row in rows.values() if row.control}) == 1 and len(rows) == 9
+    recipe = study.experiment_recipe("ablations", 0)
+    taught = recipe.distilled(recipe.pretrained())
+    from kdmri_study.experiments.part import Row
+
+    mine = {"mine": Row("Mine", alone_at(recipe, taught)[0]), "taught": Row("Taught", taught)}
+    found = with_controls(recipe, mine)
+    assert list(found) == ["mine", "taught"] and found["taught"].control == "mine"
