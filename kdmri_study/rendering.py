@@ -152,7 +152,7 @@ def order_in_words(table: pd.DataFrame, tests: pd.DataFrame) -> str:
     """For each cell and set, of `summary` per volume and of `significance`: does ZF < student < distilled < teacher hold,
     and where do the controls stand."""
     lines = []
-    for (dataset, factor, name, kind), block in table[table.aggregation == "volume"].groupby(SET):
+    for (dataset, factor, name, kind), block in table[table.aggregation == "volume"].groupby(SET, sort=False):
         mean = block.set_index("method").psnr
         where = f"- **{dataset} {factor:g}x, {name} ({kind}).** "
         chain = ["zero_filled", "student", "distilled", "teacher"]

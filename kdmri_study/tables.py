@@ -20,7 +20,16 @@ from kdmri_study.experiments.table1 import METHODS
 from kdmri_study.runs import RunFolder
 
 PUBLISHED = {name: PROJECT / "data" / f"published_{name}.csv" for name in ("table1", "super_resolution", "times")}
+SETS = ("test", "people", "individual", "template")  # in this order in tables
 SET = ["dataset", "acceleration", "set", "kind"]  # what one test set of one setting is told by
+
+
+def _in_order(table: pd.DataFrame, *more: str) -> pd.DataFrame:
+    """Rows by data set, acceleration and set, then as they are or by the columns `more`, which are dropped."""
+    place = {name: number for number, name in enumerate(SETS)}
+    by = ["dataset", "acceleration", "set", "kind", *more]
+    key = lambda column: column.map(lambda name: place.get(name, len(place))) if column.name == "set" else column  # noqa: E731
+    return table.sort_values(by, key=key, kind="stable", ignore_index=True).drop(columns=list(more))
 
 
 def _of_unit(metrics: pd.DataFrame, unit: list[str]) -> pd.DataFrame:
@@ -44,8 +53,7 @@ def summary(metrics: pd.DataFrame, aggregation: str, methods: Iterable[str] = ME
     seeds = metrics[metrics.seed >= 0].seed.nunique()
     table = table.assign(aggregation=aggregation, seeds=seeds)
     order = {method: place for place, method in enumerate(methods)}
-    table = table[table.method.isin(order)]
-    return table.sort_values([*SET, "method"], key=lambda c: c.map(order) if c.name == "method" else c)
+    return _in_order(table[table.method.isin(order)].assign(place=lambda t: t.method.map(order)), "place")
 
 
 def _by_seed(values: pd.DataFrame, method: str, seeds: Sequence[int]) -> np.ndarray:
@@ -72,7 +80,7 @@ def significance(volumes: pd.DataFrame, questions: Sequence[tuple[str, str]]) ->
                 found = compare(*(_by_seed(wide[metric], method, seeds) for method in (a, b)))._asdict()
                 found["by_seed"] = " ".join(f"{value:+.4f}" for value in found["by_seed"])
                 rows.append({**dict(zip(SET, key, strict=True)), "metric": metric, "a": a, "b": b, **found})
-    table = pd.DataFrame(rows, columns=[*SET, "metric", "a", "b", *Comparison._fields])
+    table = _in_order(pd.DataFrame(rows, columns=[*SET, "metric", "a", "b", *Comparison._fields]))
     primary = table[table.metric == "psnr"]
     for p in ("p_seeds", "p_people"):
         corrected = primary.groupby(SET)[p].transform(lambda values: holm(values.tolist()))
