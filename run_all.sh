@@ -21,8 +21,7 @@ while [ $# -gt 0 ]; do
 done
 case "$profile" in *.yaml | *.yml) profile=$(realpath "$profile") ;; esac
 cd "$project"
-. ./environment.sh
-if [ -n "$help" ]; then
+if [ -n "$help" ]; then # before the environment is made, which takes minutes
     cat <<'END'
 ./run_all.sh [--profile NAME|FILE.yaml] [--jobs N] [--folder DIR] [anything else goes to Snakemake]
 
@@ -32,8 +31,13 @@ data/prepared and results are (default: here). On a cluster: see cluster/README.
 
 Profiles:
 END
-    exec python -m kdmri_lib profiles
+    for file in profiles/*.yaml; do
+        name=$(basename "$file" .yaml)
+        printf '  %s: %s; %s\n' "$name" "$(sed -n 's/^description: //p' "$file")" "$(sed -n 's/^cost: //p' "$file")"
+    done
+    exit
 fi
+. ./environment.sh
 python -m kdmri_lib check --profile "$profile" --folder "$folder"
 mkdir -p "$folder/results"
 # Held until this shell and its Snakemake end, however they end; a second start says so in place of waiting.

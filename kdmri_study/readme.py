@@ -16,7 +16,7 @@ from kdmri_lib.storage import PROJECT, write_text
 from kdmri_study.experiments.table1 import METHODS
 from kdmri_study.rendering import NONE, value
 from kdmri_study.study import Study
-from kdmri_study.tables import published_table1
+from kdmri_study.tables import PUBLISHED, published_table1
 
 README = PROJECT / "README.md"
 BLOCK = re.compile(r"(<!-- numbers: ([\w.-]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
@@ -150,8 +150,9 @@ def speed(study: Study) -> str:
         student = table.loc[(name, "student")]
         times = [f"{table.loc[(name, who)].ms:.0f} ms" for who in ("teacher", "student")]
         rows.append([name, *times, f"{student['of plain teacher']:.1f}", f"{student['of plain student']:.1f}"])
-    some = table.iloc[0]
-    return f"{some.processor}; {some.threads} threads.\n\n" + _markdown(heads, rows)
+    theirs = pd.read_csv(PUBLISHED["times"]).query("device == 'CPU'").set_index("network").ms
+    some, paper = table.iloc[0], " and ".join(f"{theirs[who]:g} ms" for who in ("teacher", "student"))
+    return f"{some.processor}; {some.threads} threads. (The paper's, on its CPU: {paper}.)\n\n" + _markdown(heads, rows)
 
 
 @block("precision", "quick")

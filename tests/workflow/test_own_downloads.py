@@ -9,8 +9,10 @@ from PIL.PngImagePlugin import PngInfo
 
 from kdmri_lib.errors import StudyError
 from kdmri_lib.storage import PROJECT
+from kdmri_study.derived import cell_tables
 from kdmri_study.experiments.table1 import METHODS
 from kdmri_study.jobs import execute
+from kdmri_study.runs import RunFolder
 from kdmri_study.study import Study
 from kdmri_study.verification import verify_runs
 from tests import downloads
@@ -63,32 +65,45 @@ def test_notebook_1_prepares_and_shows_every_download(own_downloads, tmp_path, n
     assert own_downloads.figure(f"contact_{name}").exists()
 
 
-def test_table_1_of_ones_own_download(own_downloads, tmp_path):
-    run(own_downloads, "01_data_preparation", tmp_path / "1.ipynb", dataset="cardiac")
-    run(own_downloads, "02_teacher_training", tmp_path / "2.ipynb", cell="cardiac_4x")
-    executed = own_downloads.results / "notebooks" / "03_distillation_cardiac_4x.ipynb"
-    run(own_downloads, "03_distillation", executed, cell="cardiac_4x")
-    table = pd.read_csv(own_downloads.table("volumes_cardiac_4x"))
-    assert set(table.subject) == {"patient101_frame01", "patient101_frame12"} and set(METHODS) <= set(table.method)
+@pytest.fixture(scope="module")
+def cell_of_a_download(own_downloads, tmp_path_factory):
+    """The study once notebooks 1 to 3 ran on a cell of it."""
+    folder, notebooks = tmp_path_factory.mktemp("executed"), own_downloads.results / "notebooks"
+    run(own_downloads, "01_data_preparation", folder / "1.ipynb", dataset="cardiac")
+    run(own_downloads, "02_teacher_training", notebooks / "02_teacher_training_cardiac_4x.ipynb", cell="cardiac_4x")
+    run(own_downloads, "03_distillation", folder / "3.ipynb", cell="cardiac_4x")
+    return own_downloads
 
 
-def test_tables_that_do_not_follow_from_their_runs_are_found(own_downloads, tmp_path):
-    test_table_1_of_ones_own_download(own_downloads, tmp_path)
-    only = ("03_distillation",)
-    assert verify_runs(own_downloads, only).wrong == []
-    table, picture = own_downloads.table("volumes_cardiac_4x"), own_downloads.figure("figure2_cardiac_4x")
+def test_table_1_of_ones_own_download(cell_of_a_download):
+    """Its two volumes are one person's, and count once."""
+    study = cell_of_a_download
+    volumes = RunFolder(study, study.methods(study.cells[0], 0)["distilled"]).volumes
+    assert volumes.subject.tolist() == ["patient101_frame01", "patient101_frame12"]
+    table, tests, _ = cell_tables(study, study.cells[0])
+    rows = table[table.aggregation == "volume"].set_index("method")
+    assert set(rows.index) == set(METHODS) and rows.n.eq(1).all() and tests.empty
+    assert rows.psnr["distilled"] == pytest.approx(volumes.psnr.mean())
+
+
+def test_tables_that_do_not_follow_from_their_runs_are_found(cell_of_a_download):
+    study, only = cell_of_a_download, ("02_teacher_training",)
+    assert verify_runs(study, only).wrong == []
+    table, picture = study.table("precision_cardiac_4x"), study.figure("learning_curves_alone_cardiac_4x")
     kept = pd.read_csv(table)
-    kept.assign(psnr=kept.psnr.where(kept.index != 3, kept.psnr + 0.1)).to_csv(table, index=False)
+    lost = kept["float32 / dB"]
+    kept.assign(**{"float32 / dB": lost.where(kept.index != 1, lost + 0.1)}).to_csv(table, index=False)
     image = Image.open(picture)
     text, pixels = PngInfo(), np.asarray(image).copy()
     text.add_text("Description", image.text["Description"])
     pixels[50:60, 50:60] = 0
     Image.fromarray(pixels).save(picture, pnginfo=text)
-    found = verify_runs(own_downloads, only).wrong
+    found = verify_runs(study, only).wrong
     assert len(found) == 2
-    assert f"{table}: row 3, psnr: " in found[0]
-    assert f"{picture}: " in found[1] and "pixels differ from the picture made from its runs" in found[1]
-    run = next(iter(own_downloads.runs))
-    (own_downloads.results / "runs" / run / "curve.csv").write_text("step\n")
-    with pytest.raises(StudyError, match=r"1 of 6 runs can't vouch for a table; the first: .*curve.csv is damaged"):
-        verify_runs(own_downloads, only)
+    said = dict(line.split(": ", 1) for line in found)
+    assert "row 1, float32 / dB: " in said[str(table)]
+    assert "pixels differ from the picture made from its runs" in said[str(picture)]
+    damaged = next(iter(study.runs))
+    (study.results / "runs" / damaged / "curve.csv").write_text("step\n")
+    with pytest.raises(StudyError, match=r"1 of 7 runs can't vouch for a table; the first: .*curve.csv is damaged"):
+        verify_runs(study, only)
