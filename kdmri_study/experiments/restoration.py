@@ -14,7 +14,7 @@ from kdmri_study.experiments.table1 import QUESTIONS, table1
     untrained=("zero_filled", "bicubic"),
 )
 def restoration(recipe: Recipe) -> Rows:
-    """Appendix A's rows, the two controls, and the distilled student with data consistency, which the paper leaves out."""
+    """Appendix A's rows, the controls, and the distilled student with data consistency, which the paper leaves out."""
     consistent = recipe.with_options(data_consistency=True)
     run = consistent.distilled(consistent.pretrained())
     return table1(recipe) | {"data_consistency": Row("Distilled student, data consistency", run)}
