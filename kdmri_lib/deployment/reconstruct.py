@@ -6,6 +6,7 @@ import h5py
 import numpy as np
 from tqdm.auto import tqdm
 
+from kdmri_lib.datasets.folders import NIFTI, ends_in
 from kdmri_lib.deployment.model import Model
 from kdmri_lib.deployment.volumes import InputVolume, open_input, write_nifti
 from kdmri_lib.errors import StudyError
@@ -45,8 +46,8 @@ def reconstruct_file(
     """
     if output.exists() and not force:
         raise StudyError(f"{output}: exists already; --force replaces it")
-    nifti = source.name.endswith((".nii", ".nii.gz"))
-    if nifti != output.name.endswith((".nii", ".nii.gz")):
+    nifti = ends_in(source.name, NIFTI)
+    if nifti != ends_in(output.name, NIFTI):
         raise StudyError(f"{output}: a NIfTI volume becomes a NIfTI volume, and HDF5 becomes HDF5")
     done = []
     with open_input(source, order) as volumes:

@@ -80,7 +80,7 @@ def test_a_series_is_taken_only_where_times_are_asked_for(tmp_path):
     with pytest.raises(StudyError, match=r"x.nii: 4-D image of shape \(4, 5, 2, 3\), expected one 3-D volume"):
         read_nifti(tmp_path / "x.nii")
     slices = read_nifti(tmp_path / "x.nii", times=True)[0]
-    assert slices.shape == (6, 5, 4) and slices_in(tmp_path / "x.nii") == 6
+    assert slices.shape == (6, 5, 4) and slices_in(tmp_path / "x.nii", times=True) == 6
     np.testing.assert_array_equal(slices[3], stored[::-1, ::-1, 1, 1].T)
     downloads.save_nifti(tmp_path / "one.nii", downloads.image(1))
     assert read_nifti(tmp_path / "one.nii", times=True)[0].shape == (3, *downloads.SHAPE)

@@ -77,8 +77,8 @@ def test_a_nifti_volume_that_is_written_lies_where_its_source_does(tmp_path, cod
 @pytest.mark.parametrize(
     ("name", "values", "message"),
     [
-        ("kspace", kspace()[:, None], r"kspace of shape \(3, 1, 20, 16\), expected .* \(a coil axis\?"),
-        ("kspace", kspace()[0], r"kspace of shape \(20, 16\), expected \(slices, H, W\)$"),
+        ("kspace", kspace()[:, None], r"'kspace' of shape \(3, 1, 20, 16\), expected .* \(a coil axis\?"),
+        ("kspace", kspace()[0], r"'kspace' of shape \(20, 16\), expected \(slices, H, W\)$"),
         ("image", np.ones((20, 16)), r"'image' of shape \(20, 16\), expected \(slices, H, W\)"),
         ("image", np.ones((0, 20, 16)), r"'image' of shape \(0, 20, 16\), expected \(slices, H, W\)"),
         ("images", np.ones((2, 20, 16)), "no array 'kspace' or 'image' and no volumes; it has images"),
