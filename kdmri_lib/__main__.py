@@ -72,7 +72,7 @@ def _check_download(dataset, path, code: str, jobs: int, headers: bool) -> list[
 
 def _first(names: list[str]) -> str:
     """How many names there are, and the first of them."""
-    return f"{len(names)} ({', '.join([*names[:3], *(['…'] if len(names) > 3 else [])])})"
+    return f"{len(names)} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
 
 
 def profiles(arguments) -> None:
@@ -275,6 +275,8 @@ def main() -> int:
     )
     command(benchmark, what, ("--threads", {"type": int, "default": 2}), ("--seconds", {"type": float, "default": 8.0}))
     arguments = parser.parse_args()
+    if hasattr(sys.stdout, "reconfigure"):  # people's paths hold letters that a terminal's encoding may not have
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         arguments.function(arguments)
     except StudyError as error:

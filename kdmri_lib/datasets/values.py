@@ -31,9 +31,11 @@ def magnitudes(values: np.ndarray, path: Path) -> tuple[np.ndarray, dict[str, fl
     Raises
     ------
     StudyError
-        When that share is above 1%, as of z-scored images, phases and CT; or no more than 16 values differ, as in label
-        maps; or as in `sound`.
+        When values aren't real numbers; that share is above 1%, as of z-scored images, phases and CT; or no more than 16
+        values differ, as in label maps; or as in `sound`.
     """
+    if values.dtype.kind not in "iuf":
+        raise StudyError(f"{path}: values of type {values.dtype}, expected real numbers")
     sound(values, path)
     if len(np.unique(values.flat[:: values.size // 5000 + 1])) <= LABELS and len(kinds := np.unique(values)) <= LABELS:
         raise StudyError(f"{path}: only {len(kinds)} different values (a label map?); expected a magnitude image")

@@ -1,5 +1,6 @@
 """The command `reconstruct`: a volume through an exported network, slice by slice, from file to file."""
 
+import hashlib
 from pathlib import Path
 
 import h5py
@@ -11,6 +12,8 @@ from kdmri_lib.deployment.model import Model
 from kdmri_lib.deployment.volumes import InputVolume, open_input, write_nifti
 from kdmri_lib.errors import StudyError
 from kdmri_lib.storage import atomic_write, sha256_file
+
+LONGEST = 150  # bytes of a name; files' may have 255, and it becomes longer while the file is written
 
 
 def measured_lines(volume: InputVolume, axis: int) -> np.ndarray:
@@ -111,7 +114,10 @@ def _picture(folder: Path, volume: InputVolume, shown: tuple[np.ndarray, np.ndar
     from kdmri_lib.figures import before_and_after
 
     name = volume.name.replace("/", "_")
+    label = f"{volume.path.name.split('.')[0]}_{name.split('.')[0]}"
+    if len(label.encode()) > LONGEST:
+        label = label.encode()[:LONGEST].decode(errors="ignore") + hashlib.sha256(label.encode()).hexdigest()[:8]
     figure = before_and_after(*shown, title=f"{volume.path.name}, {name}, slice {len(volume) // 2}")
-    with atomic_write(folder / f"{volume.path.name.split('.')[0]}_{name.split('.')[0]}.png") as temporary:
+    with atomic_write(folder / f"{label}.png") as temporary:
         figure.savefig(temporary, dpi=130)
     plt.close(figure)

@@ -20,7 +20,7 @@ from kdmri_lib.datasets.cohort import Member, folder_of, split_subjects
 from kdmri_lib.datasets.folders import files_in
 from kdmri_lib.datasets.framing import middle, padded
 from kdmri_lib.datasets.reading import as_complex, hdf5_array, open_hdf5
-from kdmri_lib.datasets.values import measured_whole
+from kdmri_lib.datasets.values import magnitudes, measured_whole
 from kdmri_lib.declarations import Dataset
 from kdmri_lib.errors import StudyError
 from kdmri_lib.fourier import magnitude_image
@@ -107,14 +107,16 @@ def make(dataset: Dataset, file: str, problem: str = "") -> tuple[np.ndarray, di
     with open_hdf5(path, "fastMRI file") as data:
         source = _source(data, path, wanted)
         chosen = middle(len(source), dataset.slices_per_volume)
-        images = np.empty((len(chosen), *dataset.shape), np.float32)
-        for place, number in enumerate(chosen):  # a slice at a time: all coils can be gigabytes
-            image = source[number]
-            if wanted == "kspace":
-                kspace = as_complex(image, path)
+        if wanted == "kspace":
+            images, below_zero = np.empty((len(chosen), *dataset.shape), np.float32), {}
+            for place, number in enumerate(chosen):  # a slice at a time: all coils can be gigabytes
+                kspace = as_complex(source[number], path)
                 measured_whole(kspace, path, coils=0 if kspace.ndim == 3 else None)
                 image = magnitude_image(torch.from_numpy(kspace).reshape(-1, *kspace.shape[-2:])).numpy()
-            images[place] = padded(image, dataset.shape)
+                images[place] = padded(image, dataset.shape)
+        else:
+            whole, below_zero = magnitudes(source[chosen.start : chosen.stop], path)
+            images = padded(whole, dataset.shape)
         coils = data["kspace"].shape[1] if "kspace" in data and data["kspace"].ndim == 4 else 1
         attributes = {
             "kind": "real MR",
@@ -124,4 +126,4 @@ def make(dataset: Dataset, file: str, problem: str = "") -> tuple[np.ndarray, di
             "acquisition": str(data.attrs.get("acquisition", "")),
             "coils": coils,
         }
-    return images, attributes
+    return images, attributes | below_zero

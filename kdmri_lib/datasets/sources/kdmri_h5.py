@@ -16,6 +16,7 @@ from kdmri_lib.datasets.cohort import Member, folder_of, split_subjects
 from kdmri_lib.datasets.folders import files_in
 from kdmri_lib.datasets.framing import middle
 from kdmri_lib.datasets.reading import hdf5_array, open_hdf5
+from kdmri_lib.datasets.values import magnitudes
 from kdmri_lib.declarations import Dataset
 from kdmri_lib.errors import StudyError
 
@@ -60,5 +61,7 @@ def make(dataset: Dataset, file: str) -> tuple[np.ndarray, dict]:
     path = Path(file)
     with _volume(file) as volume:
         slices = volume[:].reshape(*volume.shape[:2], -1).transpose(2, 0, 1)
+    slices, attributes = magnitudes(slices, path)
     chosen = slices[list(middle(len(slices), dataset.slices_per_volume))]
-    return chosen, {"kind": "real MR", "origin": f"{path.parent.parent.name}/{path.name}", "files": [file]}
+    about = {"kind": "real MR", "origin": f"{path.parent.parent.name}/{path.name}", "files": [file]}
+    return chosen, about | attributes
