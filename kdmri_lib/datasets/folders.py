@@ -23,6 +23,7 @@ OF_SYSTEMS = {"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information",
 LABELS = re.compile(
     r"(a|d|prob)?seg(m|s|mentations?)?|masks?|label(s|map|maps)?(for(training|testing))?|gt|(ground)?truth|parcellations?"
 )
+LABELS_IN_FRONT = re.compile(r"seg(mentations?)?|masks?|labels?")
 OF_LABELS = re.compile(r"(labels|masks|segmentations|ground[-_ ]?truth)(tr|ts)?|derivatives")  # folders
 
 
@@ -61,7 +62,7 @@ def is_label_map(place: Path) -> bool:
 def _of_labels(name: str) -> bool:
     words = [re.sub(r"\d+$", "", word) for word in re.split(r"[-_.\s]+", without_ending(name).lower())]
     words = [word for word in words if word] or [""]
-    return bool(LABELS.fullmatch(words[0]) or LABELS.fullmatch(words[-1]))
+    return bool(LABELS_IN_FRONT.fullmatch(words[0]) or LABELS.fullmatch(words[-1]))
 
 
 def files_in(folder: Path, endings: Sequence[str] = (), pattern: str | None = None) -> list[Entry]:
