@@ -6,7 +6,7 @@ import numpy as np
 
 from kdmri_lib.errors import StudyError
 
-BELOW_ZERO = 0.01  # share of the signal; interpolation leaves less, and of z-scored values half is negative
+BELOW_ZERO = 0.02  # share of the signal; interpolation leaves less than half of that, z-scoring half of the signal
 LABELS = 16  # values that differ; the coarsest image has more
 EMPTY = 0.01  # share of k-space; what one slice in many misses by chance is less
 
@@ -31,7 +31,7 @@ def magnitudes(values: np.ndarray, path: Path) -> tuple[np.ndarray, dict[str, fl
     Raises
     ------
     StudyError
-        When values aren't real numbers; that share is above 1%, as of z-scored images, phases and CT; or no more than 16
+        When values aren't real numbers; that share is above 2%, as of z-scored images, phases and CT; or no more than 16
         values differ, as in label maps; or as in `sound`.
     """
     if values.dtype.kind not in "iuf":
