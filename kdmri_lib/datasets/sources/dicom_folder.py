@@ -86,7 +86,7 @@ def _place(data: pydicom.Dataset, path: Path) -> Place:
             f"{path}: a mosaic, many slices in one image; expected one slice per file (convert it to NIfTI)"
         )
     if NOT_MAGNITUDE & set(kinds[2:4]) or component not in ("MAGNITUDE", "MIXED"):
-        raise StudyError(f"{path}: of image type {', '.join(kinds)}, {component.lower()}; expected magnitudes")
+        raise StudyError(f"{path}: of image type {', '.join([*kinds, component])}; expected magnitudes")
     colours, inverted = _number(data, "SamplesPerPixel", 1) > 1, data.get("PhotometricInterpretation") == "MONOCHROME1"
     if colours or inverted:
         found = data.get("PhotometricInterpretation")
