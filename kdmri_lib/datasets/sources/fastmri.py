@@ -2,11 +2,12 @@
 
 As distributed: `kspace` (slices, H, W) or (slices, coils, H, W), centred; `reconstruction_esc` or `reconstruction_rss`; an
 ISMRMRD header in XML; attributes `acquisition` and `patient_id`. Files that are undersampled, by a `mask` in them or by
-holes in their k-space, are refused. Folders with val in their name (``multicoil_val``, ``knee_multicoil_val_batch_0``) hold
-subjects that only test; those with test are left alone. Options: `image`, "kspace" (the default: root sum of squares of the
-whole field of view) or "reconstruction"; `acquisition`, to take one protocol alone.
+holes in their k-space, are refused. Folders called ``…_val``, or ``…_val_batch_0`` as archives unpack, hold subjects that
+only test; those called ``…_test`` are left alone. Options: `image`, "kspace" (the default: root sum of squares of the whole
+field of view) or "reconstruction"; `acquisition`, to take one protocol alone.
 """
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -27,6 +28,7 @@ from kdmri_lib.fourier import magnitude_image
 
 ENDINGS = (".h5",)
 OPTIONS = {"image": Literal["kspace", "reconstruction"], "acquisition": str}
+PART = re.compile(r"_(val|test)(_full)?(_batch_\d+)?$")  # of a folder's name
 
 
 def cohort(dataset: Dataset) -> Iterator[Member]:
@@ -35,7 +37,7 @@ def cohort(dataset: Dataset) -> Iterator[Member]:
     testers = set()
     for entry in files_in(folder_of(dataset), ENDINGS, dataset.pattern):
         file, name = entry.file, entry.bare.name
-        parts = {part for place in entry.place.parts[:-1] for part in place.split("_")[1:]}
+        parts = {found[1] for place in entry.place.parts[:-1] if (found := PART.search(place))}
         if "test" in parts:
             continue
         subject, how = name, {"file": str(file)}

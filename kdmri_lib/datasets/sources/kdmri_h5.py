@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kdmri_lib.datasets.cohort import Member, folder_of, split_subjects
+from kdmri_lib.datasets.cohort import Member, folder_of, in_order, split_subjects
 from kdmri_lib.datasets.folders import files_in
 from kdmri_lib.datasets.framing import middle
 from kdmri_lib.datasets.reading import hdf5_array, open_hdf5
@@ -29,13 +29,12 @@ def cohort(dataset: Dataset) -> Iterator[Member]:
     folder = folder_of(dataset)
     subjects: dict[str, list[tuple[str, dict]]] = {}
     for part in ("train", "validation"):
-        files = files_in(folder, ENDINGS, f"{part}/acc_*x/*")
-        if not files:
-            raise StudyError(f"{folder / part}: no files in a folder acc_4x, acc_5x or acc_8x")
-        for entry in files:
-            if entry.place.parent == files[0].place.parent:
-                subject = f"{part}_{entry.bare.name}"
-                subjects[subject] = [(subject, {"file": str(entry.file)})]
+        factors = in_order(place for place in (folder / part).glob("acc_*x") if place.is_dir())
+        if not factors:
+            raise StudyError(f"{folder / part}: no folder acc_4x, acc_5x or acc_8x")
+        for entry in files_in(factors[0], ENDINGS, dataset.pattern or "*"):
+            subject = f"{part}_{entry.bare.name}"
+            subjects[subject] = [(subject, {"file": str(entry.file)})]
     return split_subjects(dataset, subjects, reserved=[s for s in subjects if s.startswith("validation_")])
 
 

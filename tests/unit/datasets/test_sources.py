@@ -358,6 +358,15 @@ def test_acdc_as_it_is_passed_around(tmp_path):
     assert set(found) == set(expected)
 
 
+def test_the_published_files_of_another_factor_may_be_links(tmp_path):
+    expected = downloads.published(tmp_path)
+    for part in ("train", "validation"):
+        (tmp_path / part / "acc_8x").symlink_to("acc_4x")
+        (tmp_path / part / "acc_4x" / "._1.h5").write_bytes(b"side-car")
+    found, reasons, _ = trees.agreed(downloads.declared("kdmri_h5", tmp_path), tmp_path / "out.h5")
+    assert set(found) == set(expected) and not reasons
+
+
 def test_masks_that_are_passed_around_with_calgary_campinas_are_no_heads(tmp_path):
     expected = downloads.calgary_nifti(tmp_path / "calgary")
     for file in list((tmp_path / "calgary").rglob("*.nii.gz")):
