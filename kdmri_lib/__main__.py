@@ -67,7 +67,9 @@ def _check_download(dataset, path, code: str, jobs: int, headers: bool) -> list[
         print(f"    values below 0 ({most:.2g} of the signal at most) become 0: {_first(list(found.below_zero))}")
     for volume, reason in found.problems.items():
         print(f"    can't be read, and would be left out: {volume}: {reason}")
-    return list(found.problems)
+    if found.stopped:
+        print(f"    can't be prepared: {found.stopped}")
+    return [*found.problems, *([dataset.name] if found.stopped else [])]
 
 
 def _first(names: list[str]) -> str:

@@ -140,10 +140,11 @@ def agreed(dataset: Dataset, path: Path) -> tuple[dict[str, np.ndarray], dict[st
             return None, str(error)
 
     found, error = told(lambda: survey(dataset))
-    _, quick = told(lambda: survey(dataset, headers=True))
+    error = error or found.stopped
+    quick, refused = told(lambda: survey(dataset, headers=True))
     made, other = told(lambda: prepare(dataset, path, "code"))
     assert error.split(": ", 1)[-1] == other.split(": ", 1)[-1]  # one begins with the data set, one with the file
-    assert not quick or other, f"headers alone are refused: {quick}"
+    assert other or not (refused or quick.stopped), f"headers alone are refused: {refused or quick.stopped}"
     if made is None:
         return {}, {}, other
     volumes = {volume.subject: volume for volume in read_prepared(path)}

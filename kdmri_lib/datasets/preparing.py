@@ -147,12 +147,13 @@ def prepare(dataset: Dataset, path: Path, code: str, jobs: int = 1) -> Preparati
 
 def _left(dataset: Dataset, cohort: list[Member], problems: Mapping[str, str]) -> list[Member]:
     """The members without `problems`; `StudyError` when a split has none of them."""
-    made = [member for member in cohort if member.volume not in problems]
     for split in SPLITS:
-        if not any(member.split == split for member in made):
-            reasons = "; ".join(problems.values()) or "none is in it"
-            raise StudyError(f"data set '{dataset.name}': no volume left for split '{split}' ({reasons})")
-    return made
+        reasons = [problems.get(member.volume, "") for member in cohort if member.split == split]
+        if all(reasons):
+            more = [f"and {len(reasons) - 3} more"] if len(reasons) > 3 else []
+            said = "; ".join(reasons[:3] + more) or "none is in it"
+            raise StudyError(f"data set '{dataset.name}': no volume left for split '{split}' ({said})")
+    return [member for member in cohort if member.volume not in problems]
 
 
 def changed_sources(dataset: Dataset, path: Path) -> str:
@@ -347,7 +348,8 @@ def _make_part(dataset: Dataset, member: Member, parts: Path, code: str) -> None
 
 class Survey(NamedTuple):
     """What a download holds, by split: subjects, volumes, slices (of the volumes that can be read); the reason by volume
-    that can't; the share of the signal below 0 by volume that has such; and what was passed over as label maps."""
+    that can't; the share of the signal below 0 by volume that has such; what was passed over as label maps; and what would
+    stop `prepare` altogether, empty where nothing would."""
 
     subjects: dict[str, int]
     volumes: dict[str, int]
@@ -355,6 +357,7 @@ class Survey(NamedTuple):
     problems: dict[str, str]
     below_zero: dict[str, float]
     label_maps: list[str]
+    stopped: str
 
 
 class Look(NamedTuple):
@@ -372,11 +375,6 @@ def survey(dataset: Dataset, jobs: int = 1, headers: bool = False) -> Survey:
     ----------
     headers : only headers are read, so that it takes seconds: slices are counted at most, and what is wrong with values
         isn't seen.
-
-    Raises
-    ------
-    StudyError
-        Where `prepare` does: when a split is left without any volume, or a person or an image is in two.
     """
     cohort = members(dataset)
     found, problems = {}, {}
@@ -388,16 +386,12 @@ def survey(dataset: Dataset, jobs: int = 1, headers: bool = False) -> Survey:
             else:
                 found[member.volume] = look
     known: dict[str, tuple[str, str]] = {}
-    for member in _left(dataset, cohort, problems):
-        look = found[member.volume]
-        kept_apart(
-            known,
-            f"data set '{dataset.name}'",
-            member.volume,
-            member.split,
-            member.subject,
-            look.checksum or member.volume,
-        )
+    try:
+        for member in _left(dataset, cohort, problems):
+            image = found[member.volume].checksum or member.volume
+            kept_apart(known, f"data set '{dataset.name}'", member.volume, member.split, member.subject, image)
+    except StudyError as error:
+        return _survey(dataset, cohort, found, problems, str(error))
     return _survey(dataset, cohort, found, problems)
 
 
@@ -410,7 +404,9 @@ def survey_prepared(dataset: Dataset, path: Path, code: str) -> Survey | None:
     return _survey(dataset, members(dataset), found, left_out(path))
 
 
-def _survey(dataset: Dataset, cohort: list[Member], found: dict[str, Look], problems: dict[str, str]) -> Survey:
+def _survey(
+    dataset: Dataset, cohort: list[Member], found: dict[str, Look], problems: dict[str, str], stopped: str = ""
+) -> Survey:
     endings = getattr(source(dataset.source), "ENDINGS", ())
     passed_over = label_maps(PROJECT / dataset.folder, endings, dataset.pattern) if dataset.folder and endings else []
     return Survey(
@@ -423,6 +419,7 @@ def _survey(dataset: Dataset, cohort: list[Member], found: dict[str, Look], prob
         dict(problems),
         {volume: look.below_zero for volume, look in found.items() if look.below_zero},
         [str(place) for place in passed_over],
+        stopped,
     )
 
 

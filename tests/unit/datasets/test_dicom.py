@@ -180,6 +180,7 @@ def test_images_that_are_no_magnitude_slices_are_refused(tmp_path, header, messa
         made(series(tmp_path, **header))
 
 
+@pytest.mark.filterwarnings("ignore:A value of .None. for")
 def test_empty_fields_are_as_if_they_were_not_there(tmp_path):
     names = (
         "RescaleSlope",

@@ -227,6 +227,16 @@ def test_a_split_without_anybody_and_a_person_in_two_are_said_by_both(tmp_path):
     assert "no volume left for split 'test' (none is in it)" in trees.agreed(dataset, tmp_path / "out.h5")[2]
     copy = tmp_path / "download/person10/scan.nii.gz"
     copy.write_bytes((tmp_path / "download/person1/scan.nii.gz").read_bytes())
-    for function in (survey, lambda d: prepare(d, tmp_path / "out.h5", "code")):
-        with pytest.raises(StudyError, match="person1_scan in train and person10_scan in test are the same image"):
-            function(downloads.declared("nifti_folder", tmp_path / "download"))
+    dataset = downloads.declared("nifti_folder", tmp_path / "download")
+    assert "person1_scan in train and person10_scan in test are the same image" in survey(dataset).stopped
+    with pytest.raises(StudyError, match="person1_scan in train and person10_scan in test are the same image"):
+        prepare(dataset, tmp_path / "out.h5", "code")
+    table.write_text("subject,split\n" + "".join(f"person{n},train\n" for n in (1, 2, 3)) + "person10,test\n")
+    for number in (1, 2, 3, 10):
+        (tmp_path / f"download/person{number}/scan.nii.gz").write_bytes(b"")
+        (tmp_path / f"download/person{number}/more.nii.gz").write_bytes(b"")
+    dataset = downloads.declared("nifti_folder", tmp_path / "download", splits=str(table))
+    found = survey(dataset)
+    assert found.stopped.startswith("data set 'mine': no volume left for split 'train' (")
+    assert found.stopped.count("not a readable") == 3 and found.stopped.endswith("; and 3 more)")
+    assert len(found.problems) == 8
