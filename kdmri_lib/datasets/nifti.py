@@ -1,5 +1,6 @@
 """Reading NIfTI volumes as slices in a known orientation."""
 
+import math
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
@@ -7,7 +8,7 @@ import nibabel
 import numpy as np
 from pydantic import Field
 
-from kdmri_lib.datasets.folders import the_nifti
+from kdmri_lib.datasets.folders import ends_in, the_nifti
 from kdmri_lib.datasets.framing import framed, pixel_factors, resampled
 from kdmri_lib.datasets.reading import reading
 from kdmri_lib.datasets.values import magnitudes, sound
@@ -17,12 +18,13 @@ from kdmri_lib.errors import StudyError
 Orientation = Literal["axial", "coronal", "sagittal", "thickest"]  # of a declaration's options
 Pixel = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 ORIENTATIONS = {"axial": 2, "coronal": 1, "sagittal": 0}  # the axis from right to left, back to front or feet to head
+DEFLATE = 1032  # times that it makes a file smaller at most
 MILLIMETRES = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}  # by the header's unit
 
 
 class Header(NamedTuple):
-    """What a NIfTI file's header says, before any value is read: the image, turned to right, front and head; its shape
-    (X, Y, Z, times); its axes (across slices, down their rows, along their columns); and these axes' spacing in mm."""
+    """What a NIfTI file's header says, before any value is read: the image as it is stored; of it turned to right, front
+    and head: its shape (X, Y, Z, times), its axes (across slices, down rows, along columns), and their spacing in mm."""
 
     image: nibabel.spatialimages.SpatialImage
     shape: tuple[int, int, int, int]
@@ -36,10 +38,12 @@ def _header(path: Path, orientation: str, pixel: float | None, times: bool) -> H
         raise StudyError(f"unknown orientation '{orientation}'; known: {', '.join(ORIENTATIONS)}, thickest")
     path = the_nifti(path)
     with reading(path, "NIfTI volume"):
-        image = nibabel.as_closest_canonical(nibabel.load(path))
+        image = nibabel.load(path)
         unit = image.header.get_xyzt_units()[0]
         zooms = tuple(float(zoom) * MILLIMETRES[unit] for zoom in image.header.get_zooms()[:3])
         shape, kind = tuple(int(size) for size in image.shape), image.get_data_dtype()
+        turns = nibabel.io_orientation(image.affine)[:, 0]
+        most = path.stat().st_size * (DEFLATE if ends_in(path.name, (".gz",)) else 1)
     taken = shape
     while len(taken) > 3 and taken[-1] == 1:  # axes that other programs add
         taken = taken[:-1]
@@ -47,8 +51,16 @@ def _header(path: Path, orientation: str, pixel: float | None, times: bool) -> H
         raise StudyError(f"{path}: {len(shape)}-D image of shape {shape}, expected one 3-D volume")
     if 0 in taken:
         raise StudyError(f"{path}: image of shape {shape}, which holds no slices")
+    if (needed := math.prod(taken) * kind.itemsize) > most:  # before that much memory is asked for
+        raise StudyError(
+            f"{path}: cut short, or its header is damaged: {needed} bytes of values in a file that holds {most} at most"
+        )
+    if not np.isfinite(turns).all():
+        raise StudyError(f"{path}: an axis leads nowhere by its header; its orientation isn't known")
     if kind.kind not in "iuf":
         raise StudyError(f"{path}: values of type {kind}, expected real numbers (complex or colour images are none)")
+    stored = np.argsort(turns)  # the axes that run from left to right, back to front, feet to head
+    taken, zooms = (*(taken[axis] for axis in stored), *taken[3:]), [zooms[axis] for axis in stored]
     if orientation == "thickest" and not (np.isfinite(zooms).all() and min(zooms) > 0):
         raise StudyError(
             f"{path}: voxels of {' x '.join(f'{z:g}' for z in zooms)} mm by its header; which is thickest?"
@@ -67,7 +79,8 @@ def _header(path: Path, orientation: str, pixel: float | None, times: bool) -> H
 def _slices(path: Path, header: Header) -> np.ndarray:
     """(slices, H, W) float32, the values as the file has them."""
     with reading(path, "NIfTI volume"), np.errstate(over="ignore"):  # a scale that overflows gives infinity: refused
-        values = np.asarray(header.image.dataobj, dtype=np.float32).reshape(header.shape)
+        image = nibabel.as_closest_canonical(header.image)
+        values = np.asarray(image.dataobj, dtype=np.float32).reshape(header.shape)
     slices = sound(values, path).transpose(3, *header.axes)[..., ::-1, ::-1]
     return slices.reshape(-1, *slices.shape[2:])
 

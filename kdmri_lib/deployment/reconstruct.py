@@ -60,6 +60,8 @@ def reconstruct_file(
             (volume,) = volumes
             slices = np.empty((len(volume), *volume.shape), np.float32)
             done.append(_reconstruct(model, volume, slices, batch, figures))
+            if share := volume.attributes.get("below_zero"):
+                done.append(f"{volume.name}: values below 0, {share:.2g} of the signal, were taken as 0")
             with atomic_write(output) as temporary:
                 write_nifti(temporary, source, slices)
         else:

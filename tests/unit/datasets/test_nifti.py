@@ -1,5 +1,7 @@
 """NIfTI volumes: slices in a known orientation whatever the header says; and files that are damaged."""
 
+import gzip
+
 import nibabel
 import numpy as np
 import pytest
@@ -149,3 +151,40 @@ def test_axes_of_one_that_programs_add_and_names_in_capitals(tmp_path):
     nibabel.save(nibabel.Nifti1Image(ras_volume()[..., None, None], np.eye(4)), tmp_path / "x.nii.gz")
     (tmp_path / "x.nii.gz").rename(tmp_path / "X.NII.GZ")
     np.testing.assert_array_equal(read_nifti(tmp_path / "X.NII.GZ")[0], ras_volume()[::-1, ::-1].T)
+
+
+@pytest.mark.parametrize("name", ["x.nii", "x.nii.gz"])
+def test_a_header_that_promises_more_than_the_file_holds(tmp_path, name):
+    """Else 150 GiB would be asked for."""
+    downloads.save_nifti(tmp_path / "right.nii", downloads.image(1))
+    content = bytearray((tmp_path / "right.nii").read_bytes())
+    content[42:48] = np.array([3000, 3600, 3700], "<i2").tobytes()
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    for function in (read_nifti, read_magnitudes, slices_in):
+        with pytest.raises(StudyError, match=rf"{name}: cut short, or its header is damaged: \d+ bytes of values in a"):
+            function(tmp_path / name)
+
+
+def test_an_image_that_compresses_well_is_read(tmp_path):
+    image = np.zeros((200, 200, 100), np.uint8)
+    image[100, 100, 40:80] = np.arange(40)
+    nibabel.save(nibabel.Nifti1Image(image, np.eye(4)), tmp_path / "x.nii")
+    (tmp_path / "x.nii.gz").write_bytes(gzip.compress((tmp_path / "x.nii").read_bytes(), 9))
+    assert (tmp_path / "x.nii.gz").stat().st_size < image.nbytes / 700
+    assert read_magnitudes(tmp_path / "x.nii.gz")[0].sum() == image.sum()
+
+
+def test_headers_are_read_without_the_values(tmp_path, monkeypatch):
+    downloads.save_nifti(tmp_path / "x.nii.gz", downloads.image(1), "AIR")
+    monkeypatch.setattr(nibabel.arrayproxy.ArrayProxy, "__array__", None)
+    assert slices_in(tmp_path / "x.nii.gz") == 3
+
+
+def test_an_orientation_that_is_none_is_said(tmp_path):
+    nibabel.save(nibabel.Nifti1Image(ras_volume(), np.eye(4)), tmp_path / "x.nii")
+    content = bytearray((tmp_path / "x.nii").read_bytes())
+    content[312:328] = bytes(16)  # srow_z
+    (tmp_path / "x.nii").write_bytes(content)
+    for function in (read_nifti, slices_in):
+        with pytest.raises(StudyError, match=r"x.nii: an axis leads nowhere by its header"):
+            function(tmp_path / "x.nii")
