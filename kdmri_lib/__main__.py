@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import errno
 import sys
 
 from kdmri_lib.errors import StoppedError, StudyError
@@ -27,7 +28,8 @@ def check(arguments) -> None:
             print(f"  {dataset.name} ({dataset.source}, {dataset.folder}): the folder is gone; prepared before")
         elif dataset.folder:
             try:
-                problems += _check_download(dataset, path, preparing_code(dataset), arguments.jobs, arguments.headers)
+                code = preparing_code(dataset) if path.exists() else ""
+                problems += _check_download(dataset, path, code, arguments.jobs, arguments.headers)
                 if path.exists() and (changed := changed_sources(dataset, path)):
                     print(f"    prepared before, and will be again: {changed}")
                     study.source_stamp(dataset.name).touch()
@@ -294,7 +296,7 @@ def main() -> int:
     except OSError as error:
         from kdmri_lib.storage import UNWRITABLE
 
-        if error.errno not in UNWRITABLE:
+        if error.errno not in (*UNWRITABLE, errno.ENAMETOOLONG):
             raise
         print(f"kdmri: {error.filename}: {error.strerror}; nothing was replaced", file=sys.stderr)
         return 1

@@ -9,11 +9,14 @@ by default). Option `pixel` (mm).
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pydicom
+from pydicom.misc import is_dicom
+from pydicom.uid import UID
 
 from kdmri_lib.datasets.cohort import Member, folder_of, split_subjects
 from kdmri_lib.datasets.folders import files_in
@@ -39,10 +42,10 @@ def cohort(dataset: Dataset) -> Iterator[Member]:
         try:
             with reading(file, "DICOM file"):
                 header = pydicom.dcmread(file, stop_before_pixels=True)
-                is_image = "Rows" in header and header.get("Modality") != "SEG"
+                is_image = _is_image(header)
                 patient, number = str(header.get("PatientID") or "unnamed"), str(header.get("SeriesInstanceUID") or "")
         except StudyError:
-            if file.suffix.lower() in (".dcm", ".ima"):  # left out with its message when its turn comes
+            if file.suffix.lower() in (".dcm", ".ima") or _begins_as_dicom(file):  # left out when its turn comes
                 series.setdefault((places[0], f"unreadable_{entry.place}"), []).append(str(file))
             continue
         if is_image:
@@ -54,6 +57,18 @@ def cohort(dataset: Dataset) -> Iterator[Member]:
         plain = "".join(c if c.isalnum() or c in "-_" else "_" for c in subject)
         subjects[subject].append((f"{plain}_series{number + 1}", {"files": files}))
     return split_subjects(dataset, subjects)
+
+
+def _is_image(header: pydicom.Dataset) -> bool:
+    """Whether a file holds an image, or held one before it was cut; a segmentation is none."""
+    kind = UID(header.get("SOPClassUID") or header.file_meta.get("MediaStorageSOPClassUID") or "")
+    return header.get("Modality") != "SEG" and ("Rows" in header or not kind or "Image Storage" in kind.name)
+
+
+def _begins_as_dicom(file: Path) -> bool:
+    with suppress(OSError):
+        return is_dicom(file)
+    return False
 
 
 class Place(NamedTuple):

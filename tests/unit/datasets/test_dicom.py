@@ -200,17 +200,31 @@ def test_empty_fields_are_as_if_they_were_not_there(tmp_path):
 
 def test_what_is_no_image_is_passed_over(tmp_path):
     expected = downloads.dicom(tmp_path)
+    kinds = {"SR": "1.2.840.10008.5.1.4.1.1.88.11", "PR": "1.2.840.10008.5.1.4.1.1.11.1"}
     for name, modality in (("report", "SR"), ("state", "PR"), ("segmentation", "SEG")):
         file = tmp_path / "person1" / f"{name}.dcm"
         downloads.save_dicom(file, PIXELS[0], 0, "1.2.9", Modality=modality)
         if modality != "SEG":
             data = pydicom.dcmread(file)
             del data.Rows, data.PixelData
+            data.SOPClassUID = data.file_meta.MediaStorageSOPClassUID = kinds[modality]
             data.save_as(file)
     directory = get_testdata_file("DICOMDIR", download=False)
     (tmp_path / "DICOMDIR").write_bytes(Path(directory).read_bytes())
     found, left_out, _ = trees.agreed(downloads.declared("dicom_folder", tmp_path), tmp_path.parent / "out.h5")
     assert set(found) == set(expected) and left_out == {}
+
+
+def test_a_damaged_header_is_said_whatever_the_files_name(tmp_path):
+    downloads.dicom(tmp_path)
+    whole = (tmp_path / "person1/IM_a.dcm").read_bytes()
+    (tmp_path / "person1/notes").write_bytes(b"not DICOM")
+    dataset = downloads.declared("dicom_folder", tmp_path)
+    for size in (140, 200, 400, 600):
+        (tmp_path / "person1/IM0001").write_bytes(whole[:size])
+        _, left_out, _ = trees.agreed(dataset, tmp_path.parent / f"{size}.h5")
+        (reason,) = left_out.values()
+        assert f"{tmp_path}/person1/IM0001: " in reason, "however much of its header is there"
 
 
 def test_series_without_a_number_go_by_their_folders_and_patients_without_one_are_one(tmp_path):
