@@ -38,7 +38,8 @@ END
     exit
 fi
 . ./environment.sh
-python -m kdmri_lib check --profile "$profile" --folder "$folder"
+# Values are checked when they are prepared, and what is wrong there is left out by its name.
+python -m kdmri_lib check --headers --profile "$profile" --folder "$folder"
 mkdir -p "$folder/results"
 # Held until this shell and its Snakemake end, however they end; a second start says so in place of waiting.
 exec 9> "$folder/results/.lock"

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import errno
 import sys
 
 from kdmri_lib.errors import StoppedError, StudyError
@@ -11,6 +12,7 @@ def check(arguments) -> None:
     """Say what a profile holds and what of its downloads is there, beside the paper's numbers, before anything runs."""
     from kdmri_lib.datasets.preparing import changed_sources
     from kdmri_lib.storage import PROJECT
+    from kdmri_study.provenance import preparing_code
     from kdmri_study.study import Study
 
     study = Study(arguments.profile, arguments.folder)
@@ -26,7 +28,8 @@ def check(arguments) -> None:
             print(f"  {dataset.name} ({dataset.source}, {dataset.folder}): the folder is gone; prepared before")
         elif dataset.folder:
             try:
-                problems += _check_download(dataset)
+                code = preparing_code(dataset) if path.exists() else ""
+                problems += _check_download(dataset, path, code, arguments.jobs, arguments.headers)
                 if path.exists() and (changed := changed_sources(dataset, path)):
                     print(f"    prepared before, and will be again: {changed}")
                     study.source_stamp(dataset.name).touch()
@@ -37,20 +40,20 @@ def check(arguments) -> None:
         raise StudyError(f"not all is as declared: {', '.join(problems)}")
 
 
-def _check_download(dataset) -> list[str]:
+def _check_download(dataset, path, code: str, jobs: int, headers: bool) -> list[str]:
     """Print what a download holds; returns its volumes that can't be read, and would be left out."""
     import csv
 
-    from kdmri_lib.datasets.preparing import survey
+    from kdmri_lib.datasets.preparing import survey, survey_prepared
     from kdmri_lib.storage import PROJECT
 
-    found = survey(dataset)
+    found = survey_prepared(dataset, path, code) or survey(dataset, jobs, headers)
     numbers = ", ".join(
         f"{split} {found.subjects[split]} subjects, {found.volumes[split]} volumes, {found.slices[split]} slices"
         for split in found.subjects
     )
     print(f"  {dataset.name} ({dataset.source}, {dataset.folder}): {numbers}")
-    with (PROJECT / "data" / "published_cohorts.csv").open(newline="") as file:
+    with (PROJECT / "data" / "published_cohorts.csv").open(newline="", encoding="utf-8") as file:
         published = [row for row in csv.DictReader(file) if row["source"] == dataset.source]
     for row in published:
         subjects, slices = (
@@ -59,9 +62,21 @@ def _check_download(dataset) -> list[str]:
         same = (subjects, slices) == (int(row["subjects"]), int(row["slices"]))
         beside = "as in the paper" if same else f"the paper has {row['subjects']} and {row['slices']}"
         print(f"    {row['part']}: {subjects} subjects, {slices} slices; {beside}")
+    if found.label_maps:
+        print(f"    passed over, label maps or copies by their names: {_first(found.label_maps)}")
+    if found.below_zero:
+        most = max(found.below_zero.values())
+        print(f"    values below 0 ({most:.2g} of the signal at most) become 0: {_first(list(found.below_zero))}")
     for volume, reason in found.problems.items():
         print(f"    can't be read, and would be left out: {volume}: {reason}")
-    return list(found.problems)
+    if found.stopped:
+        print(f"    can't be prepared: {found.stopped}")
+    return [*found.problems, *([dataset.name] if found.stopped else [])]
+
+
+def _first(names: list[str]) -> str:
+    """How many names there are, and the first of them."""
+    return f"{len(names)} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
 
 
 def profiles(arguments) -> None:
@@ -236,9 +251,10 @@ def main() -> int:
 
     profile = ("--profile", {"default": "quick"})
     folder = ("--folder", {"default": "", "help": "where data/prepared and results are; the project's by default"})
-    command(check, profile, folder)
-    command(profiles)
     jobs = ("--jobs", {"type": int, "default": 1, "help": "volumes made side by side"})
+    only = ("--headers", {"action": "store_true", "help": "read headers alone: in seconds, but not what values are"})
+    command(check, profile, folder, jobs, only)
+    command(profiles)
     command(prepare, profile, folder, jobs, ("dataset", {"help": "name of a data set of the profile"}))
     command(train, profile, folder, ("run", {"help": "name of the run's folder"}))
     command(
@@ -283,6 +299,8 @@ def main() -> int:
     )
     command(benchmark, what, ("--threads", {"type": int, "default": 2}), ("--seconds", {"type": float, "default": 8.0}))
     arguments = parser.parse_args()
+    if hasattr(sys.stdout, "reconfigure"):  # people's paths hold letters that a terminal's encoding may not have
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         arguments.function(arguments)
     except StudyError as error:
@@ -298,7 +316,7 @@ def main() -> int:
     except OSError as error:
         from kdmri_lib.storage import UNWRITABLE
 
-        if error.errno not in UNWRITABLE:
+        if error.errno not in (*UNWRITABLE, errno.ENAMETOOLONG):
             raise
         print(f"kdmri: {error.filename}: {error.strerror}; nothing was replaced", file=sys.stderr)
         return 1

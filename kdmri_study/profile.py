@@ -140,7 +140,7 @@ def load_profile(name: str) -> tuple[str, Profile]:
     except ValueError as error:
         raise StudyError(f"{path}: {error}; rename the file") from None
     try:
-        return path.stem, Profile.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        return path.stem, Profile.model_validate(yaml.safe_load(path.read_text(encoding="utf-8-sig")))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise StudyError(f"{path}: not a YAML file ({error})") from None
     except ValidationError as error:

@@ -3,7 +3,7 @@
 import csv
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -47,9 +47,14 @@ def folder_of(dataset: Dataset) -> Path:
     return folder
 
 
-def in_order(names: Iterable) -> list:
-    """Names sorted with their numbers as numbers: patient2 before patient10."""
-    return sorted(names, key=lambda name: [int(p) if p.isdigit() else p for p in re.split(r"(\d+)", str(name))])
+def in_order(names: Iterable, key: Callable = str) -> list:
+    """Names sorted with their numbers as numbers, patient2 before patient10; or what `key` gives the names of."""
+
+    def parts(item) -> list[str | int]:
+        # Texts and numbers take turns.
+        return [int(part) if n % 2 else part for n, part in enumerate(re.split(r"(\d+)", str(key(item))))]
+
+    return sorted(names, key=parts)
 
 
 def split_subjects(
@@ -71,6 +76,12 @@ def split_subjects(
     StudyError
         When there are fewer subjects than declared, or the file names a subject twice, or one that isn't there.
     """
+    if not volumes:
+        raise StudyError(
+            f"{PROJECT / (dataset.folder or '')}: 0 subjects found, as source {dataset.source} knows them"
+            + (f" and pattern '{dataset.pattern}' allows" if dataset.pattern else "")
+            + "; data/README.md says how a download is laid out"
+        )
     reserved = set(reserved)
     if dataset.splits:
         assigned = _read_splits(PROJECT / dataset.splits, volumes)
@@ -95,12 +106,21 @@ def split_subjects(
 
 
 def _read_splits(path: Path, known: Mapping) -> dict[str, str]:
+    """Split by subject, of a table as spreadsheets save it: with a byte-order mark or none, commas, semicolons or tabs."""
     assigned: dict[str, str] = {}
     try:
-        rows = list(csv.DictReader(path.read_text().splitlines()))
-    except (OSError, UnicodeDecodeError) as error:
+        # Whatever the locale; Excel writes UTF-8 with a mark in front.
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        between = next((mark for mark in ",;\t" if lines and mark in lines[0]), ",")
+        rows = [
+            {str(name).strip(): value.strip() for name, value in row.items() if isinstance(value, str)}
+            for row in csv.DictReader(lines, delimiter=between)
+        ]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise StudyError(f"{path}: can't be read ({error})") from None
     for number, row in enumerate(rows, 2):
+        if not any(row.values()):  # Excel's empty rows, which are commas alone
+            continue
         subject, split = row.get("subject"), row.get("split")
         if split not in SPLITS or not subject:
             raise StudyError(f"{path}, line {number}: expected columns subject, split with {', '.join(SPLITS)}")

@@ -3,6 +3,10 @@
 import numpy as np
 from scipy import ndimage
 
+from kdmri_lib.errors import StudyError
+
+LARGEST = 2048  # pixels along an axis of a slice; scanners give no more
+
 
 def padded(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """The image with its last two axes zero-padded or cropped to `shape` about their centre: (..., *shape)."""
@@ -30,8 +34,31 @@ def evenly_spaced(volume: np.ndarray, count: int | None) -> np.ndarray:
 
 
 def framed(volume: np.ndarray, shape: tuple[int, int], count: int | None) -> np.ndarray:
-    """`count` evenly spaced slices of (slices, H, W), all for None, padded or cropped: (count, *shape), negatives as 0."""
+    """`count` evenly spaced slices of (slices, H, W), all for None, padded or cropped: (count, *shape).
+
+    Negatives become 0: `resampled` makes some beside edges, the image of a reader holds none (`values.magnitudes`).
+    """
     return padded(evenly_spaced(np.maximum(volume, 0), count), shape)
+
+
+def pixel_factors(shape: tuple[int, int], spacing: tuple[float, float, float], pixel: float) -> tuple[float, float]:
+    """How many pixels of `pixel` mm take the place of one, along the rows' and the columns' axis of (H, W) slices.
+
+    `spacing` : (slice, row, column) in mm.
+
+    Raises
+    ------
+    StudyError
+        When no pixels would be left, or more than 2048 along an axis: then the file's spacing is wrong, or `pixel`.
+    """
+    _, row, column = spacing
+    sizes = shape[0] * row / pixel, shape[1] * column / pixel
+    if not all(0.5 < size < LARGEST + 0.5 for size in sizes):  # nor is NaN
+        raise StudyError(
+            f"pixels of {row:g} x {column:g} mm resampled to {pixel:g} mm give slices of {sizes[0]:.3g} x {sizes[1]:.3g}; "
+            f"expected 1 to {LARGEST} (is the unit of the file's spacing right?)"
+        )
+    return row / pixel, column / pixel
 
 
 def resampled(
@@ -39,14 +66,16 @@ def resampled(
 ) -> tuple[np.ndarray, tuple[float, float, float]]:
     """(slices, H, W) with pixels of `pixel` mm in the plane (cubic splines), and its (slice, row, column) spacing in mm.
 
-    Unchanged where `pixel` is None, or the pixels are of that size to within 1%.
+    Unchanged where `pixel` is None, or the pixels are of that size to within 1%; raises as `pixel_factors` does.
     """
-    thickness, row, column = spacing
-    if pixel is None or not max(abs(row / pixel - 1), abs(column / pixel - 1)) > 0.01:
+    if pixel is None:
+        return volume, spacing
+    factors = pixel_factors(volume.shape[1:], spacing, pixel)
+    if not max(abs(factor - 1) for factor in factors) > 0.01:
         return volume, spacing
     # From edge to edge of the image: from centre to centre, pixels would come out smaller than `pixel`.
-    finer = ndimage.zoom(volume, (1, row / pixel, column / pixel), order=3, mode="nearest", grid_mode=True)
-    return finer, (thickness, float(pixel), float(pixel))
+    finer = ndimage.zoom(volume, (1, *factors), order=3, mode="nearest", grid_mode=True)
+    return finer, (spacing[0], float(pixel), float(pixel))
 
 
 def middle(count: int, wanted: int | None) -> range:

@@ -1,15 +1,88 @@
 """Reading NIfTI volumes as slices in a known orientation."""
 
+import math
 from pathlib import Path
+from typing import Annotated, Literal, NamedTuple
 
 import nibabel
 import numpy as np
+from pydantic import Field
 
-from kdmri_lib.datasets.framing import framed, resampled
+from kdmri_lib.datasets.folders import ends_in, the_nifti
+from kdmri_lib.datasets.framing import framed, pixel_factors, resampled
 from kdmri_lib.datasets.reading import reading
+from kdmri_lib.datasets.values import magnitudes, sound
+from kdmri_lib.declarations import Dataset
 from kdmri_lib.errors import StudyError
 
+Orientation = Literal["axial", "coronal", "sagittal", "thickest"]  # of a declaration's options
+Pixel = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 ORIENTATIONS = {"axial": 2, "coronal": 1, "sagittal": 0}  # the axis from right to left, back to front or feet to head
+DEFLATE = 1032  # times that it makes a file smaller at most
+MILLIMETRES = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}  # by the header's unit
+
+
+class Header(NamedTuple):
+    """What a NIfTI file's header says, before any value is read: the image as it is stored; of it turned to right, front
+    and head: its shape (X, Y, Z, times), its axes (across slices, down rows, along columns), and their spacing in mm."""
+
+    image: nibabel.spatialimages.SpatialImage
+    shape: tuple[int, int, int, int]
+    axes: tuple[int, int, int]
+    spacing: tuple[float, float, float]
+
+
+def _header(path: Path, orientation: str, pixel: float | None, times: bool) -> Header:
+    """The header of a volume that can be taken as slices; raises as `read_nifti` does, as far as a header tells."""
+    if orientation not in (*ORIENTATIONS, "thickest"):
+        raise StudyError(f"unknown orientation '{orientation}'; known: {', '.join(ORIENTATIONS)}, thickest")
+    path = the_nifti(path)
+    with reading(path, "NIfTI volume"):
+        image = nibabel.load(path)
+        unit = image.header.get_xyzt_units()[0]
+        zooms = tuple(float(zoom) * MILLIMETRES[unit] for zoom in image.header.get_zooms()[:3])
+        shape, kind = tuple(int(size) for size in image.shape), image.get_data_dtype()
+        turns = nibabel.io_orientation(image.affine)[:, 0]
+        most = path.stat().st_size * (DEFLATE if ends_in(path.name, (".gz",)) else 1)
+    taken = shape
+    while len(taken) > 3 and taken[-1] == 1:  # axes that other programs add
+        taken = taken[:-1]
+    if len(taken) != 3 and not (len(taken) == 4 and times):
+        raise StudyError(f"{path}: {len(shape)}-D image of shape {shape}, expected one 3-D volume")
+    if 0 in taken:
+        raise StudyError(f"{path}: image of shape {shape}, which holds no slices")
+    if (needed := math.prod(taken) * kind.itemsize) > most:  # before that much memory is asked for
+        raise StudyError(
+            f"{path}: cut short, or its header is damaged: {needed} bytes of values in a file that holds {most} at most"
+        )
+    if not np.isfinite(turns).all():
+        raise StudyError(f"{path}: an axis leads nowhere by its header; its orientation isn't known")
+    if kind.kind not in "iuf":
+        raise StudyError(f"{path}: values of type {kind}, expected real numbers (complex or colour images are none)")
+    stored = np.argsort(turns)  # the axes that run from left to right, back to front, feet to head
+    taken, zooms = (*(taken[axis] for axis in stored), *taken[3:]), [zooms[axis] for axis in stored]
+    if orientation == "thickest" and not (np.isfinite(zooms).all() and min(zooms) > 0):
+        raise StudyError(
+            f"{path}: voxels of {' x '.join(f'{z:g}' for z in zooms)} mm by its header; which is thickest?"
+        )
+    across = int(np.argmax(zooms)) if orientation == "thickest" else ORIENTATIONS[orientation]
+    axes = (across, *{2: (1, 0), 1: (2, 0), 0: (2, 1)}[across])
+    spacing = tuple(zooms[axis] for axis in axes)
+    if pixel is not None:
+        try:
+            pixel_factors((taken[axes[1]], taken[axes[2]]), spacing, pixel)
+        except StudyError as error:
+            raise StudyError(f"{path}: {error}") from None
+    return Header(image, (*taken, 1) if len(taken) == 3 else taken, axes, spacing)
+
+
+def _slices(path: Path, header: Header) -> np.ndarray:
+    """(slices, H, W) float32, the values as the file has them."""
+    with reading(path, "NIfTI volume"), np.errstate(over="ignore"):  # a scale that overflows gives infinity: refused
+        image = nibabel.as_closest_canonical(header.image)
+        values = np.asarray(image.dataobj, dtype=np.float32).reshape(header.shape)
+    slices = sound(values, path).transpose(3, *header.axes)[..., ::-1, ::-1]
+    return slices.reshape(-1, *slices.shape[2:])
 
 
 def read_nifti(path: Path, orientation: str = "axial", pixel: float | None = None, times: bool = False):
@@ -20,51 +93,59 @@ def read_nifti(path: Path, orientation: str = "axial", pixel: float | None = Non
     front to back. All that whatever orientation the file is stored in, by its header. "thickest" slices across the axis
     with the largest voxels, for stacks that lie along no axis of the body, such as the heart's short axis.
 
-    With `pixel` (mm), a volume whose pixels in the plane are another size by more than 1% is resampled (cubic splines).
-    With `times`, a 4-D series is taken too, its volumes one after the other.
+    Sizes are in mm, whichever unit the header says. With `pixel` (mm), a volume whose pixels in the plane are another size
+    by more than 1% is resampled (cubic splines). With `times`, a 4-D series is taken too, its volumes one after the other.
 
     Raises
     ------
     StudyError
-        When the file is missing, damaged, not 3-D, holds NaN or infinite values, or is constant.
+        When the file is missing, damaged, not 3-D, holds complex numbers, colours, NaN or infinite values, or is constant;
+        or its voxels' size isn't one to resample, or to tell the thickest by.
     """
-    if orientation not in (*ORIENTATIONS, "thickest"):
-        raise StudyError(f"unknown orientation '{orientation}'; known: {', '.join(ORIENTATIONS)}, thickest")
-    with reading(path, "NIfTI volume"):
-        volume = nibabel.as_closest_canonical(nibabel.load(path))
-        with np.errstate(over="ignore"):  # a scale that overflows gives infinity, which is refused below
-            image = np.asarray(volume.dataobj, dtype=np.float32)
-        zooms = np.array(volume.header.get_zooms()[:3], dtype=float)
-    if image.ndim == 4 and (image.shape[3] == 1 or times):
-        image = image.transpose(3, 0, 1, 2)
-    elif image.ndim == 3:
-        image = image[None]
-    else:
-        raise StudyError(f"{path}: {image.ndim}-D image of shape {image.shape}, expected one 3-D volume")
-    if not np.isfinite(image).all() or image.min() == image.max():
-        raise StudyError(
-            f"{path}: the same value everywhere, or holds NaN or infinite values (has a scale overflowed?)"
-        )
-    across = int(zooms.argmax()) if orientation == "thickest" else ORIENTATIONS[orientation]
-    rows, columns = {2: (1, 0), 1: (2, 0), 0: (2, 1)}[across]
-    slices = image.transpose(0, across + 1, rows + 1, columns + 1)[..., ::-1, ::-1]
-    slices = slices.reshape(-1, *slices.shape[2:])
-    return resampled(slices, tuple(float(zooms[axis]) for axis in (across, rows, columns)), pixel)
+    header = _header(path, orientation, pixel, times)
+    return resampled(_slices(path, header), header.spacing, pixel)
+
+
+def read_magnitudes(path: Path, orientation: str = "axial", pixel: float | None = None, times: bool = False):
+    """The same of an image: its slices without negatives, its spacing, and the attributes of `values.magnitudes`.
+
+    Raises
+    ------
+    StudyError
+        As `read_nifti` does, and for what is no magnitude image: z-scores, phases, label maps.
+    """
+    header = _header(path, orientation, pixel, times)
+    slices, attributes = magnitudes(_slices(path, header), path)
+    return *resampled(slices, header.spacing, pixel), attributes
 
 
 def framed_slices(
     path: Path, shape: tuple[int, int], count: int | None, pixel: float | None = None, orientation: str = "axial"
 ):
-    """`count` evenly spaced slices of a NIfTI volume (all for None), padded or cropped: (count, *shape) float32, negatives
-    as 0; and the (slice, row, column) spacing in mm. The rest as in `read_nifti`."""
-    slices, spacing = read_nifti(path, orientation, pixel)
+    """`count` evenly spaced slices of an image (all for None), padded or cropped: (count, *shape) float32; and the (slice,
+    row, column) spacing in mm. The rest as in `read_magnitudes`."""
+    slices, spacing, _ = read_magnitudes(path, orientation, pixel)
     return framed(slices, shape, count), spacing
 
 
-def slices_in(path: Path, orientation: str = "axial") -> int:
-    """How many slices a NIfTI file holds across that orientation, times counted, from its header alone."""
-    with reading(path, "NIfTI volume"):
-        header = nibabel.as_closest_canonical(nibabel.load(path)).header
-        across = int(np.argmax(header.get_zooms()[:3])) if orientation == "thickest" else ORIENTATIONS[orientation]
-        shape = header.get_data_shape()
-    return int(shape[across] * (shape[3] if len(shape) == 4 else 1))
+def image_of(dataset: Dataset, file: str, **how) -> tuple[np.ndarray, dict]:
+    """What a source makes of a NIfTI file: framed slices, (slices, H, W) float32 in the file's units, and attributes.
+
+    `how` : orientation, pixel and times, as in `read_nifti`.
+    """
+    path = Path(file)
+    slices, spacing, attributes = read_magnitudes(path, **how)
+    image = framed(slices, dataset.shape, dataset.slices_per_volume)
+    return image, {"kind": "real MR", "origin": path.name, "spacing": spacing, "files": [file]} | attributes
+
+
+def slices_in(path: Path, orientation: str = "axial", pixel: float | None = None, times: bool = False) -> int:
+    """How many slices `read_nifti` gives, from the header alone; raises as it does, as far as a header tells."""
+    header = _header(path, orientation, pixel, times)
+    return header.shape[header.axes[0]] * header.shape[3]
+
+
+def count_of(dataset: Dataset, file: str, **how) -> int:
+    """How many slices `image_of` gives at most, from the header alone."""
+    total = slices_in(Path(file), **how)
+    return min(total, dataset.slices_per_volume or total)

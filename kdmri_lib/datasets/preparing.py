@@ -4,26 +4,39 @@ A source is a module of `kdmri_lib.datasets.sources` or `kdmri_lib.datasets.phan
 more file there. What all of them have in common is done here: normalisation, checks, checksums, going on after a stop.
 """
 
+import hashlib
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
+from contextlib import nullcontext, suppress
+from functools import partial
 from importlib import import_module
 from multiprocessing import get_context
 from pathlib import Path
 from pkgutil import iter_modules
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
+import h5py
 import numpy as np
+from pydantic import TypeAdapter, ValidationError
 from tqdm.auto import tqdm
 
 from kdmri_lib.datasets import phantoms, sources
 from kdmri_lib.datasets.cohort import SPLITS, Member
-from kdmri_lib.datasets.prepared import left_out, preparing_code, read_prepared, source_checksums, splits
+from kdmri_lib.datasets.folders import label_maps
+from kdmri_lib.datasets.prepared import (
+    Volume,
+    image_sha256,
+    left_out,
+    preparing_code,
+    read_prepared,
+    source_checksums,
+    splits,
+)
 from kdmri_lib.datasets.reading import reading
-from kdmri_lib.datasets.writing import checked_volume, join_prepared, write_prepared
+from kdmri_lib.datasets.writing import checked_volume, join_prepared, kept_apart, write_prepared
 from kdmri_lib.declarations import Dataset
 from kdmri_lib.errors import StudyError, UnwritableError
 from kdmri_lib.storage import PROJECT, read_json, sha256_file, write_json
@@ -34,14 +47,17 @@ UNSTEADY = "changed while it was read"
 class Source(Protocol):
     """What the module of a source holds; one that generates its images needs `cohort` and `make` alone."""
 
-    OPTIONS: set[str]
-    """Names of the options that it takes."""
+    OPTIONS: Mapping[str, Any] | set[str]
+    """The options that it takes, by name: their types, where it says them."""
+
+    ENDINGS: tuple[str, ...]
+    """How names of files end that it reads, in small letters, of a source that reads some; none where any may be one."""
 
     def cohort(self, dataset: Dataset) -> Iterator[Member]:
         """Every volume that there is: split, subject, the volume's name, and how to make it."""
 
     def count(self, dataset: Dataset, **how) -> int:
-        """How many slices `make` will give, without reading images."""
+        """How many slices `make` will give at most, without reading images."""
 
     def make(self, dataset: Dataset, **how) -> tuple[np.ndarray, dict]:
         """The raw magnitude image (slices, H, W), in any unit, and attributes: "kind" and "origin" at least, "files" where
@@ -67,18 +83,29 @@ def source(name: str) -> Source:
 
 
 def members(dataset: Dataset) -> list[Member]:
-    """Every volume of a data set; `StudyError` for an option that its source doesn't know, or two volumes of one name."""
+    """Every volume of a data set; `StudyError` for an option that its source can't take, or two volumes of one name."""
     module = source(dataset.source)
-    unknown = set(dataset.options) - getattr(module, "OPTIONS", set())
-    if unknown:
-        known = ", ".join(sorted(getattr(module, "OPTIONS", set()))) or "none"
-        raise StudyError(f"data set '{dataset.name}': no option {', '.join(sorted(unknown))}; known: {known}")
+    _check_options(dataset, getattr(module, "OPTIONS", set()))
     cohort = list(module.cohort(dataset))
     name, times = next(iter(Counter(member.volume for member in cohort).most_common(1)), ("", 0))
     if times > 1:
         files = ", ".join(file for member in cohort if member.volume == name for file in _files(member)[:1])
         raise StudyError(f"data set '{dataset.name}': {times} volumes are called {name} ({files})")
     return cohort
+
+
+def _check_options(dataset: Dataset, known: Mapping[str, Any] | set[str]) -> None:
+    for name, value in sorted(dataset.options.items()):
+        if name not in known:
+            raise StudyError(
+                f"data set '{dataset.name}': no option {name}; known: {', '.join(sorted(known)) or 'none'}"
+            )
+        if isinstance(known, Mapping):
+            try:
+                TypeAdapter(known[name]).validate_python(value, strict=True)
+            except ValidationError as error:
+                found = error.errors()[0]["msg"]
+                raise StudyError(f"data set '{dataset.name}', option '{name}': {found}, found {value!r}") from None
 
 
 def prepare(dataset: Dataset, path: Path, code: str, jobs: int = 1) -> Preparation:
@@ -108,11 +135,7 @@ def prepare(dataset: Dataset, path: Path, code: str, jobs: int = 1) -> Preparati
     parts.mkdir(parents=True, exist_ok=True)
     stats = {file: _stat(file) for member in cohort for file in _files(member)}
     problems = _make_parts(dataset, cohort, parts, code, jobs)
-    made = [member for member in cohort if member.volume not in problems]
-    for split in SPLITS:
-        if not any(member.split == split for member in made):
-            reasons = "; ".join(problems.values()) or "none is in it"
-            raise StudyError(f"data set '{dataset.name}': no volume left for split '{split}' ({reasons})")
+    made = _left(dataset, cohort, problems)
     untried = {m.volume: _checksums(dataset, _files(m), stats) for m in cohort if m.volume in problems}
     wholes = [_part(parts, member) for member in made]
     join_prepared(path, dataset.model_dump_json(), code, wholes, problems, untried)
@@ -120,6 +143,17 @@ def prepare(dataset: Dataset, path: Path, code: str, jobs: int = 1) -> Preparati
     _remember(path, stats)
     shutil.rmtree(parts)
     return Preparation(True, problems)
+
+
+def _left(dataset: Dataset, cohort: list[Member], problems: Mapping[str, str]) -> list[Member]:
+    """The members without `problems`; `StudyError` when a split has none of them."""
+    for split in SPLITS:
+        reasons = [problems.get(member.volume, "") for member in cohort if member.split == split]
+        if all(reasons):
+            more = [f"and {len(reasons) - 3} more"] if len(reasons) > 3 else []
+            said = "; ".join(reasons[:3] + more) or "none is in it"
+            raise StudyError(f"data set '{dataset.name}': no volume left for split '{split}' ({said})")
+    return [member for member in cohort if member.volume not in problems]
 
 
 def changed_sources(dataset: Dataset, path: Path) -> str:
@@ -189,10 +223,10 @@ def _files(member: Member) -> list[str]:
 
 
 def _stat(file: str) -> list[int] | None:
-    """Size, and when content and entry last changed, in ns; None where there is no such file."""
+    """Size, and when content and entry last changed, in ns; None where there is no such file, as far as one may see."""
     try:
         found = Path(file).stat()
-    except (FileNotFoundError, NotADirectoryError):
+    except OSError:
         return None
     return [found.st_size, found.st_mtime_ns, found.st_ctime_ns]
 
@@ -223,7 +257,42 @@ def _place(dataset: Dataset, name: str) -> str:
 
 
 def _part(parts: Path, member: Member) -> Path:
-    return parts / f"{member.volume}.h5"
+    """Where a volume's own file lies: by a digest, since names may be longer than a file's may, or differ in case alone."""
+    return parts / f"{hashlib.sha256(member.volume.encode()).hexdigest()[:32]}.h5"
+
+
+def _each(
+    dataset: Dataset, waiting: list[Member], work: Callable[[Dataset, Member], Any], jobs: int, bar: tqdm
+) -> Iterator[tuple[Member, Any]]:
+    """Each member with what `work` makes of it, or with the `StudyError` that says why it can't; `jobs` processes."""
+
+    def result(made: Callable[[], Any]) -> Any:
+        try:
+            return made()
+        except UnwritableError:
+            raise  # that says nothing of the volume: leaving it out would make another data set
+        except StudyError as error:
+            return error
+        finally:
+            bar.update()
+
+    if jobs == 1:
+        for member in waiting:
+            yield member, result(lambda member=member: work(dataset, member))
+        return
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        running = {pool.submit(work, dataset, member): member for member in waiting}
+        try:
+            for future in as_completed(running):
+                yield running[future], result(future.result)
+        except UnwritableError:
+            pool.shutdown(cancel_futures=True)
+            raise
+        except BrokenProcessPool:
+            raise StudyError(
+                f"data set '{dataset.name}': a process that made volumes died (out of memory?); what was made is kept, and "
+                "fewer --jobs need less memory"
+            ) from None
 
 
 def _make_parts(dataset: Dataset, cohort: list[Member], parts: Path, code: str, jobs: int) -> dict[str, str]:
@@ -232,34 +301,10 @@ def _make_parts(dataset: Dataset, cohort: list[Member], parts: Path, code: str, 
     waiting = [member for member in cohort if not _is_there(dataset, member, _part(parts, member), code)]
     with tqdm(total=len(cohort), initial=len(cohort) - len(waiting), unit="volume", mininterval=2) as bar:
         bar.set_description(f"preparing {dataset.name}")
-
-        def done(member: Member, result: Callable[[], None]) -> None:
-            try:
-                result()
-            except UnwritableError:
-                raise  # that says nothing of the volume: leaving it out would make another data set
-            except StudyError as error:
-                problems[member.volume] = str(error)
-                bar.write(f"left out {member.volume}: {error}")
-            bar.update()
-
-        if jobs == 1:
-            for member in waiting:
-                done(member, lambda member=member: _make_part(dataset, member, _part(parts, member), code))
-        else:
-            with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-                running = {pool.submit(_make_part, dataset, m, _part(parts, m), code): m for m in waiting}
-                try:
-                    for future in as_completed(running):
-                        done(running[future], future.result)
-                except UnwritableError:
-                    pool.shutdown(cancel_futures=True)
-                    raise
-                except BrokenProcessPool:
-                    raise StudyError(
-                        f"data set '{dataset.name}': a process that made volumes died (out of memory?); what was made is "
-                        "kept, and fewer --jobs need less memory"
-                    ) from None
+        for member, found in _each(dataset, waiting, partial(_make_part, parts=parts, code=code), jobs, bar):
+            if isinstance(found, StudyError):
+                problems[member.volume] = str(found)
+                bar.write(f"left out {member.volume}: {found}")
     return problems
 
 
@@ -277,38 +322,113 @@ def _is_there(dataset: Dataset, member: Member, part: Path, code: str) -> bool:
     return same and set(_files(member)) <= recorded.keys() and all(_checksum(f) == c for f, c in recorded.items())
 
 
-def _make_part(dataset: Dataset, member: Member, part: Path, code: str) -> None:
+def _made(dataset: Dataset, member: Member) -> tuple[Volume, list[str]]:
+    """One volume as it will stand in the prepared file, and the files that it was read from: what `prepare` and `survey`
+    share. Whatever is wrong with a file is a `StudyError` that names it."""
+    first = next(iter(_files(member)), "")
+    with reading(Path(first), f"volume of source {dataset.source}") if first else nullcontext():
+        image, attributes = source(dataset.source).make(dataset, **member.how)
+        files = attributes.pop("files", [])
+        try:
+            attributes |= {"person": member.subject}
+            return checked_volume(member.volume, member.split, image, attributes, dataset.shape), files
+        except StudyError as error:
+            raise StudyError(f"{first}: {error}" if first else str(error)) from None
+
+
+def _make_part(dataset: Dataset, member: Member, parts: Path, code: str) -> None:
     before = {file: _stat(file) for file in _files(member)}
-    image, attributes = source(dataset.source).make(dataset, **member.how)
-    checksums = _checksums(dataset, attributes.pop("files", []), before)
+    volume, files = _made(dataset, member)
+    checksums = _checksums(dataset, files, before)
     if unsteady := [name for name, checksum in checksums.items() if checksum == UNSTEADY]:
         raise StudyError(f"{_place(dataset, unsteady[0])}: {UNSTEADY}")
-    attributes |= {"sources": checksums, "person": member.subject}
-    volume = checked_volume(member.volume, member.split, image, attributes, dataset.shape)
-    write_prepared(part, dataset.model_dump_json(), code, [volume])
+    volume.attributes["sources"] = checksums
+    write_prepared(_part(parts, member), dataset.model_dump_json(), code, [volume])
 
 
 class Survey(NamedTuple):
-    """What a download holds, by split: subjects, volumes, slices; and the volumes that can't be counted."""
+    """What a download holds, by split: subjects, volumes, slices (of the volumes that can be read); the reason by volume
+    that can't; the share of the signal below 0 by volume that has such; what was passed over as label maps; and what would
+    stop `prepare` altogether, empty where nothing would."""
 
     subjects: dict[str, int]
     volumes: dict[str, int]
     slices: dict[str, int]
     problems: dict[str, str]
+    below_zero: dict[str, float]
+    label_maps: list[str]
+    stopped: str
 
 
-def survey(dataset: Dataset) -> Survey:
-    """Counts of subjects, volumes and slices by split, without reading images."""
-    module, cohort = source(dataset.source), members(dataset)
-    slices, problems = dict.fromkeys(SPLITS, 0), {}
-    for member in cohort:
-        try:
-            slices[member.split] += module.count(dataset, **member.how)
-        except StudyError as error:
-            problems[member.volume] = str(error)
+class Look(NamedTuple):
+    """What `survey` keeps of one volume."""
+
+    slices: int
+    checksum: str
+    below_zero: float
+
+
+def survey(dataset: Dataset, jobs: int = 1, headers: bool = False) -> Survey:
+    """What `prepare` would make of a download: each volume is made as it does it, and thrown away.
+
+    Parameters
+    ----------
+    headers : only headers are read, so that it takes seconds: slices are counted at most, and what is wrong with values
+        isn't seen.
+    """
+    cohort = members(dataset)
+    found, problems = {}, {}
+    with tqdm(total=len(cohort), unit="volume", mininterval=2, disable=headers, leave=False) as bar:
+        bar.set_description(f"checking {dataset.name}")
+        for member, look in _each(dataset, cohort, _counted if headers else _looked_at, 1 if headers else jobs, bar):
+            if isinstance(look, StudyError):
+                problems[member.volume] = str(look)
+            else:
+                found[member.volume] = look
+    known: dict[str, tuple[str, str]] = {}
+    try:
+        for member in _left(dataset, cohort, problems):
+            image = found[member.volume].checksum or member.volume
+            kept_apart(known, f"data set '{dataset.name}'", member.volume, member.split, member.subject, image)
+    except StudyError as error:
+        return _survey(dataset, cohort, found, problems, str(error))
+    return _survey(dataset, cohort, found, problems)
+
+
+def survey_prepared(dataset: Dataset, path: Path, code: str) -> Survey | None:
+    """The same of a download that was prepared at `path`, by what was found then; None when it would be prepared again."""
+    if not path.exists() or preparing_code(path) != code or changed_sources(dataset, path):
+        return None
+    with h5py.File(path) as file:
+        found = {v: Look(len(data), "", float(data.attrs.get("below_zero", 0))) for v, data in file["volumes"].items()}
+    return _survey(dataset, members(dataset), found, left_out(path))
+
+
+def _survey(
+    dataset: Dataset, cohort: list[Member], found: dict[str, Look], problems: dict[str, str], stopped: str = ""
+) -> Survey:
+    endings = getattr(source(dataset.source), "ENDINGS", ())
+    passed_over = label_maps(PROJECT / dataset.folder, endings, dataset.pattern) if dataset.folder and endings else []
     return Survey(
         {split: len({m.subject for m in cohort if m.split == split}) for split in SPLITS},
         {split: sum(m.split == split for m in cohort) for split in SPLITS},
-        slices,
-        problems,
+        {
+            split: sum(found[m.volume].slices for m in cohort if m.split == split and m.volume in found)
+            for split in SPLITS
+        },
+        dict(problems),
+        {volume: look.below_zero for volume, look in found.items() if look.below_zero},
+        [str(place) for place in passed_over],
+        stopped,
     )
+
+
+def _looked_at(dataset: Dataset, member: Member) -> Look:
+    volume, _ = _made(dataset, member)
+    return Look(len(volume.image), image_sha256(volume.image), float(volume.attributes.get("below_zero", 0)))
+
+
+def _counted(dataset: Dataset, member: Member) -> Look:
+    first = next(iter(_files(member)), "")
+    with reading(Path(first), f"volume of source {dataset.source}"):
+        return Look(source(dataset.source).count(dataset, **member.how), "", 0.0)

@@ -20,11 +20,16 @@ def checked_volume(subject: str, split: str, image: np.ndarray, attributes: dict
     Raises
     ------
     StudyError
-        When slices aren't `shape`, a value is NaN, infinite or negative, or the volume is all zero or constant.
+        When there are no slices, or they aren't `shape`; a value is complex, NaN, infinite or negative; or the volume is
+        all zero or constant.
     """
+    if np.asarray(image).dtype.kind not in "iufb":
+        raise StudyError(f"volume {subject}: values of type {np.asarray(image).dtype}, expected real numbers")
     image = np.asarray(image, dtype=np.float32)
     if image.ndim != 3 or image.shape[1:] != tuple(shape):
         raise StudyError(f"volume {subject}: shape {image.shape}, expected (slices, {shape[0]}, {shape[1]})")
+    if not len(image):
+        raise StudyError(f"volume {subject}: no slices")
     if not np.isfinite(image).all():
         raise StudyError(f"volume {subject}: {np.count_nonzero(~np.isfinite(image))} values are NaN or infinite")
     if image.min() < 0:
@@ -35,6 +40,20 @@ def checked_volume(subject: str, split: str, image: np.ndarray, attributes: dict
     if image.min() == image.max():
         raise StudyError(f"volume {subject}: the same value everywhere")
     return Volume(subject, split, image / np.float32(scale), {**attributes, "scale": scale})
+
+
+def kept_apart(known: dict[str, tuple[str, str]], where: str, volume: str, split: str, person: str, checksum: str):
+    """Note a volume's person and its image's checksum in `known`: the first volume and its split by each.
+
+    Raises
+    ------
+    StudyError
+        When the same person, or the same image, was in another split; it begins with `where`.
+    """
+    for what, key in (("person", person), ("image", checksum)):
+        before, other = known.setdefault(f"{what} {key}", (volume, split))
+        if other != split:
+            raise StudyError(f"{where}: {before} in {other} and {volume} in {split} are the same {what}")
 
 
 def _content(checksums: Iterable[tuple[str, str]]) -> str:
@@ -108,14 +127,11 @@ def _copy(parts: list[Path], file: h5py.File, check: Callable[[h5py.Dataset], No
 def _completed(file: h5py.File, path: Path, declaration: str, code: str, left_out: Mapping[str, str]):
     """Yield what is to be called with each volume written; complete the file when the block ends well."""
     checksums: list[tuple[str, str]] = []
-    known: dict[str, tuple[str, str]] = {}  # (volume, split) of each person and of each image's checksum
+    known: dict[str, tuple[str, str]] = {}
 
     def check(data: h5py.Dataset) -> None:
         name, split, checksum = data.name.rsplit("/", 1)[1], str(data.attrs["split"]), str(data.attrs["sha256"])
-        for what, key in (("person", data.attrs.get("person", name)), ("image", checksum)):
-            before, other = known.setdefault(f"{what} {key}", (name, split))
-            if other != split:
-                raise StudyError(f"{path}: {before} in {other} and {name} in {split} are the same {what}")
+        kept_apart(known, str(path), name, split, str(data.attrs.get("person", name)), checksum)
         checksums.append((name, checksum))
 
     yield check

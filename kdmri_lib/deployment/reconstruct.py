@@ -1,15 +1,19 @@
 """The command `reconstruct`: a volume through an exported network, slice by slice, from file to file."""
 
+import hashlib
 from pathlib import Path
 
 import h5py
 import numpy as np
 from tqdm.auto import tqdm
 
+from kdmri_lib.datasets.folders import NIFTI, ends_in
 from kdmri_lib.deployment.model import Model
 from kdmri_lib.deployment.volumes import InputVolume, open_input, write_nifti
 from kdmri_lib.errors import StudyError
 from kdmri_lib.storage import atomic_write, sha256_file
+
+LONGEST = 150  # bytes of a name; files' may have 255, and it becomes longer while the file is written
 
 
 def measured_lines(volume: InputVolume, axis: int) -> np.ndarray:
@@ -45,8 +49,8 @@ def reconstruct_file(
     """
     if output.exists() and not force:
         raise StudyError(f"{output}: exists already; --force replaces it")
-    nifti = source.name.endswith((".nii", ".nii.gz"))
-    if nifti != output.name.endswith((".nii", ".nii.gz")):
+    nifti = ends_in(source.name, NIFTI)
+    if nifti != ends_in(output.name, NIFTI):
         raise StudyError(f"{output}: a NIfTI volume becomes a NIfTI volume, and HDF5 becomes HDF5")
     done = []
     with open_input(source, order) as volumes:
@@ -56,6 +60,8 @@ def reconstruct_file(
             (volume,) = volumes
             slices = np.empty((len(volume), *volume.shape), np.float32)
             done.append(_reconstruct(model, volume, slices, batch, figures))
+            if share := volume.attributes.get("below_zero"):
+                done.append(f"{volume.name}: values below 0, {share:.2g} of the signal, were taken as 0")
             with atomic_write(output) as temporary:
                 write_nifti(temporary, source, slices)
         else:
@@ -110,7 +116,10 @@ def _picture(folder: Path, volume: InputVolume, shown: tuple[np.ndarray, np.ndar
     from kdmri_lib.figures import before_and_after
 
     name = volume.name.replace("/", "_")
+    label = f"{volume.path.name.split('.')[0]}_{name.split('.')[0]}"
+    if len(label.encode()) > LONGEST:
+        label = label.encode()[:LONGEST].decode(errors="ignore") + hashlib.sha256(label.encode()).hexdigest()[:8]
     figure = before_and_after(*shown, title=f"{volume.path.name}, {name}, slice {len(volume) // 2}")
-    with atomic_write(folder / f"{volume.path.name.split('.')[0]}_{name.split('.')[0]}.png") as temporary:
+    with atomic_write(folder / f"{label}.png") as temporary:
         figure.savefig(temporary, dpi=130)
     plt.close(figure)

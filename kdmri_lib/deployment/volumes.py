@@ -8,7 +8,8 @@ import h5py
 import nibabel
 import numpy as np
 
-from kdmri_lib.datasets.nifti import read_nifti
+from kdmri_lib.datasets.folders import NIFTI, ends_in, the_nifti
+from kdmri_lib.datasets.nifti import read_magnitudes
 from kdmri_lib.datasets.reading import as_complex, open_hdf5, reading
 from kdmri_lib.errors import StudyError
 
@@ -38,6 +39,8 @@ class InputVolume:
         if self.kind == "kspace":
             values = as_complex(values, self.path)
             values = np.fft.ifftshift(values, axes=(-2, -1)) if self.centred else values
+        elif values.dtype.kind not in "iuf":
+            raise StudyError(f"{self.path}: '{self.name}' of type {values.dtype}, expected real numbers (magnitudes)")
         else:
             values = values.astype(np.float32)
         if not np.isfinite(values).all():
@@ -49,9 +52,9 @@ class InputVolume:
         return values
 
 
-def is_centred(array) -> bool:
+def is_centred(array, path: Path = Path("k-space")) -> bool:
     """Whether zero frequency is in the middle: by what the middle slice's largest value is nearer to, middle or corner."""
-    values = np.abs(np.asarray(array[len(array) // 2]))
+    values = np.abs(as_complex(np.asarray(array[len(array) // 2]), path))
     place = np.array(np.unravel_index(values.argmax(), values.shape))
     size = np.array(values.shape)
     to_corner = np.minimum(place, size - place)
@@ -68,27 +71,24 @@ def open_input(path: Path, order: str = "auto") -> Iterator[list[InputVolume]]:
     ----------
     order : where zero frequency of k-space is; "auto" looks where the largest value is.
     """
-    if path.name.endswith((".nii", ".nii.gz")):
-        slices, spacing = read_nifti(path)
-        yield [InputVolume(np.maximum(slices, 0), "image", path.name, path, {"spacing": spacing})]
+    if ends_in(path.name, NIFTI):
+        slices, spacing, attributes = read_magnitudes(path)
+        yield [InputVolume(slices, "image", path.name, path, {"spacing": spacing} | attributes)]
         return
     with open_hdf5(path, "HDF5 file") as file:
         found = []
         if isinstance(file.get("kspace"), h5py.Dataset):
             array = file["kspace"]
-            if array.ndim != 3:
-                coils = " (a coil axis? the networks take one channel: combine coils first)" if array.ndim == 4 else ""
-                raise StudyError(f"{path}: kspace of shape {array.shape}, expected (slices, H, W){coils}")
-            centred = is_centred(array) if order == "auto" else order == "centred"
+            _check_form(array, "kspace", path)
+            centred = is_centred(array, path) if order == "auto" else order == "centred"
             found.append(InputVolume(array, "kspace", "kspace", path, dict(file.attrs), centred))
         elif isinstance(file.get("volumes"), h5py.Group):
             for name, array in sorted(file["volumes"].items()):
+                _check_form(array, f"volumes/{name}", path)
                 found.append(InputVolume(array, "image", f"volumes/{name}", path, dict(array.attrs)))
         elif isinstance(file.get("image"), h5py.Dataset):
+            _check_form(file["image"], "image", path)
             found.append(InputVolume(file["image"], "image", "image", path, dict(file.attrs)))
-        for volume in found:
-            if volume.array.ndim != 3 or not len(volume):
-                raise StudyError(f"{path}: '{volume.name}' of shape {volume.array.shape}, expected (slices, H, W)")
         if not found:
             raise StudyError(
                 f"{path}: no array 'kspace' or 'image' and no volumes; it has {', '.join(file) or 'nothing'}"
@@ -96,8 +96,15 @@ def open_input(path: Path, order: str = "auto") -> Iterator[list[InputVolume]]:
         yield found
 
 
+def _check_form(array, name: str, path: Path) -> None:
+    shape = getattr(array, "shape", "none: it is a group")
+    if len(shape) != 3 or 0 in shape:
+        coils = " (a coil axis? the networks take one channel: combine coils first)" if len(shape) == 4 else ""
+        raise StudyError(f"{path}: '{name}' of shape {shape}, expected (slices, H, W){coils}")
+
+
 def write_nifti(temporary: Path, source: Path, slices: np.ndarray) -> None:
     """Axial slices (slices, H, W) as a NIfTI volume that lies where `source` does."""
-    original = nibabel.as_closest_canonical(nibabel.load(source))
+    original = nibabel.as_closest_canonical(nibabel.load(the_nifti(source)))
     volume = slices[:, ::-1, ::-1].transpose(2, 1, 0)
     nibabel.save(nibabel.Nifti1Image(np.ascontiguousarray(volume), original.affine), temporary)

@@ -2,27 +2,34 @@
 
 As distributed: ``*.nii.gz`` at 1 mm; single-channel k-space ``*.npy`` (slices, 256, 256, 2), real and imaginary part;
 and 12-channel ``*.h5`` with `kspace` (slices, 218, 170, 24), channels' real and imaginary parts in turn, the readout
-already transformed. k-space is stored for an inverse FFT without shifts. A file is a subject; files below a folder
-named Val or Test only test. Option `orientation` of the NIfTI volumes: "sagittal" (256 x 256 there; the default),
+already transformed. k-space is stored for an inverse FFT without shifts; the challenge's undersampled test files are
+refused. A file is a subject; files below a folder named Val or Test only test. Skull-stripping masks (``_staple``, ``_ss``,
+``_manual``) are no images. Option `orientation` of the NIfTI volumes: "sagittal" (256 x 256 there; the default),
 "axial" or "coronal".
 """
 
+import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from kdmri_lib.datasets.cohort import Member, folder_of, in_order, split_subjects
+from kdmri_lib.datasets.cohort import Member, folder_of, split_subjects
+from kdmri_lib.datasets.folders import NIFTI, ends_in, files_in
 from kdmri_lib.datasets.framing import middle, padded
-from kdmri_lib.datasets.nifti import framed_slices, slices_in
+from kdmri_lib.datasets.nifti import Orientation, count_of, image_of
 from kdmri_lib.datasets.reading import hdf5_array, open_hdf5, reading
+from kdmri_lib.datasets.values import measured_whole
 from kdmri_lib.declarations import Dataset
 from kdmri_lib.errors import StudyError
 from kdmri_lib.fourier import root_sum_of_squares, to_image
 
-OPTIONS = {"orientation"}
+ENDINGS = (*NIFTI, ".npy", ".h5")
+OPTIONS = {"orientation": Orientation}
 HELD_OUT = {"val", "test", "validation"}
+MASKS = ("_staple", "_ss", "_manual")
 
 
 def cohort(dataset: Dataset) -> Iterator[Member]:
@@ -30,13 +37,15 @@ def cohort(dataset: Dataset) -> Iterator[Member]:
     folder = folder_of(dataset)
     subjects: dict[str, list[tuple[str, dict]]] = {}
     testers = set()
-    files = [f for f in folder.glob(dataset.pattern or "**/*") if f.name.endswith((".nii", ".nii.gz", ".npy", ".h5"))]
-    for file in in_order(files):
-        name = file.name.removesuffix(".gz").rsplit(".", 1)[0]
+    for entry in files_in(folder, ENDINGS, dataset.pattern):
+        name = entry.bare.name
+        if name.endswith(MASKS):
+            continue
         if name in subjects:
-            raise StudyError(f"{folder}: two files of subject {name}; {file} is one of them, give a pattern")
-        subjects[name] = [(name, {"file": str(file)})]
-        if HELD_OUT & {place.lower() for place in file.relative_to(folder).parts[:-1]}:
+            raise StudyError(f"{folder}: two files of subject {name}; {entry.place} is one of them, give a pattern")
+        subjects[name] = [(name, {"file": str(entry.file)})]
+        # Test-R=5 and Test-R=10 are the challenge's test sets.
+        if HELD_OUT & {re.split(r"[-_ ]", place.lower())[0] for place in entry.place.parts[:-1]}:
             testers.add(name)
     return split_subjects(dataset, subjects, reserved=testers)
 
@@ -45,42 +54,37 @@ def _orientation(dataset: Dataset) -> str:
     return str(dataset.options.get("orientation", "sagittal"))
 
 
+@contextmanager
+def _kspace(path: Path):
+    """Yield the k-space of a raw file, unread: (slices, H, W, 2 x channels), real and imaginary parts in turn."""
+    with open_hdf5(path, "raw k-space file") if path.suffix.lower() == ".h5" else reading(path, "NumPy array") as data:
+        kspace = hdf5_array(data, path, "kspace") if data else np.load(path, mmap_mode="r", allow_pickle=False)
+        if kspace.ndim != 4 or 0 in kspace.shape or kspace.shape[-1] % 2 or kspace.dtype.kind not in "iuf":
+            raise StudyError(
+                f"{path}: k-space of shape {kspace.shape}, {kspace.dtype}, expected (slices, H, W, 2 x channels), real"
+            )
+        yield kspace
+
+
 def count(dataset: Dataset, file: str) -> int:
-    """How many slices `make` will give, from the header or the array's shape."""
-    path = Path(file)
-    if path.suffix == ".h5":
-        with open_hdf5(path, "raw k-space file") as data:
-            total = len(hdf5_array(data, path, "kspace"))
-    elif path.suffix == ".npy":
-        with reading(path, "NumPy array"):
-            total = len(np.load(path, mmap_mode="r", allow_pickle=False))
-    else:
-        total = slices_in(path, _orientation(dataset))
-    return min(total, dataset.slices_per_volume or total)
-
-
-def _from_kspace(kspace, path: Path, dataset: Dataset) -> np.ndarray:
-    """(slices, H, W, 2 x channels), real and imaginary parts in turn, to framed magnitude slices, one at a time."""
-    if kspace.ndim != 4 or kspace.shape[-1] % 2:
-        raise StudyError(f"{path}: k-space of shape {kspace.shape}, expected (slices, H, W, 2 x channels)")
-    chosen = middle(len(kspace), dataset.slices_per_volume)
-    images = np.empty((len(chosen), *dataset.shape), np.float32)
-    for place, number in enumerate(chosen):
-        values = np.asarray(kspace[number], dtype=np.float32)
-        coils = torch.from_numpy(values[..., ::2] + 1j * values[..., 1::2]).permute(2, 0, 1)
-        images[place] = padded(root_sum_of_squares(to_image(coils)).numpy(), dataset.shape)
-    return images
+    """How many slices `make` will give at most, from the header or the array's shape."""
+    if ends_in(file, NIFTI):
+        return count_of(dataset, file, orientation=_orientation(dataset))
+    with _kspace(Path(file)) as kspace:
+        return len(middle(len(kspace), dataset.slices_per_volume))
 
 
 def make(dataset: Dataset, file: str) -> tuple[np.ndarray, dict]:
     """One head, (slices, H, W) float32 in the file's units, and its attributes; raw k-space as root sum of squares."""
+    if ends_in(file, NIFTI):
+        return image_of(dataset, file, orientation=_orientation(dataset))
     path = Path(file)
-    attributes = {"kind": "real MR", "origin": path.name, "files": [file]}
-    if path.suffix == ".h5":
-        with open_hdf5(path, "raw k-space file") as data:
-            return _from_kspace(hdf5_array(data, path, "kspace"), path, dataset), attributes
-    if path.suffix == ".npy":
-        with reading(path, "NumPy array"):
-            return _from_kspace(np.load(path, mmap_mode="r", allow_pickle=False), path, dataset), attributes
-    image, spacing = framed_slices(path, dataset.shape, dataset.slices_per_volume, orientation=_orientation(dataset))
-    return image, attributes | {"spacing": spacing}
+    with _kspace(path) as kspace:
+        chosen = middle(len(kspace), dataset.slices_per_volume)
+        images = np.empty((len(chosen), *dataset.shape), np.float32)
+        for place, number in enumerate(chosen):  # one at a time: all channels are gigabytes
+            values = np.asarray(kspace[number], dtype=np.float32)
+            measured_whole(values, path, coils=2, centred=False)
+            coils = torch.from_numpy(values[..., ::2] + 1j * values[..., 1::2]).permute(2, 0, 1)
+            images[place] = padded(root_sum_of_squares(to_image(coils)).numpy(), dataset.shape)
+    return images, {"kind": "real MR", "origin": path.name, "files": [file]}

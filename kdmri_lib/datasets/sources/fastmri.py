@@ -1,49 +1,56 @@
 """fastMRI (Zbontar et al. 2018): knee and brain, single and multi coil, one HDF5 file per scan.
 
 As distributed: `kspace` (slices, H, W) or (slices, coils, H, W), centred; `reconstruction_esc` or `reconstruction_rss`; an
-ISMRMRD header in XML; attributes `acquisition` and `patient_id`. Test files are undersampled, hold a `mask`: refused.
-Folders whose name ends in _val hold subjects that only test; those in _test are left alone. Options: `image`, "kspace" (the
-default: root sum of squares of the whole field of view) or "reconstruction"; `acquisition`, to take one protocol alone.
+ISMRMRD header in XML; attributes `acquisition` and `patient_id`. Files that are undersampled, by a `mask` in them or by
+holes in their k-space, are refused. Folders called ``…_val``, or ``…_val_batch_0`` as archives unpack, hold subjects that
+only test; those called ``…_test`` are left alone. Options: `image`, "kspace" (the default: root sum of squares of the whole
+field of view) or "reconstruction"; `acquisition`, to take one protocol alone.
 """
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import defusedxml.ElementTree as ElementTree
 import h5py
 import numpy as np
 import torch
 
-from kdmri_lib.datasets.cohort import Member, folder_of, in_order, split_subjects
+from kdmri_lib.datasets.cohort import Member, folder_of, split_subjects
+from kdmri_lib.datasets.folders import files_in
 from kdmri_lib.datasets.framing import middle, padded
 from kdmri_lib.datasets.reading import as_complex, hdf5_array, open_hdf5
+from kdmri_lib.datasets.values import magnitudes, measured_whole
 from kdmri_lib.declarations import Dataset
 from kdmri_lib.errors import StudyError
 from kdmri_lib.fourier import magnitude_image
 
-OPTIONS = {"image", "acquisition"}
+ENDINGS = (".h5",)
+OPTIONS = {"image": Literal["kspace", "reconstruction"], "acquisition": str}
+PART = re.compile(r"_(val|test)(_full)?(_batch_\d+)?$")  # of a folder's name
 
 
 def cohort(dataset: Dataset) -> Iterator[Member]:
-    """A volume per file, by the patient; those of a folder that ends in _val only test."""
-    folder = folder_of(dataset)
+    """A volume per file, by the patient; those of a folder for validation only test."""
     subjects: dict[str, list[tuple[str, dict]]] = {}
     testers = set()
-    for file in in_order(folder.rglob("*.h5")):
-        places = file.relative_to(folder).parts[:-1]
-        if any(place.endswith("_test") for place in places):
+    for entry in files_in(folder_of(dataset), ENDINGS, dataset.pattern):
+        file, name = entry.file, entry.bare.name
+        parts = {found[1] for place in entry.place.parts[:-1] if (found := PART.search(place))}
+        if "test" in parts:
             continue
-        subject, how = file.stem, {"file": str(file)}
+        subject, how = name, {"file": str(file)}
         try:
             with open_hdf5(file, "fastMRI file") as data:
                 if dataset.options.get("acquisition") not in (None, data.attrs.get("acquisition")):
                     continue
-                subject = str(data.attrs.get("patient_id", file.stem))
+                subject = str(data.attrs.get("patient_id") or name)
         except StudyError as error:
             # Whose it is isn't known, so it is left out for good, even if it can be read when its turn comes.
             how["problem"] = str(error)
-        subjects.setdefault(subject, []).append((file.stem, how))
-        if any(place.endswith("_val") for place in places):
+        subjects.setdefault(subject, []).append((name, how))
+        if "val" in parts:
             testers.add(subject)
     return split_subjects(dataset, subjects, reserved=testers)
 
@@ -64,46 +71,61 @@ def spacing(file: h5py.File, path: Path) -> tuple[float, ...]:
     return tuple(f / m for f, m in zip(found["fieldOfView_mm"], found["matrixSize"], strict=True))
 
 
-def _reconstruction(file: h5py.File, path: Path) -> h5py.Dataset:
-    return hdf5_array(file, path, "reconstruction_rss" if "reconstruction_rss" in file else "reconstruction_esc")
+def _source(file: h5py.File, path: Path, wanted: str) -> h5py.Dataset:
+    """What slices are made from, unread: k-space (slices, [coils,] H, W), or reconstructions (slices, H, W)."""
+    if "mask" in file:
+        raise StudyError(f"{path}: undersampled (it holds a mask); expected fully sampled k-space")
+    if wanted == "kspace":
+        found = hdf5_array(file, path, "kspace")
+        if found.ndim not in (3, 4) or 0 in found.shape:
+            raise StudyError(f"{path}: k-space of shape {found.shape}, expected (slices, [coils,] H, W)")
+        return found
+    name = "reconstruction_rss" if "reconstruction_rss" in file else "reconstruction_esc"
+    found = hdf5_array(file, path, name)
+    if found.ndim != 3 or 0 in found.shape:
+        raise StudyError(f"{path}: {name} of shape {found.shape}, expected (slices, H, W)")
+    return found
+
+
+def _wanted(dataset: Dataset) -> str:
+    return str(dataset.options.get("image", "kspace"))
 
 
 def count(dataset: Dataset, file: str, problem: str = "") -> int:
     """How many slices `make` will give, from the array's shape."""
     if problem:
         raise StudyError(problem)
-    with open_hdf5(Path(file), "fastMRI file") as data:
-        return len(middle(len(hdf5_array(data, Path(file), "kspace")), dataset.slices_per_volume))
+    path = Path(file)
+    with open_hdf5(path, "fastMRI file") as data:
+        spacing(data, path)
+        return len(middle(len(_source(data, path, _wanted(dataset))), dataset.slices_per_volume))
 
 
 def make(dataset: Dataset, file: str, problem: str = "") -> tuple[np.ndarray, dict]:
     """One scan, (slices, H, W) float32 in the file's units, and its attributes, `acquisition` and `coils` among them."""
     if problem:
         raise StudyError(problem)
-    path, wanted = Path(file), str(dataset.options.get("image", "kspace"))
-    if wanted not in ("kspace", "reconstruction"):
-        raise StudyError(f"data set '{dataset.name}': image '{wanted}'; known: kspace, reconstruction")
+    path, wanted = Path(file), _wanted(dataset)
     with open_hdf5(path, "fastMRI file") as data:
-        if "mask" in data:
-            raise StudyError(f"{path}: undersampled (it holds a mask); expected fully sampled k-space")
-        kspace = hdf5_array(data, path, "kspace")
-        if kspace.ndim not in (3, 4):
-            raise StudyError(f"{path}: k-space of shape {kspace.shape}, expected (slices, [coils,] H, W)")
-        source = kspace if wanted == "kspace" else _reconstruction(data, path)
+        source = _source(data, path, wanted)
         chosen = middle(len(source), dataset.slices_per_volume)
-        images = np.empty((len(chosen), *dataset.shape), np.float32)
-        for place, number in enumerate(chosen):  # a slice at a time: all coils can be gigabytes
-            image = source[number]
-            if wanted == "kspace":
-                coils = torch.from_numpy(as_complex(image, path)).reshape(-1, *kspace.shape[-2:])
-                image = magnitude_image(coils).numpy()
-            images[place] = padded(image, dataset.shape)
+        if wanted == "kspace":
+            images, below_zero = np.empty((len(chosen), *dataset.shape), np.float32), {}
+            for place, number in enumerate(chosen):  # a slice at a time: all coils can be gigabytes
+                kspace = as_complex(source[number], path)
+                measured_whole(kspace, path, coils=0 if kspace.ndim == 3 else None)
+                image = magnitude_image(torch.from_numpy(kspace).reshape(-1, *kspace.shape[-2:])).numpy()
+                images[place] = padded(image, dataset.shape)
+        else:
+            whole, below_zero = magnitudes(source[chosen.start : chosen.stop], path)
+            images = padded(whole, dataset.shape)
+        coils = data["kspace"].shape[1] if "kspace" in data and data["kspace"].ndim == 4 else 1
         attributes = {
             "kind": "real MR",
             "origin": f"{path.name}, {wanted}",
             "files": [file],
             "spacing": spacing(data, path),
             "acquisition": str(data.attrs.get("acquisition", "")),
-            "coils": kspace.shape[1] if kspace.ndim == 4 else 1,
+            "coils": coils,
         }
-    return images, attributes
+    return images, attributes | below_zero

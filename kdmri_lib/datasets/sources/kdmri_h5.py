@@ -7,17 +7,21 @@ the last of the training part validates. To use the published masks, give `masks
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
 from kdmri_lib.datasets.cohort import Member, folder_of, in_order, split_subjects
+from kdmri_lib.datasets.folders import files_in
 from kdmri_lib.datasets.framing import middle
 from kdmri_lib.datasets.reading import hdf5_array, open_hdf5
+from kdmri_lib.datasets.values import magnitudes
 from kdmri_lib.declarations import Dataset
 from kdmri_lib.errors import StudyError
 
-OPTIONS = {"masks"}
+ENDINGS = (".h5",)
+OPTIONS = {"masks": str}
 
 
 def cohort(dataset: Dataset) -> Iterator[Member]:
@@ -28,25 +32,35 @@ def cohort(dataset: Dataset) -> Iterator[Member]:
         factors = in_order(place for place in (folder / part).glob("acc_*x") if place.is_dir())
         if not factors:
             raise StudyError(f"{folder / part}: no folder acc_4x, acc_5x or acc_8x")
-        for file in in_order(factors[0].glob("*.h5")):
-            subjects[f"{part}_{file.stem}"] = [(f"{part}_{file.stem}", {"file": str(file)})]
+        for entry in files_in(factors[0], ENDINGS, dataset.pattern or "*"):
+            subject = f"{part}_{entry.bare.name}"
+            subjects[subject] = [(subject, {"file": str(entry.file)})]
     return split_subjects(dataset, subjects, reserved=[s for s in subjects if s.startswith("validation_")])
+
+
+@contextmanager
+def _volume(file: str):
+    """Yield a file's array, unread: (H, W, slices) or (H, W)."""
+    path = Path(file)
+    with open_hdf5(path, "prepared file of the published code") as data:
+        volume = hdf5_array(data, path, "volfs")
+        if volume.ndim not in (2, 3) or 0 in volume.shape:
+            raise StudyError(f"{path}: volfs of shape {volume.shape}, expected (H, W, slices) or (H, W)")
+        yield volume
 
 
 def count(dataset: Dataset, file: str) -> int:
     """How many slices `make` will give, from the array's shape."""
-    with open_hdf5(Path(file), "prepared file of the published code") as data:
-        shape = hdf5_array(data, Path(file), "volfs").shape
-    return min(dataset.slices_per_volume or shape[-1], shape[-1]) if len(shape) == 3 else 1
+    with _volume(file) as volume:
+        return len(middle(volume.shape[2] if volume.ndim == 3 else 1, dataset.slices_per_volume))
 
 
 def make(dataset: Dataset, file: str) -> tuple[np.ndarray, dict]:
     """One volume, (slices, H, W) as stored, float32 or float64, and its attributes."""
     path = Path(file)
-    with open_hdf5(path, "prepared file of the published code") as data:
-        volume = hdf5_array(data, path, "volfs")[:]
-    if volume.ndim not in (2, 3):
-        raise StudyError(f"{path}: volfs of shape {volume.shape}, expected (H, W, slices) or (H, W)")
-    slices = volume[None] if volume.ndim == 2 else volume.transpose(2, 0, 1)
+    with _volume(file) as volume:
+        slices = volume[:].reshape(*volume.shape[:2], -1).transpose(2, 0, 1)
+    slices, attributes = magnitudes(slices, path)
     chosen = slices[list(middle(len(slices), dataset.slices_per_volume))]
-    return chosen, {"kind": "real MR", "origin": f"{path.parent.parent.name}/{path.name}", "files": [file]}
+    about = {"kind": "real MR", "origin": f"{path.parent.parent.name}/{path.name}", "files": [file]}
+    return chosen, about | attributes

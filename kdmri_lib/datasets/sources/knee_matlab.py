@@ -3,8 +3,9 @@
 As distributed: ``<contrast>/<subject>/rawdataN.mat`` with `rawdata` (640, 368, 15), centred k-space, and ``espiritN.mat``
 with `sensitivities` of the same shape, one of each per slice. MATLAB v7.3 is HDF5, where complex
 numbers are compounds and axes come reversed; older files are read by SciPy. `Dataset.contrast` names the folder
-(coronal_pd, …). `slices_per_volume` takes that many in the middle. Option `combination`: "rss" (root sum of squares, the
-paper's single channel; the default) or "sensitivity" (|sum of conj(S) x|, Roemer et al. 1990).
+(coronal_pd, …). `slices_per_volume` takes that many in the middle; where one is missing among them, by its number, the
+volume is refused. Option `combination`: "rss" (root sum of squares, the paper's single channel; the default) or
+"sensitivity" (|sum of conj(S) x|, Roemer et al. 1990).
 """
 
 import multiprocessing
@@ -13,40 +14,52 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from typing import Literal
 
 import h5py
 import numpy as np
 import scipy.io
 import torch
 
-from kdmri_lib.datasets.cohort import Member, folder_of, in_order, split_subjects
+from kdmri_lib.datasets.cohort import Member, folder_of, split_subjects
+from kdmri_lib.datasets.folders import Entry, files_in
 from kdmri_lib.datasets.framing import middle, padded
 from kdmri_lib.datasets.reading import as_complex, hdf5_array, reading
+from kdmri_lib.datasets.values import measured_whole
 from kdmri_lib.declarations import Dataset
 from kdmri_lib.errors import StudyError
 from kdmri_lib.fourier import centred, magnitude_image, to_image, uncentred
 
-OPTIONS = {"combination"}
+ENDINGS = (".mat",)
+OPTIONS = {"combination": Literal["rss", "sensitivity"]}
 
 
 def cohort(dataset: Dataset) -> Iterator[Member]:
     """A volume per subject's folder, with the files of its middle slices."""
     folder = folder_of(dataset)
     place = folder / dataset.contrast if (folder / dataset.contrast).is_dir() else folder
+    found: dict[str, list[Entry]] = {}
+    for entry in files_in(place, ENDINGS, dataset.pattern or "*/rawdata*"):
+        if re.fullmatch(r"rawdata\d+", entry.bare.name) and len(entry.place.parts) > 1:
+            found.setdefault(entry.place.parts[-2], []).append(entry)
     subjects: dict[str, list[tuple[str, dict]]] = {}
-    for subject in in_order(path for path in place.iterdir() if path.is_dir()):
-        slices = in_order(str(f) for f in subject.glob("rawdata*.mat") if re.fullmatch(r"rawdata\d+\.mat", f.name))
+    for subject, slices in found.items():
         chosen = [slices[n] for n in middle(len(slices), dataset.slices_per_volume)]
-        if chosen:
-            how = {"files": chosen}
-            if dataset.options.get("combination") == "sensitivity":
-                how["sensitivity_files"] = [_sensitivities(file) for file in chosen]
-            subjects[subject.name] = [(f"{place.name}_{subject.name}", how)]
+        how = {"files": [str(entry.file) for entry in chosen]}
+        if dataset.options.get("combination") == "sensitivity":
+            how["sensitivity_files"] = [
+                str(place / entry.place.with_name(entry.place.name.replace("rawdata", "espirit"))) for entry in chosen
+            ]
+        subjects[subject] = [(f"{place.name}_{subject}", how)]
     return split_subjects(dataset, subjects)
 
 
-def _sensitivities(rawdata: str) -> str:
-    return str(Path(rawdata).with_name(Path(rawdata).name.replace("rawdata", "espirit")))
+def _without_gaps(files: Sequence[str]) -> None:
+    """`StudyError` when a slice is missing, by the files' numbers."""
+    numbers = [int(re.search(r"(\d+)$", Path(file).stem)[1]) for file in files]
+    for before, number, file in zip(numbers, numbers[1:], files[1:], strict=False):
+        if number != before + 1:
+            raise StudyError(f"{file}: follows rawdata{before}; expected rawdata{before + 1}: a slice is missing")
 
 
 def read_mat(path: Path, name: str) -> np.ndarray:
@@ -79,22 +92,23 @@ def coils_first(values: np.ndarray) -> torch.Tensor:
 
 def count(dataset: Dataset, files: list[str], sensitivity_files: Sequence[str] = ()) -> int:
     """How many slices `make` will give, from the number of files."""
+    _without_gaps(files)
     return len(files)
 
 
 def make(dataset: Dataset, files: list[str], sensitivity_files: Sequence[str] = ()) -> tuple[np.ndarray, dict]:
     """One knee, (slices, H, W) float32 in the k-space's units, its coils combined, and its attributes."""
     combination = str(dataset.options.get("combination", "rss"))
-    if combination not in ("rss", "sensitivity"):
-        raise StudyError(f"data set '{dataset.name}': combination '{combination}'; known: rss, sensitivity")
+    _without_gaps(files)
     images, shape = np.empty((len(files), *dataset.shape), np.float32), None
     for place, path in enumerate(map(Path, files)):
         kspace = read_mat(path, "rawdata")
         shape = shape or kspace.shape
-        if kspace.ndim != 3 or kspace.shape != shape:
+        if kspace.ndim != 3 or kspace.shape != shape or 0 in shape:
             raise StudyError(
                 f"{path}: k-space of shape {kspace.shape}, expected (H, W, coils) as in {files[0]}: {shape}"
             )
+        measured_whole(kspace, path, coils=2)
         if combination == "rss":
             image = magnitude_image(coils_first(kspace))
         else:

@@ -1,6 +1,9 @@
 """Who is in which split: by the order of names, by what a distributor set apart, or by a file; and what is refused."""
 
+import os
 import shutil
+import subprocess
+import sys
 
 import pytest
 
@@ -8,6 +11,7 @@ from kdmri_lib.datasets.cohort import in_order, numbered_subjects, split_subject
 from kdmri_lib.datasets.prepared import read_prepared, splits
 from kdmri_lib.datasets.preparing import members, prepare
 from kdmri_lib.errors import StudyError
+from kdmri_lib.storage import PROJECT
 from tests import downloads
 
 
@@ -21,6 +25,7 @@ def test_numbers_in_names_are_numbers_and_test_sets_only_test(tmp_path):
     phases = {v.subject: v.attributes["phase"] for v in read_prepared(tmp_path / "out.h5")}
     assert phases["patient001_frame01"] == "ED" and phases["patient001_frame12"] == "ES"
     assert in_order(["patient10", "patient2", "a"]) == ["a", "patient2", "patient10"]
+    assert in_order(["²", "7", "x²", "10"]) == ["7", "10", "x²", "²"], "a raised 2 is no number"
 
 
 def test_subjects_that_a_distributor_set_apart_never_train(tmp_path):
@@ -76,6 +81,49 @@ def test_splits_from_a_file(tmp_path):
         prepare(dataset, tmp_path / "again.h5", "code")
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+@pytest.mark.parametrize("between", [",", ";", "\t"])
+def test_splits_as_spreadsheets_save_them(tmp_path, encoding, between):
+    """With a byte-order mark, as Excel does it; semicolons, where commas stand in numbers; and rows without anything."""
+    downloads.nifti(tmp_path)
+    (tmp_path / "person2").rename(tmp_path / "Jörg 2")
+    rows = [("subject", "split"), ("person10", "train"), ("Jörg 2", "validation"), ("person1 ", "test"), ("", "")]
+    table = tmp_path / "splits.csv"
+    table.write_bytes("".join(f"{between.join(row)}\r\n" for row in rows).encode(encoding))
+    dataset = downloads.declared("nifti_folder", tmp_path, splits=str(table))
+    assert [(m.subject, m.split) for m in members(dataset)] == [
+        ("person10", "train"),
+        ("Jörg 2", "validation"),
+        ("person1", "test"),
+    ]
+    table.write_bytes(f"subject{between}split\r\n1{between}train\r\n".encode(encoding))
+    with pytest.raises(StudyError, match="line 2: no subject 1; the first ones found: "):
+        members(dataset)
+
+
+def test_files_are_read_as_utf_8_whatever_the_locale(tmp_path):
+    """A profile and a table with letters that ASCII hasn't, where nothing says that files are UTF-8."""
+    downloads.nifti(tmp_path / "scans")
+    (tmp_path / "scans/person2").rename(tmp_path / "scans/Jörg")
+    (tmp_path / "splits.csv").write_text("subject,split\nJörg,train\n", encoding="utf-8")
+    text = (PROJECT / "profiles" / "smoke.yaml").read_text(encoding="utf-8")
+    (tmp_path / "mine.yaml").write_text(f"\ufeff# für Jörg\n{text}", encoding="utf-8")
+    code = (
+        "import sys; from kdmri_study.profile import load_profile; from kdmri_lib.datasets.cohort import _read_splits;"
+        "from pathlib import Path; load_profile(sys.argv[1]);"
+        "print(ascii(_read_splits(Path(sys.argv[2]), ['J\\xf6rg'])))"
+    )
+    environment = os.environ | {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "mine.yaml"), str(tmp_path / "splits.csv")],
+        capture_output=True,
+        text=True,
+        cwd=PROJECT,
+        env=environment,
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, r"{'J\xf6rg': 'train'}"), done.stderr
+
+
 def test_the_same_image_or_patient_twice_in_a_download_is_refused(tmp_path):
     downloads.nifti(tmp_path)
     shutil.copy(tmp_path / "person1/scan.nii.gz", tmp_path / "person10/scan.nii.gz")
@@ -92,7 +140,7 @@ def test_two_volumes_of_one_name_are_refused(tmp_path):
     """As when somebody unpacked a volume and kept the packed one."""
     downloads.nifti(tmp_path)
     downloads.save_nifti(tmp_path / "person2/scan.nii", downloads.image(2))
-    with pytest.raises(StudyError, match=r"2 volumes are called person2_scan \(.*person2/scan.nii"):
+    with pytest.raises(StudyError, match=r"person2/scan.nii.gz: the same volume as .*person2/scan.nii, by their names"):
         members(downloads.declared("nifti_folder", tmp_path))
 
 
@@ -103,7 +151,10 @@ def test_two_volumes_of_one_name_are_refused(tmp_path):
         ({"folder": "/nowhere/at/all"}, "no folder /nowhere/at/all; data/README.md says how to get the images"),
         ({"folder": None}, "source nifti_folder needs folder"),
         ({"options": {"orentation": "axial"}}, "no option orentation; known: orientation, pixel"),
-        ({"options": {"orientation": "oblique"}}, "unknown orientation 'oblique'"),
+        (
+            {"options": {"orientation": "oblique"}},
+            "option 'orientation': Input should be 'axial', 'coronal', .* found 'oblique'",
+        ),
     ],
 )
 def test_bad_declarations(tmp_path, change, message):

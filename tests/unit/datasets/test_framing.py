@@ -6,6 +6,7 @@ import pytest
 from kdmri_lib.datasets.framing import evenly_spaced, framed, middle, padded, resampled
 from kdmri_lib.datasets.prepared import read_prepared
 from kdmri_lib.datasets.preparing import prepare
+from kdmri_lib.errors import StudyError
 from tests import downloads
 
 
@@ -52,3 +53,18 @@ def test_resampling_keeps_the_field_of_view_and_smooth_content():
     finer = (np.arange(40) + 0.5) / 2
     np.testing.assert_allclose(new[0, 8:-8, 5], wave(finer)[8:-8], atol=2e-3)  # the ends have no neighbours
     assert resampled(volume, (8.0, 1.0, 1.005), 1.0)[0] is volume, "within 1%"
+
+
+@pytest.mark.parametrize(
+    "spacing", [(8, 1000, 1000), (8, 1e-3, 1), (8, 0, 1), (8, np.nan, 1), (8, 1, np.inf), (8, -1, 1)]
+)
+def test_pixels_that_can_not_be_are_refused_before_memory_is_asked_for(spacing):
+    with pytest.raises(StudyError, match=r"pixels of .* resampled to 0.8 mm give slices of .*; expected 1 to 2048"):
+        resampled(np.ones((2, 200, 100)), spacing, 0.8)
+
+
+def test_what_splines_make_below_zero_is_none():
+    edge = np.zeros((1, 20, 20))
+    edge[:, 8:12, 8:12] = 100
+    finer, _ = resampled(edge, (8, 1, 1), 0.7)
+    assert finer.min() < 0 and framed(finer, (20, 20), None).min() == 0

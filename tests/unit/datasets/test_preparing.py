@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 
+import h5py
 import nibabel
 import numpy as np
 import pydicom
@@ -14,7 +15,7 @@ import yaml
 from kdmri_lib.__main__ import main
 from kdmri_lib.datasets import preparing
 from kdmri_lib.datasets.prepared import content_checksum, read_prepared, splits
-from kdmri_lib.datasets.preparing import changed_sources, prepare, source
+from kdmri_lib.datasets.preparing import changed_sources, prepare, source, survey, survey_prepared
 from kdmri_lib.declarations import Dataset
 from kdmri_lib.errors import StudyError
 from kdmri_lib.storage import PROJECT
@@ -431,6 +432,54 @@ def test_a_file_that_may_not_be_read_any_more_is_said_and_not_left_out(folder, d
         prepare(dataset, path, "code")
 
 
+def test_names_longer_than_a_file_name_may_be(folder, dataset, path):
+    """As archives of imaging centres make them, of folders within folders."""
+    place = folder / "person1" / ("project_" + 20 * "session") / ("sérié" * 30) / "resources"
+    place.mkdir(parents=True)
+    shutil.move(of_person(folder, 1), place / "scan.nii.gz")
+    of_person(folder, 2).rename(folder / "person2" / "SCAN.nii.gz")
+    replace(of_person(folder, 2), 5)
+    assert prepare(dataset, path, "code").left_out == {}
+    (name,) = (n for n in splits(path)["train"] if n.startswith("person1_"))
+    assert len(name.encode()) > 300 and name.endswith("_resources_scan")
+    np.testing.assert_allclose(prepared_of(path, name), downloads.normalised(downloads.image(1)), atol=2e-6)
+    assert {"person2_SCAN", "person2_scan"} <= set(splits(path)["train"]), "names that differ in capitals alone"
+    assert not prepare(dataset, path, "code").made
+
+
+def test_whatever_a_reader_raises_is_the_files_fault_and_the_others_go_on(dataset, path, monkeypatch):
+    module = source("nifti_folder")
+    make = module.make
+
+    def failing(declared, file):
+        if "person2" in file:
+            raise ZeroDivisionError("division by zero")
+        return make(declared, file)
+
+    monkeypatch.setattr(module, "make", failing)
+    left_out = prepare(dataset, path, "code").left_out
+    assert list(left_out) == ["person2_scan"]
+    assert "person2/scan.nii.gz: not a readable volume of source nifti_folder, or cut short (division" in str(left_out)
+    assert survey(dataset).problems == left_out
+
+
+def test_values_that_are_no_image_are_said_with_the_files_name(tmp_path, path):
+    (tmp_path / "published").mkdir()
+    downloads.published(tmp_path / "published")
+    file = tmp_path / "published/train/acc_4x/1.h5"
+    with h5py.File(file, "r+") as data:
+        data["volfs"][...] -= 0.75
+    dataset = downloads.declared("kdmri_h5", tmp_path / "published")
+    assert f"{file}: negative values" in prepare(dataset, path, "code").left_out["train_1"]
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_survey_is_the_same_in_several_processes(folder, dataset, jobs):
+    broken_gzip(of_person(folder, 1))
+    found = survey(dataset, jobs)
+    assert found.slices == {"train": 3, "validation": 3, "test": 3} and list(found.problems) == ["person1_scan"]
+
+
 def test_generated_images_have_no_files_to_change(tmp_path):
     dataset = Dataset(
         name="c", source="cardiac_phantom", shape=(40, 40), train=1, validation=1, test=1, slices_per_volume=2
@@ -496,6 +545,53 @@ def test_checking_says_what_changed_and_touches_what_the_workflow_looks_at(scans
     before = stamp.stat().st_mtime_ns
     assert kdmri(monkeypatch, *check) == 0 and stamp.stat().st_mtime_ns == before
     assert "will be again" not in capsys.readouterr().out
+
+
+def test_checking_ends_with_an_error_where_preparing_would_leave_volumes_out(scans, folder, capsys, monkeypatch):
+    check = ("check", "--profile", scans.source, "--folder", scans.folder)
+    downloads.save_nifti(of_person(folder, 1), downloads.image(1) - 1.5)
+    scans.prepared("mine").unlink()
+    assert kdmri(monkeypatch, *check, "--headers") == 0
+    assert "train 2 subjects, 2 volumes, 6 slices" in capsys.readouterr().out
+    assert kdmri(monkeypatch, *check, "--jobs", 2) == 1
+    said = capsys.readouterr()
+    assert "train 2 subjects, 2 volumes, 3 slices" in said.out
+    assert f"can't be read, and would be left out: person1_scan: {of_person(folder, 1)}: negative values" in said.out
+    assert "not all is as declared: person1_scan" in said.err
+    for number in (1, 2, 3, 10):
+        four_d(of_person(folder, number))
+    for how in ((), ("--headers",)):
+        assert kdmri(monkeypatch, *check, *how) == 1
+        assert "no volume left for split 'train' (" in capsys.readouterr().out
+
+
+def test_checking_says_what_is_passed_over_and_what_becomes_zero(scans, folder, capsys, monkeypatch):
+    image = downloads.image(1)
+    image[1, 3, 4] = -1
+    downloads.save_nifti(of_person(folder, 1), image)
+    for number in (1, 2, 3, 10):
+        downloads.save_nifti(folder / f"person{number}/scan_seg.nii.gz", np.round(image))
+    for _ in range(2):  # as the files are; and as they were prepared
+        assert kdmri(monkeypatch, "check", "--profile", scans.source, "--folder", scans.folder) == 0
+        said = capsys.readouterr().out
+        names = ", ".join(f"person{number}/scan_seg.nii.gz" for number in (1, 2, 3))
+        assert f"passed over, label maps or copies by their names: 4 ({names}, ...)" in said
+        assert (
+            f"values below 0 ({1 / np.abs(image).sum():.2g} of the signal at most) become 0: 1 (person1_scan)" in said
+        )
+        prepare_dataset(scans, "mine")
+
+
+def test_checking_what_is_prepared_reads_no_images_again(scans, folder, capsys, monkeypatch):
+    broken_gzip(of_person(folder, 1))
+    prepare_dataset(scans, "mine")
+    dataset, path = scans.dataset("mine"), scans.prepared("mine")
+    found = survey_prepared(dataset, path, preparing_code(dataset))
+    assert found == survey(dataset) and list(found.problems) == ["person1_scan"]
+    assert survey_prepared(dataset, path, "other code") is None
+    monkeypatch.setattr(source("nifti_folder"), "make", None)
+    assert kdmri(monkeypatch, "check", "--profile", scans.source, "--folder", scans.folder) == 1
+    assert "would be left out: person1_scan" in capsys.readouterr().out
 
 
 def test_checking_and_preparing_say_nothing_is_wrong_when_a_prepared_download_is_deleted(

@@ -1,5 +1,7 @@
 """Every source on a download in miniature: orientation, scale, crop, coil combination and split; and what is broken."""
 
+import shutil
+
 import h5py
 import nibabel
 import numpy as np
@@ -11,7 +13,7 @@ from kdmri_lib.datasets.preparing import prepare, survey
 from kdmri_lib.declarations import Degradation
 from kdmri_lib.errors import StudyError
 from kdmri_study.build import declared_mask
-from tests import downloads
+from tests import downloads, trees
 
 
 def older_knee(folder):
@@ -71,11 +73,12 @@ def test_every_source_gives_the_images_that_were_written(download):
 
 def test_counting_agrees_with_preparing(download):
     _, dataset, path, _ = download
-    found = survey(dataset)
-    for split, subjects in splits(path).items():
-        assert found.volumes[split] == len(subjects)
-        assert found.slices[split] == sum(len(v.image) for v in read_prepared(path, split))
-    assert found.problems == {}
+    for headers in (False, True):
+        found = survey(dataset, headers=headers)
+        for split, subjects in splits(path).items():
+            assert found.volumes[split] == len(subjects)
+            assert found.slices[split] == sum(len(v.image) for v in read_prepared(path, split))
+        assert found.problems == {}
 
 
 def test_a_second_start_finds_every_source_unchanged(download):
@@ -206,3 +209,223 @@ def test_broken_dicom_series(tmp_path, damage):
     left_out = prepare(downloads.declared("dicom_folder", tmp_path), tmp_path / "out.h5", "code").left_out
     with pytest.raises(StudyError, match=message):
         raise StudyError(left_out["person1_series1"])
+
+
+def left_out(source, folder, out, **more):
+    """Reasons by volume, of `prepare` and of `survey` alike."""
+    _, reasons, error = trees.agreed(downloads.declared(source, folder, **more), out)
+    assert not error, error
+    return reasons
+
+
+def emptied(file, name, shape):
+    """An array of no slices, as a writer leaves it that was interrupted before the first."""
+    with h5py.File(file, "r+") as data:
+        kind = data[name].dtype
+        del data[name]
+        data.create_dataset(name, shape, kind, maxshape=(None, *shape[1:]))
+
+
+@pytest.mark.parametrize(
+    ("source", "fill", "file", "name", "shape", "more"),
+    [
+        ("fastmri", downloads.fastmri, "multicoil_train/file3.h5", "kspace", (0, 4, 40, 16), {}),
+        ("fastmri", downloads.fastmri, "multicoil_train/file3.h5", "kspace", (3, 0, 40, 16), {}),
+        (
+            "fastmri",
+            downloads.fastmri,
+            "multicoil_train/file3.h5",
+            "reconstruction_rss",
+            (0, 20, 16),
+            {"options": {"image": "reconstruction"}},
+        ),
+        ("calgary_campinas", downloads.calgary_raw, "Train/e1_P1.7.h5", "kspace", (0, 20, 16, 8), {}),
+        ("kdmri_h5", downloads.published, "train/acc_4x/1.h5", "volfs", (20, 16, 0), {}),
+        (
+            "knee_matlab",
+            downloads.knee,
+            "coronal_pd/1/rawdata2.mat",
+            "rawdata",
+            (0, 16, 20),
+            {"contrast": "coronal_pd"},
+        ),
+    ],
+)
+def test_arrays_that_hold_nothing_are_left_out_by_name(tmp_path, source, fill, file, name, shape, more):
+    (tmp_path / "download").mkdir()
+    fill(tmp_path / "download")
+    emptied(tmp_path / "download" / file, name, shape)
+    reasons = left_out(source, tmp_path / "download", tmp_path / "out.h5", **more)
+    ((reason, *others),) = [list(reasons.values())]
+    assert not others and file in reason and "0" in reason and "expected" in reason
+
+
+def undersampled(file, factor=4):
+    with h5py.File(file, "r+") as data:
+        values = data["kspace"][:]
+        values[..., np.arange(values.shape[-1]) % factor > 0] = 0
+        data["kspace"][...] = values
+
+
+def test_k_space_that_is_undersampled_without_saying_so_is_refused(tmp_path):
+    for multicoil in (True, False):
+        folder = tmp_path / str(multicoil)
+        downloads.fastmri(folder, multicoil)
+        kind = "multicoil" if multicoil else "singlecoil"
+        undersampled(folder / f"{kind}_train/file3.h5")
+        reasons = left_out("fastmri", folder, tmp_path / f"{multicoil}.h5")
+        assert list(reasons) == ["file3"] and "file3.h5: undersampled (69% of its k-space" in reasons["file3"]
+    # Its reconstruction is the truth all the same.
+    assert not left_out("fastmri", folder, tmp_path / "esc.h5", options={"image": "reconstruction"})
+    downloads.calgary_raw(tmp_path / "calgary")
+    with h5py.File(tmp_path / "calgary/Train/e1_P1.7.h5", "r+") as data:
+        values = data["kspace"][:]
+        values[:, np.random.default_rng(0).random(values.shape[1:3]) < 0.8] = 0
+        data["kspace"][...] = values
+    reasons = left_out("calgary_campinas", tmp_path / "calgary", tmp_path / "calgary.h5")
+    assert list(reasons) == ["e1_P1.7"] and "e1_P1.7.h5: undersampled" in reasons["e1_P1.7"]
+    downloads.knee(tmp_path / "knee")
+    with h5py.File(tmp_path / "knee/coronal_pd/1/rawdata2.mat", "r+") as data:
+        values = data["rawdata"][:]
+        values[:, ::2] = 0
+        data["rawdata"][...] = values
+    reasons = left_out("knee_matlab", tmp_path / "knee", tmp_path / "knee.h5", contrast="coronal_pd")
+    assert list(reasons) == ["coronal_pd_1"] and "rawdata2.mat: undersampled" in reasons["coronal_pd_1"]
+
+
+def test_fastmris_folders_as_its_archives_name_them(tmp_path):
+    downloads.fastmri(tmp_path / "plain")
+    for part in ("train", "val", "test"):
+        shutil.move(tmp_path / f"plain/multicoil_{part}", tmp_path / f"download/knee_multicoil_{part}_batch_0")
+    with h5py.File(tmp_path / "download/knee_multicoil_train_batch_0/file10.h5", "r+") as file:
+        file.attrs["patient_id"] = ""
+    dataset = downloads.declared("fastmri", tmp_path / "download")
+    prepare(dataset, tmp_path / "out.h5", "code")
+    people = {v.subject: v.attributes["person"] for v in read_prepared(tmp_path / "out.h5")}
+    assert splits(tmp_path / "out.h5")["test"] == ["file4"] and "file5" not in people
+    assert people["file10"] == "file10", "an empty patient is nobody's name"
+
+
+def test_a_slice_of_a_knee_that_is_missing_is_named(tmp_path):
+    downloads.knee(tmp_path / "knee")
+    (tmp_path / "knee/coronal_pd/1/rawdata2.mat").unlink()
+    reasons = left_out("knee_matlab", tmp_path / "knee", tmp_path / "out.h5", contrast="coronal_pd")
+    assert "rawdata3.mat: follows rawdata1; expected rawdata2: a slice is missing" in reasons["coronal_pd_1"]
+
+
+def test_mrbrains_2018_as_it_is(tmp_path):
+    """Beside the registered T1 and IR lie those that were registered, and segm."""
+    expected = downloads.mrbrains_2018(tmp_path / "mrb")
+    for number in (1, 4, 5, 14):
+        place = tmp_path / "mrb/training" / str(number)
+        for name, seed in (("T1", 70), ("IR", 71), ("reg_IR", 72), ("FLAIR", 73)):
+            downloads.save_nifti(place / "pre" / f"{name}.nii.gz", downloads.image(number + seed), "RAS", (1, 1, 3))
+        downloads.save_nifti(place / "segm.nii.gz", np.round(downloads.image(number)), "RAS", (1, 1, 3))
+    found, reasons, _ = trees.agreed(downloads.declared("mrbrains", tmp_path / "mrb"), tmp_path / "t1.h5")
+    assert not reasons
+    for name, image in found.items():
+        np.testing.assert_allclose(image, expected[name], atol=2e-6)
+    for contrast, seed in (("ir", 72), ("flair", 73)):
+        dataset = downloads.declared("mrbrains", tmp_path / "mrb", contrast=contrast)
+        found, reasons, _ = trees.agreed(dataset, tmp_path / f"{contrast}.h5")
+        right = downloads.normalised(downloads.image(14 + seed))
+        np.testing.assert_allclose(found[f"training_14_{contrast}"], right, atol=2e-6)
+    downloads.save_nifti(tmp_path / "mrb/training/4/pre/T2_FLAIR.nii.gz", downloads.image(5))
+    with pytest.raises(StudyError, match=r"2 flair volumes of training_4, expected one: .*FLAIR.nii.gz and .*T2_FLAIR"):
+        survey(dataset)
+
+
+def test_acdc_as_it_is_passed_around(tmp_path):
+    """Each file is a folder, with a file of another name in it; and all patients in one folder."""
+    expected = downloads.acdc(tmp_path / "acdc")
+    for file in list((tmp_path / "acdc").rglob("*.nii.gz")):
+        place = file.with_name(file.name.removesuffix(".gz"))
+        place.mkdir()
+        file.rename(place / f"patient_{len(file.name)}.nii.gz")
+    shutil.move(tmp_path / "acdc/testing/patient101", tmp_path / "acdc/training/patient101")
+    dataset = downloads.declared("acdc", tmp_path / "acdc")
+    found, reasons, _ = trees.agreed(dataset, tmp_path / "out.h5")
+    assert not reasons and set(found) == set(expected)
+    for name, image in found.items():
+        np.testing.assert_allclose(image, expected[name], atol=2e-6)
+    phases = {v.subject: v.attributes["phase"] for v in read_prepared(tmp_path / "out.h5")}
+    assert phases["patient001_frame01"] == "ED" and phases["patient101_frame12"] == "ES"
+    assert len(survey(dataset).label_maps) == 8
+    (tmp_path / "flat").mkdir()
+    for file in (tmp_path / "acdc").rglob("*frame*.nii"):
+        shutil.copytree(file, tmp_path / "flat" / file.name)
+    found, _, _ = trees.agreed(downloads.declared("acdc", tmp_path / "flat"), tmp_path / "flat.h5")
+    assert set(found) == set(expected)
+
+
+def test_the_published_files_of_another_factor_may_be_links(tmp_path):
+    expected = downloads.published(tmp_path)
+    for part in ("train", "validation"):
+        (tmp_path / part / "acc_8x").symlink_to("acc_4x")
+        (tmp_path / part / "acc_4x" / "._1.h5").write_bytes(b"side-car")
+    found, reasons, _ = trees.agreed(downloads.declared("kdmri_h5", tmp_path), tmp_path / "out.h5")
+    assert set(found) == set(expected) and not reasons
+
+
+def test_masks_that_are_passed_around_with_calgary_campinas_are_no_heads(tmp_path):
+    expected = downloads.calgary_nifti(tmp_path / "calgary")
+    for file in list((tmp_path / "calgary").rglob("*.nii.gz")):
+        for kind in ("staple", "ss", "manual"):
+            mask = file.with_name(file.name.replace(".nii.gz", f"_{kind}.nii.gz"))
+            downloads.save_nifti(mask, np.round(downloads.image(1)))
+    found, reasons, error = trees.agreed(
+        downloads.declared("calgary_campinas", tmp_path / "calgary"), tmp_path / "out.h5"
+    )
+    assert set(found) == set(expected) and not reasons and not error
+
+
+@pytest.mark.parametrize(
+    ("source", "fill", "options", "message"),
+    [
+        ("nifti_folder", downloads.nifti, {"pixel": 0}, "option 'pixel': Input should be greater than 0, found 0"),
+        (
+            "nifti_folder",
+            downloads.nifti,
+            {"pixel": -0.8},
+            "option 'pixel': Input should be greater than 0, found -0.8",
+        ),
+        ("nifti_folder", downloads.nifti, {"pixel": float("nan")}, "option 'pixel': Input should be a finite number"),
+        ("nifti_folder", downloads.nifti, {"pixel": "0.8 mm"}, "option 'pixel': Input should be a valid number"),
+        ("nifti_folder", downloads.nifti, {"pixel": True}, "option 'pixel': Input should be a valid number"),
+        ("dicom_folder", downloads.dicom, {"pixel": 0}, "option 'pixel': Input should be greater than 0, found 0"),
+        ("acdc", downloads.acdc, {"cine": "no"}, "option 'cine': Input should be a valid boolean, found 'no'"),
+        (
+            "fastmri",
+            downloads.fastmri,
+            {"image": "rss"},
+            "option 'image': Input should be 'kspace' or 'reconstruction'",
+        ),
+        ("fastmri", downloads.fastmri, {"acquisition": 3}, "option 'acquisition': Input should be a valid string"),
+        ("knee_matlab", downloads.knee, {"combination": "sos"}, "option 'combination': Input should be 'rss' or 'sens"),
+        ("mrbrains", downloads.mrbrains_2018, {"stage": "raw"}, "option 'stage': Input should be 'pre' or 'orig'"),
+        (
+            "calgary_campinas",
+            downloads.calgary_nifti,
+            {"orientation": 2},
+            "option 'orientation': Input should be 'axial'",
+        ),
+        ("kdmri_h5", downloads.published, {"masks": 4}, "option 'masks': Input should be a valid string"),
+        ("nifti_folder", downloads.nifti, {"pixels": 1.0}, "no option pixels; known: orientation, pixel"),
+    ],
+)
+def test_options_that_can_not_be_are_said_before_anything_is_read(tmp_path, source, fill, options, message):
+    fill(tmp_path)
+    dataset = downloads.declared(source, tmp_path, options=options)
+    for function in (survey, lambda d: prepare(d, tmp_path / "out.h5", "code")):
+        with pytest.raises(StudyError, match=f"data set 'mine',? ?:? ?{message}"):
+            function(dataset)
+
+
+@pytest.mark.parametrize("source", ["acdc", "mrbrains", "fastmri", "calgary_campinas", "nifti_folder", "dicom_folder"])
+def test_a_folder_of_something_else_is_said(tmp_path, source):
+    (tmp_path / "notes.txt").write_text("nothing here")
+    for pattern in (None, "*/x*"):
+        with pytest.raises(
+            StudyError, match=f"0 subjects found, as source {source} knows them.*; data/README.md says how"
+        ):
+            survey(downloads.declared(source, tmp_path, pattern=pattern))

@@ -17,6 +17,8 @@ from tests import downloads
         (np.ones((2, 4, 4)), "volume sick: the same value everywhere"),
         (np.full((2, 4, 4), np.nan), "volume sick: 32 values are NaN or infinite"),
         (-np.ones((2, 4, 4)), "volume sick: negative values"),
+        (np.ones((0, 4, 4)), "volume sick: no slices"),
+        (np.ones((2, 4, 4)) * 1j, "volume sick: values of type complex128, expected real numbers"),
         (np.ones((2, 4, 5)), r"volume sick: shape \(2, 4, 5\), expected \(slices, 4, 4\)"),
     ],
 )

@@ -55,6 +55,16 @@ def test_a_prepared_file_and_a_nifti_volume_as_a_trial(model, deployed, kspace, 
         reconstruct_file(model, tmp_path / "scan.nii.gz", tmp_path / "recon.h5", undersample=True)
 
 
+def test_pictures_of_files_with_long_names(model, kspace, tmp_path):
+    for end in "ab":  # names that differ at their end alone
+        source = tmp_path / f"{'é' * 100}{end}.h5"
+        with h5py.File(source, "w") as file:
+            file["kspace"] = kspace
+        reconstruct_file(model, source, tmp_path / f"{end}.h5", figures=tmp_path / "pictures")
+    names = [path.name for path in (tmp_path / "pictures").iterdir()]
+    assert len(names) == 2 and max(len(name.encode()) for name in names) < 170
+
+
 def other_mask(file, kspace, model):
     file["kspace"] = np.roll(kspace, 3, axis=1)
 

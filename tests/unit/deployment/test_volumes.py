@@ -77,10 +77,13 @@ def test_a_nifti_volume_that_is_written_lies_where_its_source_does(tmp_path, cod
 @pytest.mark.parametrize(
     ("name", "values", "message"),
     [
-        ("kspace", kspace()[:, None], r"kspace of shape \(3, 1, 20, 16\), expected .* \(a coil axis\?"),
-        ("kspace", kspace()[0], r"kspace of shape \(20, 16\), expected \(slices, H, W\)$"),
+        ("kspace", kspace()[:, None], r"'kspace' of shape \(3, 1, 20, 16\), expected .* \(a coil axis\?"),
+        ("kspace", kspace()[0], r"'kspace' of shape \(20, 16\), expected \(slices, H, W\)$"),
         ("image", np.ones((20, 16)), r"'image' of shape \(20, 16\), expected \(slices, H, W\)"),
         ("image", np.ones((0, 20, 16)), r"'image' of shape \(0, 20, 16\), expected \(slices, H, W\)"),
+        ("kspace", kspace()[:0], r"'kspace' of shape \(0, 20, 16\), expected \(slices, H, W\)"),
+        ("volumes/a", np.ones((20, 16)), r"'volumes/a' of shape \(20, 16\), expected \(slices, H, W\)"),
+        ("volumes/a/b", np.ones((2, 20, 16)), "'volumes/a' of shape none: it is a group, expected"),
         ("images", np.ones((2, 20, 16)), "no array 'kspace' or 'image' and no volumes; it has images"),
     ],
 )
@@ -101,6 +104,7 @@ def test_files_of_another_form_are_refused(tmp_path, name, values, message):
             "NaN or infinite values in slices 0 to 2 of 'kspace'",
         ),
         ("image", np.full((3, 4, 4), np.nan), "NaN or infinite values in slices 0 to 2 of 'image'"),
+        ("image", np.ones((3, 4, 4)) * 1j, "'image' of type complex128, expected real numbers"),
         ("image", -np.ones((3, 4, 4)), "negative values in 'image'; expected magnitude images"),
     ],
 )
@@ -112,6 +116,48 @@ def test_values_that_are_none_are_refused_when_they_are_read(tmp_path, name, val
         pytest.raises(StudyError, match=rf"in.h5: {message}"),
     ):
         volume.read(0, 3)
+
+
+@pytest.mark.parametrize("order", ["auto", "centred"])
+def test_matlabs_complex_numbers_are_looked_at_for_their_order_too(tmp_path, order):
+    values = np.fft.fftshift(kspace(), axes=(1, 2))
+    stored = np.empty(values.shape, [("real", "<f4"), ("imag", "<f4")])
+    stored["real"], stored["imag"] = values.real, values.imag
+    with h5py.File(tmp_path / "in.h5", "w") as file:
+        file["kspace"] = stored
+    with open_input(tmp_path / "in.h5", order) as (volume,):
+        np.testing.assert_array_equal(volume.read(0, 3), kspace())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x: x - x.mean(), "negative values"),
+        (lambda x: np.round(x), "only 2 different values"),
+        (lambda x: x[0], "2-D image"),
+    ],
+)
+def test_nifti_files_that_are_no_images_are_refused(tmp_path, change, message):
+    stored = nibabel.Nifti1Image(change(downloads.image(1)), np.eye(4))
+    nibabel.save(stored, tmp_path / "x.nii.gz")
+    with pytest.raises(StudyError, match=rf"x.nii.gz: {message}"), open_input(tmp_path / "x.nii.gz"):
+        pass
+
+
+def test_a_nifti_file_in_a_folder_of_its_name_and_one_in_capitals(tmp_path):
+    image = downloads.image(4)
+    downloads.save_nifti(tmp_path / "scan.nii" / "any.nii.gz", image)
+    (tmp_path / "scan.nii" / "._any.nii.gz").write_bytes(b"side-car")
+    downloads.save_nifti(tmp_path / "x.nii.gz", image)
+    (tmp_path / "x.nii.gz").rename(tmp_path / "X.NII.GZ")
+    for name in ("scan.nii", "X.NII.GZ"):
+        with open_input(tmp_path / name) as (volume,):
+            np.testing.assert_allclose(volume.read(0, 3), image, rtol=1e-6)
+        write_nifti(tmp_path / "out.nii.gz", tmp_path / name, image)
+        np.testing.assert_allclose(
+            nibabel.load(tmp_path / "out.nii.gz").affine,
+            nibabel.as_closest_canonical(nibabel.load(tmp_path / "scan.nii/any.nii.gz")).affine,
+        )
 
 
 @pytest.mark.parametrize("name", ["x.h5", "x.nii"])

@@ -1,0 +1,74 @@
+"""What the values of other people's files are: magnitudes, or not; k-space that was measured whole, or not."""
+
+from pathlib import Path
+
+import numpy as np
+
+from kdmri_lib.errors import StudyError
+
+BELOW_ZERO = 0.02  # share of the signal; interpolation leaves less than half of that, z-scoring half of the signal
+LABELS = 16  # values that differ; the coarsest image has more
+EMPTY = 0.01  # share of k-space; what one slice in many misses by chance is less
+
+
+def sound(values: np.ndarray, path: Path) -> np.ndarray:
+    """`values` themselves; `StudyError` when there are none, one isn't finite, or all are the same."""
+    if values.size == 0:
+        raise StudyError(f"{path}: an image of shape {values.shape}, which holds nothing")
+    if not np.isfinite(values).all() or values.min() == values.max():
+        raise StudyError(
+            f"{path}: the same value everywhere, or holds NaN or infinite values (has a scale overflowed?)"
+        )
+    return values
+
+
+def magnitudes(values: np.ndarray, path: Path) -> tuple[np.ndarray, dict[str, float]]:
+    """Values of an image (any shape, real) as magnitudes, and the attributes that say what was done.
+
+    Registration and resampling by splines leave values a little below 0 beside edges. They become 0, and "below_zero" is
+    their share of the sum of all absolute values.
+
+    Raises
+    ------
+    StudyError
+        When values aren't real numbers; that share is above 2%, as of z-scored images, phases and CT; or no more than 16
+        values differ, as in label maps; or as in `sound`.
+    """
+    if values.dtype.kind not in "iuf":
+        raise StudyError(f"{path}: values of type {values.dtype}, expected real numbers")
+    sound(values, path)
+    if len(np.unique(values.flat[:: values.size // 5000 + 1])) <= LABELS and len(kinds := np.unique(values)) <= LABELS:
+        raise StudyError(f"{path}: only {len(kinds)} different values (a label map?); expected a magnitude image")
+    if values.min() >= 0:
+        return values, {}
+    below = float(-values.sum(where=values < 0, dtype=np.float64))
+    share = below / float(np.abs(values).sum(dtype=np.float64))
+    if share > BELOW_ZERO:
+        raise StudyError(
+            f"{path}: negative values (down to {values.min():.3g}; {share:.0%} of the signal); expected a magnitude image, "
+            "not z-scores, phases or CT"
+        )
+    return np.maximum(values, 0), {"below_zero": round(share, 6)}
+
+
+def measured_whole(kspace: np.ndarray, path: Path, coils: int | None = None, centred: bool = True) -> None:
+    """`StudyError` when a slice of k-space has holes: points that are 0, between others that aren't, in a row or a column.
+
+    What lies beyond the measured part (zero-filling, partial Fourier, cut corners) is no hole. More than 1% are refused: a
+    truth that is undersampled itself would teach its own aliasing.
+
+    Parameters
+    ----------
+    kspace : (H, W), and an axis of coils, numbered `coils`, where there is one.
+    centred : whether zero frequency is in the middle.
+    """
+    measured = kspace != 0 if coils is None else (kspace != 0).any(axis=coils)
+    if not centred:
+        measured = np.fft.fftshift(measured)
+    holes = np.zeros_like(measured)
+    for axis in (0, 1):
+        before = np.logical_or.accumulate(measured, axis=axis)
+        after = np.flip(np.logical_or.accumulate(np.flip(measured, axis), axis=axis), axis)
+        holes |= before & after & ~measured
+    if (share := holes.sum() / max(1, (holes | measured).sum())) > EMPTY:
+        raise StudyError(f"{path}: undersampled ({share:.0%} of its k-space is empty); expected fully sampled k-space")

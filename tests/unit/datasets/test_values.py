@@ -1,0 +1,163 @@
+"""What values are: magnitudes, or z-scores, phases and labels; k-space that was measured whole, or has holes."""
+
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from kdmri_lib.datasets.nifti import framed_slices, read_magnitudes
+from kdmri_lib.datasets.overview import index
+from kdmri_lib.datasets.preparing import prepare, survey
+from kdmri_lib.datasets.values import magnitudes, measured_whole
+from kdmri_lib.errors import StudyError
+from kdmri_lib.storage import PROJECT
+from tests import downloads
+
+REAL = sorted((PROJECT / "data" / "real").glob("*.nii.gz"))
+NIBABELS = Path(nibabel.__file__).parent / "tests" / "data"
+WHERE = Path("x.nii")
+
+
+@pytest.mark.parametrize("file", REAL, ids=lambda file: file.name.split(".")[0])
+def test_real_people_are_taken_as_they_are(file):
+    values = np.asarray(nibabel.load(file).dataobj, dtype=np.float32)
+    found, attributes = magnitudes(values, file)
+    assert found is values and attributes == {}
+
+
+@pytest.mark.parametrize("file", REAL, ids=lambda file: file.name.split(".")[0])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda x: (x - x.mean()) / x.std(),
+            r"negative values \(down to -.* of the signal\); expected a magnitude image",
+        ),
+        (lambda x: (x - x[x > 0].mean()) * (x > 0), "negative values"),
+        (lambda x: 2 * x / x.max() - 1, "negative values"),
+        (lambda x: (x > x.mean()).astype(np.float32), r"only 2 different values \(a label map\?\)"),
+        (lambda x: np.digitize(x, np.linspace(0, x.max(), 12)), r"only 1\d different values"),
+    ],
+    ids=["z-scored", "z-scored within the head", "from -1 to 1", "mask", "labels"],
+)
+def test_what_is_made_of_real_people_and_is_no_image_is_refused(file, change, message):
+    with pytest.raises(StudyError, match=f"{file.name}: {message}"):
+        magnitudes(change(np.asarray(nibabel.load(file).dataobj, dtype=np.float32)), file)
+
+
+@pytest.mark.parametrize("file", REAL, ids=lambda file: file.name.split(".")[0])
+def test_real_people_after_interpolation_are_images(tmp_path, file):
+    """By splines of degree 3, which leave 0.01 to 0.2% of the signal below 0; and by sinc, 0.1 to 0.7%."""
+    stored = nibabel.load(file)
+    stored = stored.slicer[::2, ::2, :: min(4, stored.shape[2])]
+    values = np.asarray(stored.dataobj, dtype=np.float32)
+    low = np.fft.fft2(values, axes=(0, 1))
+    low[values.shape[0] // 4 : -(values.shape[0] // 4)] = 0
+    for moved in (ndimage.zoom(values, (1.3, 1.3, 1), order=3), np.fft.ifft2(low, axes=(0, 1)).real):
+        nibabel.save(nibabel.Nifti1Image(moved.astype(np.float32), stored.affine), tmp_path / "x.nii")
+        slices, _, attributes = read_magnitudes(tmp_path / "x.nii")
+        assert slices.min() == 0 and 0 < attributes["below_zero"] < 0.01
+
+
+def test_the_share_below_zero_is_told():
+    values = np.arange(100, dtype=np.float32).reshape(4, 5, 5)
+    values[0, 0, :2] = -7, -8
+    found, attributes = magnitudes(values, WHERE)
+    assert attributes == {"below_zero": pytest.approx(15 / (15 + sum(range(2, 100))), abs=1e-6)}
+    np.testing.assert_array_equal(found, np.maximum(values, 0))
+    values[0, 0, :2] = -700
+    with pytest.raises(StudyError, match=r"x.nii: negative values \(down to -700; 22% of the signal\)"):
+        magnitudes(values, WHERE)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (np.ones((2, 3)), "the same value everywhere"),
+        (np.full((2, 3), np.nan), "holds NaN"),
+        (np.ones((0, 3, 3)), r"an image of shape \(0, 3, 3\), which holds nothing"),
+        (np.arange(40) * 1j, "values of type complex128, expected real numbers"),
+    ],
+)
+def test_values_that_are_no_image(values, message):
+    with pytest.raises(StudyError, match=f"x.nii: .*{message}"):
+        magnitudes(values, WHERE)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("anatomical.nii", ""),  # a real head, with a little below 0
+        ("reoriented_anat_moved.nii", ""),
+        ("example4d.nii.gz", r"4-D image of shape \(128, 96, 24, 2\), expected one 3-D volume"),
+        ("functional.nii", "4-D image"),
+        ("resampled_anat_moved.nii", ".*holds NaN"),
+        ("standard.nii.gz", "only 2 different values"),
+        ("row_major.dconn.nii", "not a readable NIfTI volume"),
+    ],
+)
+def test_nibabels_own_files(name, message):
+    if not (NIBABELS / name).exists():
+        pytest.skip("this nibabel carries no test files")
+    if message:
+        with pytest.raises(StudyError, match=rf"{name}: {message}"):
+            framed_slices(NIBABELS / name, (40, 40), None)
+    else:
+        slices, spacing = framed_slices(NIBABELS / name, (40, 40), None)
+        assert slices.min() == 0 and slices.max() > 1000 and spacing[0] in (2, 4)
+
+
+def test_what_was_done_to_negatives_is_in_the_index_and_said_by_check(tmp_path):
+    downloads.nifti(tmp_path / "download")
+    image = downloads.image(1)
+    image[1, 3, 4] = -0.5
+    downloads.save_nifti(tmp_path / "download/person1/scan.nii.gz", image)
+    dataset = downloads.declared("nifti_folder", tmp_path / "download")
+    share = pytest.approx(0.5 / np.abs(image).sum(), rel=0.01)
+    assert survey(dataset).below_zero == {"person1_scan": share}
+    prepare(dataset, tmp_path / "out.h5", "code")
+    table = index(tmp_path / "out.h5").set_index("subject")
+    assert table.below_zero["person1_scan"] == share and table.below_zero.isna().sum() == 3
+
+
+def kspace(shape=(24, 20)):
+    rng = np.random.default_rng(3)
+    return rng.standard_normal(shape) + 1j * rng.standard_normal(shape)
+
+
+def lines(kept):
+    return np.where(kept, kspace(), 0)
+
+
+COLUMN, ROW = np.arange(20), np.arange(24)[:, None]
+WHOLE = {
+    "all": lines(True),
+    "zero-filled at both sides": lines((COLUMN > 2) & (COLUMN < 16)),
+    "partial Fourier": lines(COLUMN > 6),
+    "partial Fourier, both ways": lines((COLUMN > 6) & (ROW < 18)),
+    "corners cut": lines((COLUMN - 10) ** 2 / 100 + (ROW - 12) ** 2 / 144 < 1),
+    "a point is 0 by chance": lines((COLUMN != 4) | (ROW != 4)),
+}
+HOLED = {
+    "every second line": lines(COLUMN % 2 == 0),
+    "dense in the middle": lines((COLUMN % 4 == 0) | (abs(COLUMN - 10) < 3)),
+    "lines along the other axis": lines(ROW % 3 == 0),
+    "points at random": lines(np.random.default_rng(1).random((24, 20)) < 0.4),
+    "one line in twenty": lines(COLUMN != 7),
+}
+
+
+@pytest.mark.parametrize("centred", [True, False])
+@pytest.mark.parametrize("coils", [None, 0, 2])
+def test_holes_in_k_space_are_seen_and_what_was_not_measured_around_it_is_none(coils, centred):
+    def stored(values):
+        values = values if centred else np.fft.ifftshift(values)
+        return values if coils is None else np.stack([values, 0 * values], axis=coils)
+
+    for values in WHOLE.values():
+        measured_whole(stored(values), WHERE, coils, centred)
+    for values in HOLED.values():
+        with pytest.raises(StudyError, match=r"x.nii: undersampled \(\d+% of its k-space is empty\); expected fully"):
+            measured_whole(stored(values), WHERE, coils, centred)
