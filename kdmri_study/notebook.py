@@ -95,7 +95,9 @@ class Notebook:
         """A NIfTI volume of one's own as the recipe's networks take it: 16 axial slices, at the pixel that they know."""
         shape = self.recipe.dataset.shape
         pixel = embedded_brain.GRID[0] / shape[0] if self.recipe.dataset.source == "embedded_brain" else None
-        slices, _ = framed_slices(Path(path), shape, 16, pixel)
+        slices, _, found = framed_slices(Path(path), shape, 16, pixel)
+        if "below_zero" in found:
+            print(f"{path}: values below 0, {found['below_zero']:.2g} of the signal, became 0")
         return checked_volume(Path(path).name, "scan", slices, {"kind": "own scan"}, shape)
 
     def figure2(self) -> tuple[dict, list[str]]:

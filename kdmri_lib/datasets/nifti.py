@@ -122,10 +122,10 @@ def read_magnitudes(path: Path, orientation: str = "axial", pixel: float | None 
 def framed_slices(
     path: Path, shape: tuple[int, int], count: int | None, pixel: float | None = None, orientation: str = "axial"
 ):
-    """`count` evenly spaced slices of an image (all for None), padded or cropped: (count, *shape) float32; and the (slice,
-    row, column) spacing in mm. The rest as in `read_magnitudes`."""
-    slices, spacing, _ = read_magnitudes(path, orientation, pixel)
-    return framed(slices, shape, count), spacing
+    """`count` evenly spaced slices of an image (all for None), padded or cropped: (count, *shape) float32; its (slice, row,
+    column) spacing in mm, and attributes. The rest as in `read_magnitudes`."""
+    slices, spacing, attributes = read_magnitudes(path, orientation, pixel)
+    return framed(slices, shape, count), spacing, attributes
 
 
 def image_of(dataset: Dataset, file: str, **how) -> tuple[np.ndarray, dict]:

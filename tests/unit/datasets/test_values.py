@@ -105,7 +105,7 @@ def test_nibabels_own_files(name, message):
         with pytest.raises(StudyError, match=rf"{name}: {message}"):
             framed_slices(NIBABELS / name, (40, 40), None)
     else:
-        slices, spacing = framed_slices(NIBABELS / name, (40, 40), None)
+        slices, spacing, _ = framed_slices(NIBABELS / name, (40, 40), None)
         assert slices.min() == 0 and slices.max() > 1000 and spacing[0] in (2, 4)
 
 
