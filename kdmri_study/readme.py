@@ -55,7 +55,7 @@ def _markdown(heads: list[str], rows: list[list[str]]) -> str:
 
 
 def _difference(row) -> str:
-    return f"{row.difference:+.2f} [{row.low:+.2f}, {row.high:+.2f}]"
+    return f"{row.difference:+.2f} [{row.low:+.2f}, {row.high:+.2f}]".replace("-", "−")
 
 
 SETS = {"test": "virtual subjects", "people": "people", "individual": "s1045, one slice", "template": "MNI152 template"}
@@ -119,7 +119,8 @@ def _against(study: Study, part: str, reference: str = "", words: str = "") -> s
     heads = ["the student, trained", "PSNR", "compute", "alone at this cost", "lead [95% interval]", "each seed", ""]
     heads += [f"{words} [95% interval]", ""] if reference else []
     rows = []
-    for method, row in table.iterrows():
+    controls = set(table.control.dropna())
+    for method, row in table[~table.index.isin(controls)].iterrows():
         cost = NONE if np.isnan(row.steps) else f"{row.macs_given / 1e12:.2f}"
         cells = [row.label, value(row.psnr, np.nan, 2), cost]
         for other in (row.control, *([reference] if reference else [])):
@@ -128,15 +129,14 @@ def _against(study: Study, part: str, reference: str = "", words: str = "") -> s
             alone = alone or ([NONE] if other is row.control else [])
             if len(found):
                 said = found.iloc[0]
-                each = " ".join(f"{float(v):+.2f}" for v in said.by_seed.split())
+                each = " ".join(f"{float(v):+.2f}" for v in said.by_seed.split()).replace("-", "−")
                 cells += [*alone, _difference(said), *([each] if alone else []), said.verdict]
             else:
                 cells += [*alone, NONE, *([NONE] if alone else []), NONE]
         rows.append(cells)
-    some = tests.iloc[0]
-    return f"{some.seeds} seeds, {some.people} virtual people; compute in 10¹² multiply-accumulates.\n\n" + _markdown(
-        heads, rows
-    )
+    some, steps = tests.iloc[0], table.steps["student"] if "student" in table.index else table.steps.min() / 2
+    about = f"{some.seeds} seeds, {some.people} {some.kind}s, {steps:,.0f} steps a stage; compute in 10¹² "
+    return f"{about}multiply-accumulates.\n\n" + _markdown(heads, rows)
 
 
 @block("speed", "quick")
