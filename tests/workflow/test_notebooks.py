@@ -124,7 +124,7 @@ def test_the_ablations_run_on_super_resolution_by_parameter_alone(executed):
     parts = executed.experiment_parts("super_resolution", "05_ablations")
     assert "cascades" not in parts and "variants" not in parts, "what one stack of convolutions allows"
     rows = {part: pd.read_csv(executed.table(f"super_resolution_{part}")) for part in parts}
-    assert len(rows["positions"][rows["positions"].set == "test"]) == 4 * 2
+    assert len(rows["positions"][rows["positions"].set == "test"]) == 1 + 4 * 2 + 1
     assert all(table.psnr.notna().all() for part, table in rows.items() if part != "attention")
 
 
