@@ -28,6 +28,9 @@ from kdmri_study.runs import RunFolder, prepare_dataset, trained
 from kdmri_study.study import Study
 from kdmri_study.tables import write_table
 
+# What IPython shows of an error: one that says what is wrong needs no page of internals.
+StudyError._render_traceback_ = lambda error: [f"kdmri: {error}"]
+
 Folders = dict[int, dict[str, RunFolder]]
 """Finished run folders by seed and row."""
 

@@ -133,7 +133,10 @@ def check_finished(study: Study) -> None:
     unfinished = {name: state for name, state in states.items() if state not in DONE}
     if unfinished:
         name, state = next(iter(unfinished.items()))
-        raise StudyError(f"{len(unfinished)} of {len(states)} runs can't vouch for a table; the first: {name}, {state}")
+        raise StudyError(
+            f"{len(unfinished)} of {len(states)} runs can't vouch for a table; the first: {name}, {state} "
+            f"(./run_all.sh --profile {study.source} makes what is missing)"
+        )
 
 
 def prepare_dataset(study: Study, name: str, jobs: int = 1) -> Preparation:
