@@ -60,10 +60,8 @@ def table1_tables(study: Study) -> list[Derived]:
     ]
 
 
-def experiment_tables(
-    study: Study, experiment: str, part: str, losses: Sequence[str] = ()
-) -> tuple[list[Derived], dict[str, str]]:
-    """A part of an experiment: its rows with their costs, and its comparisons where it asks any; and labels by row."""
+def experiment_tables(study: Study, experiment: str, part: str, losses: Sequence[str] = ()) -> list[Derived]:
+    """A part of an experiment: its rows with their costs, and its comparisons where it asks any."""
     declared, seeds = PARTS.find(part), study.experiment_seeds(experiment)
     rows = {seed: study.experiment_rows(experiment, part, seed, losses) for seed in seeds}
     first, folders = rows[seeds[0]], folders_of(study, rows)
@@ -80,4 +78,4 @@ def experiment_tables(
         tests = significance(metrics, questions)
         found = [Derived(f"{experiment}_{part}_significance", tests, "", names)]
         text += f"\n{significance_markdown(tests, labels)}"
-    return [Derived(f"{experiment}_{part}", table, text, names), *found], labels
+    return [Derived(f"{experiment}_{part}", table, text, names), *found]

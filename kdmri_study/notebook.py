@@ -24,15 +24,13 @@ from kdmri_study.experiments.part import Rows
 from kdmri_study.experiments.recipe import Recipe
 from kdmri_study.experiments.table1 import METHODS
 from kdmri_study.jobs import NOTEBOOKS
-from kdmri_study.runs import RunFolder, prepare_dataset, trained
+from kdmri_study.metrics import Folders
+from kdmri_study.runs import prepare_dataset, trained
 from kdmri_study.study import Study
 from kdmri_study.tables import write_table
 
 # What IPython shows of an error: one that says what is wrong needs no page of internals.
 StudyError._render_traceback_ = lambda error: [f"kdmri: {error}"]
-
-Folders = dict[int, dict[str, RunFolder]]
-"""Finished run folders by seed and row."""
 
 
 class Shown(NamedTuple):
@@ -167,7 +165,7 @@ class Notebook:
         """
         rows = {seed: self.rows(part, losses, seed) for seed in self.seeds}
         folders = self.trained(rows)
-        found, _ = experiment_tables(self.study, self.experiment, part, losses)
+        found = experiment_tables(self.study, self.experiment, part, losses)
         for derived in found:
             self.derived(derived)
         display(Markdown(found[0].text))

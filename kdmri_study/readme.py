@@ -114,26 +114,27 @@ def asking(study: Study) -> str:
     return _against(study, "asking_asking", "once", "against asking once")
 
 
-def _against(study: Study, part: str, reference: str = "", words: str = "") -> str:
+def _said(tests: pd.DataFrame, a: str, b: str) -> tuple[str, str, str]:
+    """What the comparison of a with b says: difference, each seed's, verdict; dashes where there is none."""
+    found = tests[(tests.a == a) & (tests.b == b)]
+    if found.empty:
+        return NONE, NONE, NONE
+    row = found.iloc[0]
+    each = " ".join(f"{float(v):+.2f}" for v in row.by_seed.split()).replace("-", "−")
+    return _difference(row), each, row.verdict
+
+
+def _against(study: Study, part: str, reference: str, words: str) -> str:
     table, tests = _comparisons(study, part)
     heads = ["the student, trained", "PSNR", "compute", "alone at this cost", "lead [95% interval]", "each seed", ""]
-    heads += [f"{words} [95% interval]", ""] if reference else []
+    heads += [f"{words} [95% interval]", ""]
     rows = []
-    controls = set(table.control.dropna())
-    for method, row in table[~table.index.isin(controls)].iterrows():
+    for method, row in table[~table.index.isin(table.control.dropna())].iterrows():
         cost = NONE if np.isnan(row.steps) else f"{row.macs_given / 1e12:.2f}"
-        cells = [row.label, value(row.psnr, np.nan, 2), cost]
-        for other in (row.control, *([reference] if reference else [])):
-            found = tests[(tests.a == method) & (tests.b == other)]
-            alone = [value(table.psnr[other], np.nan, 2)] if other == row.control and other in table.index else []
-            alone = alone or ([NONE] if other is row.control else [])
-            if len(found):
-                said = found.iloc[0]
-                each = " ".join(f"{float(v):+.2f}" for v in said.by_seed.split()).replace("-", "−")
-                cells += [*alone, _difference(said), *([each] if alone else []), said.verdict]
-            else:
-                cells += [*alone, NONE, *([NONE] if alone else []), NONE]
-        rows.append(cells)
+        alone = value(table.psnr.get(row.control, np.nan), np.nan, 2)
+        difference, _, verdict = _said(tests, method, reference)
+        cells = [row.label, value(row.psnr, np.nan, 2), cost, alone, *_said(tests, method, row.control)]
+        rows.append([*cells, difference, verdict])
     some, steps = tests.iloc[0], table.steps["student"] if "student" in table.index else table.steps.min() / 2
     about = f"{some.seeds} seeds, {some.people} {some.kind}s, {steps:,.0f} steps a stage; compute in 10¹² "
     return f"{about}multiply-accumulates.\n\n" + _markdown(heads, rows)
@@ -191,7 +192,7 @@ def wrong_blocks(study: Study) -> list[str]:
 def write_readme(path: Path = README) -> list[str]:
     """Write all blocks anew; the names of those that changed."""
     text = path.read_text(encoding="utf-8")
-    new = {name: should for name, _, should in written(text)}
-    changed = [name for name, is_, should in written(text) if is_ != should]
+    blocks = list(written(text))
+    new = {name: should for name, _, should in blocks}
     write_text(path, BLOCK.sub(lambda match: match[1] + new[match[2]] + match[4], text))
-    return changed
+    return [name for name, is_, should in blocks if is_ != should]

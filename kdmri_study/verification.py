@@ -56,10 +56,11 @@ def verify_evidence(study: Study) -> Verdict:
         there = unpacked(study, Path(folder))
         changed = []
         for run in there.runs.values():
-            record, about = RunFolder(there, run), RunFolder(there, run).record
-            if record.run.model_dump(mode="json") != read_json(record.path / "declaration.json"):
+            left = RunFolder(there, run)
+            about = left.record
+            if run.model_dump(mode="json") != read_json(left.path / "declaration.json"):
                 wrong.append(f"{evidence_file(study)}: {run.id} isn't the run that it is named after")
-            if damaged := [n for n in OF_RUN[2:] if sha256_file(record.path / n) != about["files"][n]]:
+            if damaged := [n for n in OF_RUN[2:] if sha256_file(left.path / n) != about["files"][n]]:
                 wrong.append(f"{evidence_file(study)}: {run.id}, {damaged[0]} isn't what was recorded")
             if about["inputs"]["code"] != training_code(run):
                 changed.append(f"{run.id} (commit {about['commit']})")
@@ -83,7 +84,7 @@ def _derived(study: Study) -> Iterator[Derived]:
     for name in study.profile.experiments:
         for part in map(PARTS.find, study.experiment_parts(name)):
             if part.tabled:
-                yield from experiment_tables(study, name, part.name)[0]
+                yield from experiment_tables(study, name, part.name)
 
 
 def _different(pairs: Iterable[tuple[Path, Path]]) -> list[str]:
