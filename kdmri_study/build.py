@@ -97,9 +97,30 @@ def plain_network(declaration: Network) -> Model:
 
 
 def training_step(run: Run, teacher: Model | None = None, start: Model | None = None) -> Step:
-    """What `run` trains by; `teacher` and `start` are the trained networks of the runs that it names."""
+    """What `run` trains by; `teacher` and `start` are the trained networks of the runs that it names.
+
+    A teacher of other images or of another mask is asked with the data consistency of this run's.
+    """
     network = declared_network(run)
     if start is not None:
-        begin_from(network, start)
-    objective, each_step = Objective(run.objective), run.teacher_asked == "each step"
-    return Step(network, declared_operator(run), objective, teacher, run.precision, each_step)
+        begin_from(network, start, run.taken)
+    if teacher is not None and _sampling(run) != _sampling(run.teacher):
+        here = run.teacher.model_copy(update={"dataset": run.dataset, "degradation": run.degradation})
+        weights, teacher = teacher.state_dict(), declared_network(here)
+        teacher.load_state_dict(weights)
+    schedule = run.schedule
+    return Step(
+        network,
+        declared_operator(run),
+        Objective(run.objective),
+        teacher,
+        run.precision,
+        each_step=run.teacher_asked == "each step",
+        expansion=schedule.expansion,
+        averaging=schedule.averaging,
+        clip=schedule.clip,
+    )
+
+
+def _sampling(run: Run) -> tuple[Dataset, Degradation]:
+    return run.dataset, run.degradation

@@ -30,7 +30,8 @@ def training_slices(run: Run) -> int:
 
     Where that isn't so, costs are of that many slices; the ratio of two runs in epochs is right all the same.
     """
-    return run.dataset.train * (run.dataset.slices_per_volume or 1)
+    first, end = run.subjects or (0, run.dataset.train)
+    return (end - first) * (run.dataset.slices_per_volume or 1)
 
 
 def _pixels(run: Run) -> float:
@@ -49,7 +50,8 @@ def _stage(declaration: str) -> tuple[int, float]:
     slices = training_slices(run)
     steps = run.schedule.total_steps(slices)
     seen = steps * run.schedule.batch * _pixels(run)
-    total = 3 * seen * multiply_accumulates(plain_network(run.network))
+    # The product of two that an expanded convolution trains by is as a pass over so many pixels more.
+    total = 3 * (seen + steps * (run.schedule.expansion or 0)) * multiply_accumulates(plain_network(run.network))
     objective = Objective(run.objective)
     if objective.uses_teacher and run.teacher:
         whole = slices * math.prod(run.dataset.shape)

@@ -170,15 +170,17 @@ def train_run(study: Study, run: Run, folder: Path, progress, stop) -> training.
     data = study.prepared(run.dataset.name)
     networks = {r.id: RunFolder(study, r).network() for r in run.needs}
     teacher, start = (networks[r.id] if r else None for r in (run.teacher, run.start))
+    slices = Slices(data, "train", subjects=run.subjects)
     return training.train(
         f"run {run.id}",
         training_step(run, teacher, start),
         run.schedule,
         run.seed,
-        Slices(data, "train"),
+        slices,
         list(read_prepared(data, "validation")),
         folder / "checkpoint.pt",
         digest_json(RunFolder(study, run).inputs),
+        None if run.truths is None else slices.of_first(run.truths),
         progress,
         stop,
     )

@@ -11,7 +11,7 @@ left_out (JSON): the volumes that couldn't be made, with the reason.
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,13 +66,14 @@ def content_checksum(path: Path) -> str:
         return str(file.attrs["content"])
 
 
-def read_prepared(path: Path, split: str | None = None) -> Iterator[Volume]:
-    """Yield the volumes of one split (all by default), by name, one at a time, each checked against its checksum."""
+def read_prepared(path: Path, split: str | None = None, subjects: Collection[str] | None = None) -> Iterator[Volume]:
+    """Yield the volumes of one split (all by default), of these subjects (all by default), by name, one at a time, each
+    checked against its checksum."""
     found = False
     with _open(path) as file:
         for subject, data in sorted(file["volumes"].items()):
             attributes = dict(data.attrs)
-            if split not in (None, attributes["split"]):
+            if split not in (None, attributes["split"]) or (subjects is not None and subject not in subjects):
                 continue
             found = True
             image = _checked(path, subject, data)
@@ -126,14 +127,20 @@ class Slices:
     """The slices of one split as one (n, 1, H, W) array of float32: held in memory, or read when a batch asks for them.
 
     Volumes are checked once, here. `names` says whose each slice is. A split larger than `held_bytes` stays in the file.
+    `subjects` : [first, end) of the split's volumes, by name; all when not given.
+
+    Raises
+    ------
+    StudyError
+        When the split hasn't so many volumes, or one was altered.
     """
 
-    def __init__(self, path: Path, split: str, held_bytes: int = HELD_BYTES):
+    def __init__(self, path: Path, split: str, held_bytes: int = HELD_BYTES, subjects: tuple[int, int] | None = None):
         self.names: list[str] = []
         self._places: list[tuple[str, int]] = []
         volumes: list[np.ndarray] = []
         total = 0
-        for volume in read_prepared(path, split):
+        for volume in self._volumes(path, split, subjects):
             count = len(volume.image)
             self.names += [f"{volume.subject} slice {n}" for n in range(count)]
             self._places += [(volume.subject, n) for n in range(count)]
@@ -147,6 +154,25 @@ class Slices:
         self._held = torch.from_numpy(np.concatenate(volumes)).unsqueeze(1) if total <= held_bytes else None
         self._file = None if self._held is not None else h5py.File(path, "r")
         self.device = torch.device("cpu")
+
+    @staticmethod
+    def _volumes(path: Path, split: str, subjects: tuple[int, int] | None) -> Iterator[Volume]:
+        if subjects is None:
+            return read_prepared(path, split)
+        held = splits(path).get(split, [])
+        first, end = subjects
+        if not first < end <= len(held):
+            raise StudyError(
+                f"{path}: volumes {first} to {end} of split '{split}' are asked for, which has {len(held)}"
+            )
+        return read_prepared(path, split, held[first:end])
+
+    def of_first(self, volumes: int) -> int:
+        """How many slices the first so many volumes have."""
+        names = list(dict.fromkeys(subject for subject, _ in self._places))
+        if volumes > len(names):
+            raise StudyError(f"{volumes} volumes with true images are asked for, of {len(names)}")
+        return sum(subject in names[:volumes] for subject, _ in self._places)
 
     @property
     def in_memory(self) -> bool:

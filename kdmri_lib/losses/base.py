@@ -41,6 +41,8 @@ class Loss(nn.Module):
     judges_image: bool = False
     """Whether a lower value means a better image. If no term of an objective does, the validation set picks checkpoints by
     the objective itself, otherwise by PSNR."""
+    uses_truth: bool = True
+    """Whether it looks at the true image. A training of subjects without truth takes no loss that does."""
     pairs: Sequence[tuple[str, str]] = ()
     """(teacher's feature, feature of the network that trains) names, for losses on features."""
     asks_once: bool = False

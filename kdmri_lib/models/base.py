@@ -1,6 +1,6 @@
 """What every network offers beside its images: features by name, in groups; and networks by name."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 from torch import Tensor, nn
@@ -73,20 +73,41 @@ def build_model(kind: str, mask: np.ndarray, /, **options) -> Model:
     return model(mask, **checked_options(model, options, f"model '{kind}'", given=("mask",)))
 
 
-def begin_from(network: Model, other: Model) -> None:
+def begin_from(network: Model, other: Model, taken: Iterable[tuple[str, str]] | None = None) -> None:
     """Copy the weights that `other`, trained before, has for `network`; weights that it has none for stay.
+
+    Parameters
+    ----------
+    taken : (convolution of `other`, convolution of `network`), by the names of their features; what `other` has by the same
+        names when not given.
 
     Raises
     ------
     StudyError
         When they don't fit.
     """
+    if taken is not None:
+        _take_over(network, other, taken)
+        return
     whole = type(network) is type(other)
     found = other.state_dict() if whole else other.student_weights()
     try:
         network.load_state_dict(found if whole else {**network.state_dict(), **found})
     except RuntimeError as error:
         raise StudyError(f"weights to start from don't fit the network: {error}") from None
+
+
+def _take_over(network: Model, other: Model, taken: Iterable[tuple[str, str]]) -> None:
+    theirs, own = ({n: c for group in m.feature_layers for n, c in group.items()} for m in (other, network))
+    for source, target in taken:
+        check_features([source], list(theirs))
+        check_features([target], list(own))
+        shapes = tuple(theirs[source].weight.shape), tuple(own[target].weight.shape)
+        if shapes[0] != shapes[1]:
+            raise StudyError(
+                f"weights to start from don't fit the network: {source} is {shapes[0]}, {target} is {shapes[1]}"
+            )
+        own[target].load_state_dict(theirs[source].state_dict())
 
 
 def parameter_count(model: nn.Module) -> int:

@@ -3,9 +3,10 @@
 import itertools
 import math
 from collections.abc import Collection
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -24,6 +25,10 @@ class DCCNN(Model):
     residual : add the cascade's input to its convolutions' output, ahead of data consistency (the paper); the published
         code has none. Ahead, because a sum after it would undo the consistency.
     strength : lambda of data consistency.
+    initialisation : "default" is PyTorch's, as the published code's, whose weights are 0.58 / sqrt(fan-in) wide where ReLU
+        asks for 1.41 / sqrt(fan-in), so that what a cascade adds is small and depends little on its input; "he" is He et
+        al.'s (2015), without biases, the last convolution of each cascade times 0.1: a network begins as hardly more than
+        its data consistency.
 
     A feature is asked for by name, ``cascade3.convolution2``: counted from 1, taken after the ReLU (the last convolution
     of a cascade has none).
@@ -37,6 +42,7 @@ class DCCNN(Model):
         features: Annotated[int, Field(ge=1)] = 32,
         residual: bool = True,
         strength: Annotated[float, Field(ge=0)] = math.inf,
+        initialisation: Literal["default", "he"] = "default",
     ):
         super().__init__()
         channels = [1] + [features] * (convolutions - 1) + [1]
@@ -46,6 +52,9 @@ class DCCNN(Model):
             for _ in range(cascades)
         )
         self.data_consistency = DataConsistency(mask, strength)
+        if initialisation == "he":
+            for cascade in self.cascades:
+                begin_as_he(cascade)
 
     @property
     def feature_layers(self) -> list[dict[str, nn.Conv2d]]:
@@ -76,3 +85,12 @@ class DCCNN(Model):
                 asked[f"cascade{number}.convolution{n}"] = hidden
         prediction = image + hidden if self.residual else hidden
         return self.data_consistency(prediction, measured_image)
+
+
+@torch.no_grad()
+def begin_as_he(cascade: nn.ModuleList) -> None:
+    """Draw the weights of convolutions with ReLU between as He et al. (2015, eq. 10), those of the last times 0.1."""
+    for convolution in cascade:
+        nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
+        nn.init.zeros_(convolution.bias)
+    cascade[-1].weight.mul_(0.1)

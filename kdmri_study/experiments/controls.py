@@ -13,9 +13,13 @@ def alone_at(recipe: Recipe, run: Run, of: str = "given") -> tuple[Run, float]:
     `of` : which of the `Cost`s.
     """
     alone = run.model_copy(
-        update={"objective": (recipe.reconstruction,), "teacher": None, "start": None, "teacher_asked": "once"}
+        update={
+            **{"objective": (recipe.reconstruction,), "teacher": None, "start": None, "teacher_asked": "once"},
+            **{"taken": None, "truths": None},
+        }
     )
-    schedule = recipe.schedule.model_copy(update={"strip": run.schedule.strip, "batch": run.schedule.batch})
+    # All that isn't distillation, it has too.
+    schedule = run.schedule.model_copy(update={"steps": recipe.schedule.steps, "epochs": recipe.schedule.epochs})
     alone = alone.model_copy(update={"schedule": schedule})
     factor = round(getattr(cost(run), of) / getattr(cost(alone), of), 2)
     return alone.model_copy(update={"schedule": schedule.stretched(factor)}), factor

@@ -58,11 +58,18 @@ def objectives(runs):
     return runs | {
         "fitnets, with regressors": transfer.model_copy(update={"network": narrow, "objective": (regressed,)}),
         "attentive hint": transfer.model_copy(update={"objective": (hint,)}),
+        "expanded": scheduled(runs["student"], expansion=7),
+        "averaged": scheduled(runs["student"], averaging=0.5),
+        "clipped": scheduled(runs["student"], clip=1e-3),
     }
 
 
 @pytest.mark.parametrize(
-    "method", ["student", "attention_transfer", "distilled", "fitnets, with regressors", "attentive hint"]
+    "method",
+    [
+        *("student", "attention_transfer", "distilled", "fitnets, with regressors", "attentive hint"),
+        *("expanded", "averaged", "clipped"),
+    ],
 )
 @pytest.mark.parametrize("last", [1, 3, 5])
 def test_stopped_and_resumed_equals_uninterrupted(runs, data, tmp_path, method, last):
@@ -78,6 +85,35 @@ def test_stopped_and_resumed_equals_uninterrupted(runs, data, tmp_path, method, 
     assert done == list(range(1, 7)), "no step is done twice, none is left out"
     assert_same_bits(weights(whole), weights(resumed))
     assert whole.curve.equals(resumed.curve)
+
+
+def test_averaged_weights_are_the_moving_average_of_the_weights_that_train(runs, data):
+    """Against the recursion written out; the first step's weights begin it."""
+    step = training_step(scheduled(runs["student"], averaging=0.9))
+    batch, expected = data[0][[0, 1]], None
+    for _ in range(4):
+        step(batch, 1e-3)
+        now = [p.detach().clone() for p in step.network.parameters()]
+        expected = now if expected is None else [0.9 * e + 0.1 * n for e, n in zip(expected, now, strict=True)]
+    for average, value in zip(step.averaged.module.parameters(), expected, strict=True):
+        torch.testing.assert_close(average, value)
+    averaged = step.validate([batch])["validation_psnr"]
+    step.judged.load_state_dict(step.network.state_dict())
+    assert step.validate([batch])["validation_psnr"] != averaged, "validation judges the average"
+
+
+def test_a_long_gradient_is_cut_to_the_length_that_is_asked_for(runs, data):
+    step = training_step(scheduled(runs["student"], clip=1e-4))
+    step(data[0][[0, 1]], 1e-3)
+    norm = torch.cat([p.grad.flatten() for p in step.parameters]).norm()
+    assert norm.item() == pytest.approx(1e-4, rel=1e-3)
+
+
+def test_true_images_that_are_missing_are_asked_for_by_no_loss(runs, data, tmp_path):
+    run = runs["distilled"]
+    step = training_step(run, declared_network(runs["teacher"]))
+    with pytest.raises(StudyError, match=r"true images of 2 of \d+ slices, and an objective that looks at them"):
+        train_by(step, run, data, tmp_path / "x.pt", truths=2)
 
 
 def test_asked_to_stop_after_the_last_step_it_is_finished(runs, data, tmp_path):

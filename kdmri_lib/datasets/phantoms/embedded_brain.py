@@ -12,10 +12,12 @@ import itertools
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Annotated
 
 import nilearn
 import numpy as np
 from matplotlib import cbook
+from pydantic import Field
 from scipy import ndimage
 from skimage.transform import resize
 
@@ -40,6 +42,10 @@ GRID = (240, 240)  # at 1 mm; another shape covers the same field of view with l
 COARSE = 3  # mm between the nodes on which warps and folds are drawn
 FIRST_SLICE, LAST_SLICE = 42, 138  # template slices between skull base and vertex
 MAPS = {"t1": "t1", "grey": "gm", "white": "wm"}
+
+
+# Contrasts, as `relaxation.contrast` knows them, of further test subjects, as many of each as the declaration says test.
+OPTIONS = {"further_contrasts": Annotated[str, Field(pattern=r"^(t1|ir|flair|bssfp|pd)( (t1|ir|flair|bssfp|pd))*$")]}
 
 
 @cache
@@ -162,16 +168,25 @@ def virtual_subject(
 
 
 def cohort(dataset: Dataset) -> Iterator[Member]:
-    """The virtual subjects; and, each a test set of its own, the unwarped template, one person's slice and nine people."""
+    """The virtual subjects; and, each a test set of its own, further ones of other contrasts, the unwarped template, one
+    person's slice and nine people."""
     yield from numbered_subjects(dataset, "virtual")
+    number = dataset.train + dataset.validation + dataset.test
+    for protocol in str(dataset.options.get("further_contrasts", "")).split():
+        for _ in range(dataset.test):
+            number += 1
+            name = f"{protocol}{number:03d}"
+            yield Member(protocol, name, name, {"number": number, "protocol": protocol})
     yield Member("template", "mni152", "mni152", {"real": "mni152"})
     yield Member("individual", "s1045", "s1045", {"real": "s1045"})
     yield from people.cohort()
 
 
-def make(dataset: Dataset, number: int = 0, real: str = "", file: str = "") -> tuple[np.ndarray, dict]:
-    """Virtual subject `number`, a real image or that of a person's `file`, (slices, H, W) float32 in any unit, and its
-    attributes."""
+def make(
+    dataset: Dataset, number: int = 0, real: str = "", file: str = "", protocol: str = ""
+) -> tuple[np.ndarray, dict]:
+    """Virtual subject `number` (of another `protocol` than the data set's where one is given), a real image or that of a
+    person's `file`: (slices, H, W) float32 in any unit, and its attributes."""
     if file:
         slices, attributes = people.make(file, dataset.slices_per_volume)
         thickness, pixel = attributes["spacing"][0], (full / n for full, n in zip(GRID, dataset.shape, strict=True))
@@ -183,7 +198,7 @@ def make(dataset: Dataset, number: int = 0, real: str = "", file: str = "") -> t
         image = individual_slice(dataset.shape)
         return image, {"kind": "real MR", "origin": "one person's sagittal slice s1045, packaged with matplotlib"}
     rng = np.random.default_rng([dataset.seed, number])
-    image = virtual_subject(rng, dataset.slices_per_volume, dataset.shape, dataset.contrast)
+    image = virtual_subject(rng, dataset.slices_per_volume, dataset.shape, protocol or dataset.contrast)
     return image, {
         "kind": "virtual subject",
         "origin": "tissue maps of the MNI152 template, warped; see embedded_brain",

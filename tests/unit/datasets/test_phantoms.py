@@ -6,8 +6,9 @@ import pytest
 from kdmri_lib.datasets.phantoms.embedded_brain import individual_slice, template_slices
 from kdmri_lib.datasets.phantoms.knee_phantom import COILS, coil_sensitivities
 from kdmri_lib.datasets.prepared import read_prepared, splits
-from kdmri_lib.datasets.preparing import prepare, source
+from kdmri_lib.datasets.preparing import members, prepare, source
 from kdmri_lib.declarations import Dataset
+from kdmri_lib.errors import StudyError
 from kdmri_lib.figures import radial_power
 
 BRAIN = Dataset(
@@ -46,6 +47,21 @@ def test_real_images_are_sets_of_their_own(tmp_path):
     )
     assert not prepare(dataset, tmp_path / "b.h5", "code").made, "up to date"
     assert individual_slice((240, 240)).shape == (1, 240, 240)
+
+
+def test_further_contrasts_are_test_sets_of_other_subjects_in_another_contrast():
+    module = source("embedded_brain")
+    dataset = BRAIN.model_copy(update={"options": {"further_contrasts": "flair ir"}, "test": 2})
+    found = members(dataset)
+    usual = [m for m in found if m.split in ("train", "validation", "test")]
+    assert [m.volume for m in found if m.split == "flair"] == ["flair006", "flair007"]
+    assert [m.how for m in found if m.split == "ir"] == [{"number": n, "protocol": "ir"} for n in (8, 9)]
+    assert {m.how["number"] for m in usual} == {1, 2, 3, 4, 5}
+    in_t1, in_flair = (module.make(dataset, number=6, protocol=p)[0] for p in ("t1", "flair"))
+    assert np.corrcoef(in_t1.ravel(), in_flair.ravel())[0, 1] < 0.9
+    np.testing.assert_array_equal(module.make(dataset, number=6)[0], in_t1)
+    with pytest.raises(StudyError, match="option 'further_contrasts'"):
+        members(dataset.model_copy(update={"options": {"further_contrasts": "t3"}}))
 
 
 def test_coil_maps_are_smooth_complex_and_different():

@@ -30,6 +30,21 @@ def test_prepared_files_are_read_as_written(file):
     assert preparing_code(file) == "code" and len(content_checksum(file)) == 64
 
 
+def test_slices_of_some_subjects_alone(tmp_path):
+    path = tmp_path / "x.h5"
+    images = np.random.default_rng(0).random((4, 3, 8, 6)).astype(np.float32)
+    write_prepared(path, "{}", "code", [Volume(f"s{n}", "train", i, {"kind": "x"}) for n, i in enumerate(images)])
+    some = Slices(path, "train", subjects=(1, 3))
+    np.testing.assert_array_equal(some[list(range(6))].squeeze(1), images[1:3].reshape(6, 8, 6))
+    assert some.names[0] == "s1 slice 0" and len(some) == 6
+    assert [some.of_first(n) for n in (0, 1, 2)] == [0, 3, 6]
+    with pytest.raises(StudyError, match="3 volumes with true images are asked for, of 2"):
+        some.of_first(3)
+    for subjects in ((2, 2), (0, 5)):
+        with pytest.raises(StudyError, match=rf"x.h5: volumes {subjects[0]} to {subjects[1]} .* which has 4"):
+            Slices(path, "train", subjects=subjects)
+
+
 @pytest.mark.parametrize("size", [0, 100, 1000])
 def test_a_prepared_file_cut_short_is_refused(file, size):
     file.write_bytes(file.read_bytes()[:size])

@@ -32,10 +32,23 @@ def test_attention_transfer_by_hand():
     assert float(loss) == pytest.approx(2**0.5)
 
 
+def test_attention_maps_gradient_is_that_of_its_definition():
+    """By finite differences in float64; in bfloat16 to its precision."""
+    generator = torch.Generator().manual_seed(0)
+    feature = torch.randn(2, 3, 4, 5, generator=generator, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(attention_map, (feature,))
+    gradients = []
+    for dtype in (torch.float64, torch.bfloat16):
+        given = feature.detach().to(torch.bfloat16).to(dtype).requires_grad_()
+        attention_map(given).sin().sum().backward()
+        gradients.append(given.grad.double())
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=2e-2, atol=2e-3)
+
+
 def test_attention_map_is_the_channel_sum_of_squares_in_float32():
     feature = torch.tensor([1.0, 2.0, 3.0], dtype=torch.bfloat16).reshape(1, 3, 1, 1)
     assert attention_map(feature).dtype == torch.float32
-    assert float(attention_map(feature)) == 14
+    assert float(attention_map(feature)) == pytest.approx(14, rel=1e-6)
 
 
 @pytest.mark.parametrize(("norm", "truth", "imitated"), [("l1", 2.0, 1.0), ("l2", 4.0, 1.0)])

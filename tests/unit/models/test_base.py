@@ -128,3 +128,28 @@ def test_a_network_of_ones_own_is_found_by_its_name(mask, measurement):
         assert model.feature_names == model.centre_features == []
     finally:
         MODELS.remove("identity_for_this_test")
+
+
+def test_named_convolutions_are_taken_over_and_no_others(mask):
+    teacher, student = (small("dccnn", mask, convolutions=n) for n in (5, 3))
+    before = {name: value.clone() for name, value in student.state_dict().items()}
+    pairs = [("cascade2.convolution3", "cascade1.convolution2"), ("cascade2.convolution5", "cascade2.convolution3")]
+    begin_from(student, teacher, pairs)
+    taken = {"cascades.0.1": teacher.cascades[1][2], "cascades.1.2": teacher.cascades[1][4]}
+    for name, value in student.state_dict().items():
+        layer, _, what = name.rpartition(".")
+        expected = getattr(taken[layer], what) if layer in taken else before[name]
+        assert torch.equal(value, expected), name
+
+
+@pytest.mark.parametrize(
+    ("pair", "message"),
+    [
+        (("cascade1.convolution1", "cascade1.convolution2"), r"convolution1 is \(3, 1, 3, 3\), .*2 is \(3, 3, 3, 3\)"),
+        (("cascade1.convolution9", "cascade1.convolution2"), "no feature"),
+        (("cascade1.convolution2", "cascade7.convolution2"), "no feature"),
+    ],
+)
+def test_convolutions_that_do_not_fit_are_refused(mask, pair, message):
+    with pytest.raises(StudyError, match=message):
+        begin_from(small("dccnn", mask), small("dccnn", mask), [pair])

@@ -72,3 +72,25 @@ def test_masks_of_points_work_too():
     mask = np.random.default_rng(0).random((16, 12)) < 0.4
     model = build_model("dccnn", mask, cascades=1, features=4)
     assert model(*Undersampling(mask)(torch.rand(1, 1, 16, 12))).shape == (1, 1, 16, 12)
+
+
+def test_default_weights_are_pytorchs_and_hes_are_wide_enough_for_relu(mask):
+    """Standard deviations by the formulas; a random image comes through a cascade with its size, not a fifteenth of it."""
+    torch.manual_seed(0)
+    options = {"cascades": 2, "convolutions": 4, "features": 64}
+    default, he = (build_model("dccnn", mask, initialisation=how, **options) for how in ("default", "he"))
+    for cascade in range(2):
+        for n, fan_in in enumerate((9, 576, 576, 576)):
+            usual, wide = (network.cascades[cascade][n] for network in (default, he))
+            last = 0.1 if n == 3 else 1
+            assert usual.weight.std().item() == pytest.approx(1 / (3 * fan_in) ** 0.5, rel=0.15)
+            assert wide.weight.std().item() == pytest.approx(last * (2 / fan_in) ** 0.5, rel=0.15)
+            assert not wide.bias.any() and usual.bias.any()
+    image = torch.randn(4, 1, *mask.shape)
+    sizes = []
+    for network in (default, he):
+        hidden = image
+        for convolution in network.cascades[0][:-1]:
+            hidden = convolution(hidden).relu()
+        sizes.append(hidden.square().mean().sqrt().item())
+    assert 0.5 < sizes[1] < 2 and sizes[0] < 0.2
