@@ -1,7 +1,7 @@
 """Training one stage: one loop for every stage of Algorithm 1.
 
-Everything random is a function of the seed and the step: batches, strips and initial weights. So a training that was
-killed and goes on from its checkpoint ends with the same bits as one that was not.
+Everything random is a function of the seed and the step: batches, strips, phases and initial weights. So a training that
+was killed and goes on from its checkpoint ends with the same bits as one that was not.
 """
 
 import io
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from kdmri_lib.answers import BATCH, answered
 from kdmri_lib.batches import Batches
+from kdmri_lib.channels import as_channels, as_image, magnitude
 from kdmri_lib.datasets.prepared import Slices, Volume
 from kdmri_lib.declarations import Schedule
 from kdmri_lib.devices import accelerated
@@ -102,7 +103,7 @@ class Step:
             self.teacher = self.fabric.setup(teacher)
 
     def loss(self, target: Tensor, answers: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The objective on true images (B, 1, H, W) after undersampling, and the image that the network makes of them.
+        """The objective on true images (B, C, H, W) after undersampling, and the image that the network makes of them.
 
         `answers` : the teacher's, where it was asked before (`ask`).
         """
@@ -119,11 +120,11 @@ class Step:
 
     @torch.no_grad()
     def ask(self, target: Tensor) -> Tensor:
-        """What an objective that `asks_once` takes of the teacher for true images (B, 1, H, W): (B, K, H, W)."""
+        """What an objective that `asks_once` takes of the teacher for true images (B, C, H, W): (B, K, H, W)."""
         return self.objective.answers(self._teach(self.operator(target)))
 
     def __call__(self, target: Tensor, rate: float, answers: Tensor | None = None) -> float:
-        """Step by a batch (B, 1, H, W) at this learning rate; the loss before it. One that isn't finite steps nowhere."""
+        """Step by a batch (B, C, H, W) at this learning rate; the loss before it. One that isn't finite steps nowhere."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         loss, _ = self.loss(target, answers)
@@ -153,8 +154,8 @@ class Step:
 
     @torch.inference_mode()
     def validate(self, volumes: list[Tensor], answers: Tensor | None = None, batch: int = 4) -> dict[str, float]:
-        """Mean over volumes (slices, 1, H, W) of volume PSNR (dB) and mean absolute error; the objective too, its mean over
-        slices, if it judges no image.
+        """Mean over volumes (slices, C, H, W) of volume PSNR (dB) and mean absolute error of magnitudes; the objective too,
+        its mean over slices, if it judges no image.
 
         `answers` : the teacher's to all slices, where it was asked before.
         """
@@ -173,7 +174,7 @@ class Step:
             images.append(image)
         self.network.train()
         parts = torch.cat(images).split([len(volume) for volume in volumes])
-        pairs = [[v.float().cpu().numpy()[:, 0] for v in both] for both in zip(volumes, parts, strict=True)]
+        pairs = [[magnitude(as_image(v)) for v in both] for both in zip(volumes, parts, strict=True)]
         return {
             "validation_psnr": float(np.mean([psnr(x, y, float(x.max())) for x, y in pairs])),
             "validation_l1": float(np.mean([np.abs(x - y).mean() for x, y in pairs])),
@@ -185,8 +186,8 @@ def validate_network(network: Model, operator: Undersampling, volumes: list[Volu
     """Mean volume PSNR (dB) of a network over prepared volumes, computed in "float32" or "bfloat16"."""
     fabric = accelerated(precision)
     network, operator = fabric.setup(network.eval()), fabric.to_device(operator)
-    images = [reconstruct(network, operator, v.image) for v in volumes]
-    return float(np.mean([psnr(v.image, i, float(v.image.max())) for v, i in zip(volumes, images, strict=True)]))
+    pairs = [(magnitude(v.image), magnitude(reconstruct(network, operator, v.image))) for v in volumes]
+    return float(np.mean([psnr(x, y, float(x.max())) for x, y in pairs]))
 
 
 def train(
@@ -207,7 +208,7 @@ def train(
     ----------
     name : what messages call this training.
     step : the network with its objective and its teacher.
-    training, validation : true images in [0, 1].
+    training, validation : true images, their magnitudes in [0, 1].
     origin : digest of what the teacher's answers depend on, which are kept beside the checkpoint (`kdmri_lib.answers`).
     progress : called after each step with the steps done, their number, and the last validation's values.
     stop : asked after each step; when true, the checkpoint is written and `StoppedError` raised.
@@ -231,11 +232,12 @@ def train(
         raise StudyError(f"{name}: strips need a mask of whole lines; this one isn't")
     along = 2 if step.operator.axis == 1 else 3
     batches = Batches(training.to(device), schedule.batch, seed, schedule.strip, along)
-    validated = [torch.from_numpy(v.image).unsqueeze(1).to(device) for v in validation]
+    validated = [as_channels(v.image).to(device) for v in validation]
     steps = schedule.total_steps(len(training))
     checks = {round((i + 1) * steps / schedule.validations) for i in range(schedule.validations)}
     if step.objective.needs_teacher_errors:
         step.objective.prepare(step.teacher_errors(batches))
+    turn = batches.phased if step.objective.takes_teacher_image else lambda shown, number: shown
     answers = validation_answers = None
     if step.asks_once:
         answers = answered(checkpoint.parent, step.ask, batches.images, origin, device)
@@ -267,7 +269,7 @@ def train(
     saved = time.monotonic()
     for number in range(first, steps):
         rate = learning_rate(schedule, number, steps)
-        value = step(batches(number), rate, None if answers is None else batches.cut(answers, number))
+        value = step(batches(number), rate, None if answers is None else turn(batches.cut(answers, number), number))
         if not math.isfinite(value):
             raise failed(f"the loss is {value}", number)
         loss_sum, loss_count = loss_sum + value, loss_count + 1

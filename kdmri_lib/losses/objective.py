@@ -41,7 +41,8 @@ class Objective(nn.Module):
 
     def _seen(self, answers: Tensor) -> list[Prediction]:
         """What each loss sees of a teacher, from `answers`."""
-        first = int(self.takes_teacher_image)
+        maps = sum(len(loss.teacher_features) for loss in self.losses)
+        first = answers.shape[1] - maps  # the image's channels, none where no loss looks at it
         image, found = answers[:, :first], []
         maps = iter(answers[:, first:].split(1, dim=1))
         for loss in self.losses:

@@ -24,6 +24,7 @@ class DCCNN(Model):
     residual : add the cascade's input to its convolutions' output, ahead of data consistency (the paper); the published
         code has none. Ahead, because a sum after it would undo the consistency.
     strength : lambda of data consistency.
+    channels : of the images.
 
     A feature is asked for by name, ``cascade3.convolution2``: counted from 1, taken after the ReLU (the last convolution
     of a cascade has none).
@@ -37,15 +38,16 @@ class DCCNN(Model):
         features: Annotated[int, Field(ge=1)] = 32,
         residual: bool = True,
         strength: Annotated[float, Field(ge=0)] = math.inf,
+        channels: int = 1,
     ):
         super().__init__()
-        channels = [1] + [features] * (convolutions - 1) + [1]
+        widths = [channels] + [features] * (convolutions - 1) + [channels]
         self.residual = residual
         self.cascades = nn.ModuleList(
-            nn.ModuleList(nn.Conv2d(inputs, outputs, 3, padding=1) for inputs, outputs in itertools.pairwise(channels))
+            nn.ModuleList(nn.Conv2d(inputs, outputs, 3, padding=1) for inputs, outputs in itertools.pairwise(widths))
             for _ in range(cascades)
         )
-        self.data_consistency = DataConsistency(mask, strength)
+        self.data_consistency = DataConsistency(mask, strength, channels)
 
     @property
     def feature_layers(self) -> list[dict[str, nn.Conv2d]]:
@@ -55,7 +57,7 @@ class DCCNN(Model):
         ]
 
     def forward(self, zero_filled: Tensor, measured_image: Tensor, features: Collection[str] = ()):
-        """Reconstruct (B, 1, H, W); with `features`, return also a dict of the named maps (B, C, H, W)."""
+        """Reconstruct (B, C, H, W); with `features`, return also a dict of the named maps (B, C, H, W)."""
         check_features(features, self.feature_names)
         asked: dict[str, Tensor] = {}
         image = zero_filled
@@ -66,7 +68,7 @@ class DCCNN(Model):
     def through_cascade(
         self, number: int, image: Tensor, measured_image: Tensor, features: Collection[str], asked: dict[str, Tensor]
     ) -> Tensor:
-        """Image (B, 1, H, W) after cascade `number` (from 1), data consistency included; puts `features` into `asked`."""
+        """Image (B, C, H, W) after cascade `number` (from 1), data consistency included; puts `features` into `asked`."""
         cascade, hidden = self.cascades[number - 1], image
         for n, convolution in enumerate(cascade, 1):
             hidden = convolution(hidden)
