@@ -93,17 +93,17 @@ def smooth_phase(rng: np.random.Generator, shape: tuple[int, int, int]) -> np.nd
     al. (IEEE Trans. Med. Imaging 1991, on reconstruction that estimates such a phase from the centre of k-space):
 
     - a constant, any: of the receiver, the coil and the path of the signal;
-    - a random quadratic, 0.5 to 1.5 rad at most: eddy currents and an echo that isn't centred make a slope, receive coils
+    - a random quadratic, 0.5 to 2.5 rad at most: eddy currents and an echo that isn't centred make a slope, receive coils
       that and a curve;
-    - random waves as long as a quarter of the field of view and longer, 0.1 to 0.4 rad in standard deviation: off-resonance
-      times echo time, such as 15 Hz at 2.5 ms, 0.24 rad.
+    - random waves as long as a quarter of the field of view and longer, 0.1 to 0.5 rad in standard deviation: off-resonance
+      times echo time, such as 25 Hz at 2.5 ms, 0.4 rad.
 
     Left out: steps, such as between fat and water, or beside air within a few pixels; phase of flow; bands of balanced
     steady states.
     """
-    bend = rng.uniform(0.5, 1.5) * (bias_field(rng, shape, 1.0) - 1)
+    bend = rng.uniform(0.5, 2.5) * (bias_field(rng, shape, 1.0) - 1)
     longest = max(shape[1:])
-    waves = rng.uniform(0.1, 0.4) * band_noise(rng, shape, low=longest / 4, high=2 * longest)
+    waves = rng.uniform(0.1, 0.5) * band_noise(rng, shape, low=longest / 4, high=2 * longest)
     return (rng.uniform(-np.pi, np.pi) + bend + waves).astype(np.float32)
 
 
