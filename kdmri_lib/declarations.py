@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     NonNegativeInt,
@@ -54,11 +55,24 @@ class Dataset(Declaration):
     test: PositiveInt = Field(description="subjects that tables are computed on")
     slices_per_volume: PositiveInt | None = Field(None, description="evenly spaced; all of a volume when not given")
     contrast: str = "t1"
+    domain: Annotated[
+        Literal["complex"] | None, BeforeValidator(lambda said: None if said == "magnitude" else said)
+    ] = Field(
+        None, description="complex: a scanner's complex images, two channels; magnitude (or nothing): one channel"
+    )
+    sampled_like: Literal["brain", "cardiac", "knee"] | None = Field(
+        None, description="whose undersampling masks it has; by its name otherwise, a brain's where it is none of these"
+    )
     seed: NonNegativeInt = 0
     folder: str | None = Field(None, description="where a download lies, for the sources that read one")
     pattern: str | None = Field(None, description="glob of the volumes below `folder`")
     splits: str | None = Field(None, description="CSV with columns subject, split, in place of the order of names")
     options: dict[str, bool | int | float | str] = Field({}, description="choices that only this source knows")
+
+    @property
+    def channels(self) -> int:
+        """Channels of an image: 1 of a magnitude, 2 of a complex one."""
+        return 2 if self.domain == "complex" else 1
 
     @property
     def file_name(self) -> str:

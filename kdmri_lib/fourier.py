@@ -42,3 +42,14 @@ def magnitude_image(kspace: Tensor) -> Tensor:
 def root_sum_of_squares(coil_images: Tensor, coil_axis: int = -3) -> Tensor:
     """Combine coil images to one real magnitude image (Roemer et al. 1990): sqrt(sum over coils of |image|^2)."""
     return torch.linalg.vector_norm(coil_images, dim=coil_axis)
+
+
+def sensitivity_weighted(coil_images: Tensor, sensitivities: Tensor, coil_axis: int = -3) -> Tensor:
+    """Combine coil images to one complex image with their sensitivity maps S (Roemer et al. 1990): sum over coils of
+    conj(S) image / sqrt(sum of |S|^2), 0 where no coil sees anything.
+
+    Without noise its magnitude is the root sum of squares; the coils' noise, where it is of one strength and independent
+    between them, is white in it, of that strength.
+    """
+    weight = root_sum_of_squares(sensitivities, coil_axis)
+    return (sensitivities.conj() * coil_images).sum(coil_axis) / weight.clamp_min(torch.finfo(weight.dtype).tiny)

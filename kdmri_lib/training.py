@@ -1,7 +1,7 @@
 """Training one stage: one loop for every stage of Algorithm 1.
 
-Everything random is a function of the seed and the step: batches, strips and initial weights. So a training that was
-killed and goes on from its checkpoint ends with the same bits as one that was not.
+Everything random is a function of the seed and the step: batches, strips, phases and initial weights. So a training that
+was killed and goes on from its checkpoint ends with the same bits as one that was not.
 """
 
 import io
@@ -20,6 +20,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from kdmri_lib.answers import answered, in_fours
 from kdmri_lib.batches import Batches
+from kdmri_lib.channels import as_channels, as_image, magnitude
 from kdmri_lib.datasets.prepared import Slices, Volume
 from kdmri_lib.declarations import Schedule
 from kdmri_lib.devices import accelerated
@@ -29,7 +30,7 @@ from kdmri_lib.losses.base import Prediction
 from kdmri_lib.losses.objective import Objective
 from kdmri_lib.models.base import Model
 from kdmri_lib.models.expansion import collapse, expand
-from kdmri_lib.operators import Measurement, Undersampling
+from kdmri_lib.operators import Measurement, Undersampling, line_matrix
 from kdmri_lib.storage import read_checked, write_checked
 
 CHECKPOINT_SECONDS = 60
@@ -120,11 +121,20 @@ class Step:
         found = {"network": self.network, "objective": self.objective, "optimizer": self.optimizer}
         return found if self.averaged is None else {**found, "averaged": self.averaged}
 
-    def loss(self, target: Tensor, answers: Tensor | None = None, network=None) -> tuple[Tensor, Tensor]:
-        """The objective on true images (B, 1, H, W) after undersampling, and the image that the network makes of them.
+    def loss(
+        self,
+        target: Tensor,
+        answers: Tensor | None = None,
+        network: nn.Module | None = None,
+        draw: np.random.Generator | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """The objective on true images (B, C, H, W) after undersampling, and the image that the network makes of them.
 
-        `answers` : the teacher's, where it was asked before (`ask`); `network` : the one that trains by default.
+        `answers` : the teacher's, where it was asked before (`ask`); `network` : the one that trains by default; `draw` :
+        draws the lines that are held out, where the objective holds any.
         """
+        if self.objective.held_out:
+            return self._loss_of_held_out(target, network or self.network, draw or np.random.default_rng(0))
         measurement = self.operator(target)
         prediction = predict(network or self.network, measurement, self.objective.network_features)
         teacher = answers
@@ -132,13 +142,23 @@ class Step:
             teacher = self._teach(measurement)
         return self.objective(target, prediction, teacher), prediction.image
 
+    def _loss_of_held_out(self, target: Tensor, network: nn.Module, draw: np.random.Generator) -> tuple[Tensor, Tensor]:
+        seen, held = self.operator.split(self.objective.held_out, draw)
+        matrix = torch.from_numpy(line_matrix(seen.lines, target.shape[1])).to(seen.real)
+        # Its data consistency knows the seen lines alone, for this call.
+        consistency = {n: matrix for n, _ in network.named_buffers() if n.endswith("data_consistency.matrix")}
+        image = torch.func.functional_call(network, consistency, tuple(seen(target)))
+        with torch.autocast(target.device.type, enabled=False):
+            left = Prediction(held.left(image.float()), {})
+            return self.objective(held.left(target), left, None), image
+
     @torch.no_grad()
     def _teach(self, measurement: Measurement) -> Prediction:
         return predict(self.teacher, measurement, self.objective.teacher_features)
 
     @torch.no_grad()
     def ask(self, target: Tensor, known: int = 0) -> Tensor:
-        """What an objective that `asks_once` takes of the teacher for true images (B, 1, H, W): (B, K, H, W).
+        """What an objective that `asks_once` takes of the teacher for true images (B, C, H, W): (B, K, H, W).
 
         Of the first `known` the true image stands in the stead of the teacher's.
         """
@@ -146,11 +166,17 @@ class Step:
         image = torch.cat([target[:known], teacher.image[known:].float()])
         return self.objective.answers(teacher._replace(image=image))
 
-    def __call__(self, target: Tensor, rate: float, answers: Tensor | None = None) -> float:
-        """Step by a batch (B, 1, H, W) at this learning rate; the loss before it. One that isn't finite steps nowhere."""
+    def __call__(
+        self,
+        target: Tensor,
+        rate: float,
+        answers: Tensor | None = None,
+        draw: np.random.Generator | None = None,
+    ) -> float:
+        """Step by a batch (B, C, H, W) at this learning rate; the loss before it. One that isn't finite steps nowhere."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        loss, _ = self.loss(target, answers)
+        loss, _ = self.loss(target, answers, draw=draw)
         value = loss.item()
         if math.isfinite(value):
             self.optimizer.zero_grad()
@@ -180,8 +206,8 @@ class Step:
 
     @torch.inference_mode()
     def validate(self, volumes: list[Tensor], answers: Tensor | None = None, batch: int = 4) -> dict[str, float]:
-        """Mean over volumes (slices, 1, H, W) of volume PSNR (dB) and mean absolute error; the objective too, its mean over
-        slices, if it judges no image.
+        """Mean over volumes (slices, C, H, W) of volume PSNR (dB) and mean absolute error of magnitudes; the objective too,
+        its mean over slices, if it judges no image.
 
         `answers` : the teacher's to all slices, where it was asked before.
         """
@@ -200,7 +226,7 @@ class Step:
             images.append(image)
         self.judged.train()
         parts = torch.cat(images).split([len(volume) for volume in volumes])
-        pairs = [[v.float().cpu().numpy()[:, 0] for v in both] for both in zip(volumes, parts, strict=True)]
+        pairs = [[magnitude(as_image(v)) for v in both] for both in zip(volumes, parts, strict=True)]
         return {
             "validation_psnr": float(np.mean([psnr(x, y, float(x.max())) for x, y in pairs])),
             "validation_l1": float(np.mean([np.abs(x - y).mean() for x, y in pairs])),
@@ -212,8 +238,8 @@ def validate_network(network: Model, operator: Undersampling, volumes: list[Volu
     """Mean volume PSNR (dB) of a network over prepared volumes, computed in "float32" or "bfloat16"."""
     fabric = accelerated(precision)
     network, operator = fabric.setup(network.eval()), fabric.to_device(operator)
-    images = [reconstruct(network, operator, v.image) for v in volumes]
-    return float(np.mean([psnr(v.image, i, float(v.image.max())) for v, i in zip(volumes, images, strict=True)]))
+    pairs = [(magnitude(v.image), magnitude(reconstruct(network, operator, v.image))) for v in volumes]
+    return float(np.mean([psnr(x, y, float(x.max())) for x, y in pairs]))
 
 
 def train(
@@ -235,7 +261,7 @@ def train(
     ----------
     name : what messages call this training.
     step : the network with its objective and its teacher.
-    training, validation : true images in [0, 1].
+    training, validation : true images, their magnitudes in [0, 1].
     origin : digest of what the teacher's answers depend on, which are kept beside the checkpoint (`kdmri_lib.answers`).
     truths : of how many slices, the first, the true images are at hand; of all when not given.
     progress : called after each step with the steps done, their number, and the last validation's values.
@@ -265,11 +291,12 @@ def train(
         raise StudyError(f"{name}: strips need a mask of whole lines; this one isn't")
     along = 2 if step.operator.axis == 1 else 3
     batches = Batches(training.to(device), schedule.batch, seed, schedule.strip, along)
-    validated = [torch.from_numpy(v.image).unsqueeze(1).to(device) for v in validation]
+    validated = [as_channels(v.image).to(device) for v in validation]
     steps = schedule.total_steps(len(training))
     checks = {round((i + 1) * steps / schedule.validations) for i in range(schedule.validations)}
     if step.objective.needs_teacher_errors:
         step.objective.prepare(step.teacher_errors(batches))
+    turn = batches.phased if step.objective.takes_teacher_image else lambda shown, number: shown
     answers = validation_answers = None
     if step.asks_once:
         answers = answered(checkpoint.parent, step.ask, batches.images, origin, device, truths or 0)
@@ -301,7 +328,8 @@ def train(
     saved = time.monotonic()
     for number in range(first, steps):
         rate = learning_rate(schedule, number, steps)
-        value = step(batches(number), rate, None if answers is None else batches.cut(answers, number))
+        shown = None if answers is None else turn(batches.cut(answers, number), number)
+        value = step(batches(number), rate, shown, np.random.default_rng([seed, number, 3]))
         if not math.isfinite(value):
             raise failed(f"the loss is {value}", number)
         loss_sum, loss_count = loss_sum + value, loss_count + 1

@@ -11,7 +11,7 @@ from kdmri_lib.masks import line_axis
 from kdmri_lib.models.base import parameter_count
 from kdmri_lib.statistics import interval
 from kdmri_lib.storage import sha256_file, write_bytes, write_text
-from kdmri_study.build import declared_mask, mask_file, plain_network
+from kdmri_study.build import declared_mask, mask_file, run_network
 from kdmri_study.costs import cost
 from kdmri_study.experiments.table1 import METHODS
 from kdmri_study.profile import Cell
@@ -53,7 +53,7 @@ def card(study: Study, cell: Cell, method: str) -> str:
     weights = model_files(study, cell, method)[0].name
     return f"""# {METHODS[method]}, {cell.label}
 
-`{weights}`: {run.network.kind} ({options}), {parameter_count(plain_network(run.network)):,} parameters, float32.
+`{weights}`: {run.network.kind} ({options}), {parameter_count(run_network(run)):,} parameters, float32.
 
 | | |
 |---|---|

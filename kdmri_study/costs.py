@@ -13,7 +13,7 @@ from kdmri_lib.declarations import Run
 from kdmri_lib.losses.objective import Objective
 from kdmri_lib.masks import line_axis
 from kdmri_lib.models.base import multiply_accumulates
-from kdmri_study.build import declared_mask, plain_network
+from kdmri_study.build import declared_mask, run_network
 
 
 class Cost(NamedTuple):
@@ -51,13 +51,13 @@ def _stage(declaration: str) -> tuple[int, float]:
     steps = run.schedule.total_steps(slices)
     seen = steps * run.schedule.batch * _pixels(run)
     # The product of two that an expanded convolution trains by is as a pass over so many pixels more.
-    total = 3 * (seen + steps * (run.schedule.expansion or 0)) * multiply_accumulates(plain_network(run.network))
+    total = 3 * (seen + steps * (run.schedule.expansion or 0)) * multiply_accumulates(run_network(run))
     objective = Objective(run.objective)
     if objective.uses_teacher and run.teacher:
         whole = slices * math.prod(run.dataset.shape)
         once = objective.asks_once and run.teacher_asked == "once"
         asked = (whole if once else seen) + (whole if objective.needs_teacher_errors else 0)
-        total += asked * multiply_accumulates(plain_network(run.teacher.network))
+        total += asked * multiply_accumulates(run_network(run.teacher))
     return steps, total
 
 

@@ -16,7 +16,7 @@ from kdmri_lib.evaluation import evaluate, psnr, reconstruct
 from kdmri_lib.models.base import parameter_count
 from kdmri_lib.operators import Measurement
 from kdmri_lib.storage import sha256_file
-from kdmri_study.build import declared_mask, declared_operator, plain_network
+from kdmri_study.build import declared_mask, declared_operator, run_network
 from kdmri_study.runs import WEIGHTS, RunFolder
 
 
@@ -30,7 +30,7 @@ def about_run(folder: RunFolder) -> dict:
         "acceleration": run.degradation.acceleration,
         "mask": about_mask(declared_mask(run.dataset, run.degradation), f"run {run.id}"),
         "normalisation": "divided by the maximum of the volume's zero-filled magnitude",
-        "parameters": parameter_count(plain_network(run.network)),
+        "parameters": parameter_count(run_network(run)),
         "precision": "float32",
         "weights_sha256": sha256_file(folder.path / WEIGHTS),
         "data_sha256": folder.inputs["data"],

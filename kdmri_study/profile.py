@@ -71,6 +71,9 @@ class Profile(Declaration):
 
     description: str
     cost: str
+    domain: Literal["magnitude", "complex"] = Field(
+        "magnitude", description="of the images of all data sets that say none of their own"
+    )
     result: bool = Field(True, description="false stamps every output as a trial of the software, not a result")
     datasets: dict[Name, Dataset]
     cells: dict[Name, Annotated[tuple[float, ...], Field(min_length=1)]] = Field(
@@ -100,9 +103,10 @@ class Profile(Declaration):
     @model_validator(mode="before")
     @classmethod
     def _named_datasets(cls, values):
-        """A data set is named by its key."""
+        """A data set is named by its key, and of the profile's domain."""
         if isinstance(values, dict) and isinstance(values.get("datasets"), dict):
-            named = {k: {**v, "name": k} if isinstance(v, dict) else v for k, v in values["datasets"].items()}
+            usual = {"domain": values.get("domain", "magnitude")}
+            named = {k: {**usual, **v, "name": k} if isinstance(v, dict) else v for k, v in values["datasets"].items()}
             values = {**values, "datasets": named}
         return values
 

@@ -13,7 +13,10 @@ MODELS = Registry("model", "kdmri_lib.models")
 
 
 class Model(nn.Module):
-    """A network that maps (zero_filled, measured_image), both (B, 1, H, W), to an image of that shape, and knows no loss.
+    """A network that maps (zero_filled, measured_image), both (B, C, H, W), to an image of that shape, and knows no loss.
+
+    It is made of an undersampling mask, of the images' `channels` C (1 of magnitudes, 2 of complex images), and of options
+    of its own.
 
     Its feature maps (B, C, H, W), one after each convolution, are asked for by name. They come in groups: a cascade each,
     or one for a network that is a plain stack.
@@ -61,8 +64,8 @@ def check_features(asked: Collection[str], known: Sequence[str]) -> None:
         raise StudyError(f"no feature {sorted(unknown)}; this network has {known[0]} to {known[-1]}")
 
 
-def build_model(kind: str, mask: np.ndarray, /, **options) -> Model:
-    """Make the network registered as `kind` for a boolean (H, W) mask, unshifted.
+def build_model(kind: str, mask: np.ndarray, channels: int = 1, /, **options) -> Model:
+    """Make the network registered as `kind` for a boolean (H, W) mask, unshifted, and images of `channels`.
 
     Raises
     ------
@@ -70,7 +73,8 @@ def build_model(kind: str, mask: np.ndarray, /, **options) -> Model:
         When there is none of that name, or an option is unknown or out of its range.
     """
     model = MODELS.find(kind)
-    return model(mask, **checked_options(model, options, f"model '{kind}'", given=("mask",)))
+    checked = checked_options(model, options, f"model '{kind}'", given=("mask", "channels"))
+    return model(mask, channels=channels, **checked)
 
 
 def begin_from(network: Model, other: Model, taken: Iterable[tuple[str, str]] | None = None) -> None:

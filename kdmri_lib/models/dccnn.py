@@ -29,6 +29,7 @@ class DCCNN(Model):
         asks for 1.41 / sqrt(fan-in), so that what a cascade adds is small and depends little on its input; "he" is He et
         al.'s (2015), without biases, the last convolution of each cascade times 0.1: a network begins as hardly more than
         its data consistency.
+    channels : of the images.
 
     A feature is asked for by name, ``cascade3.convolution2``: counted from 1, taken after the ReLU (the last convolution
     of a cascade has none).
@@ -43,15 +44,16 @@ class DCCNN(Model):
         residual: bool = True,
         strength: Annotated[float, Field(ge=0)] = math.inf,
         initialisation: Literal["default", "he"] = "default",
+        channels: int = 1,
     ):
         super().__init__()
-        channels = [1] + [features] * (convolutions - 1) + [1]
+        widths = [channels] + [features] * (convolutions - 1) + [channels]
         self.residual = residual
         self.cascades = nn.ModuleList(
-            nn.ModuleList(nn.Conv2d(inputs, outputs, 3, padding=1) for inputs, outputs in itertools.pairwise(channels))
+            nn.ModuleList(nn.Conv2d(inputs, outputs, 3, padding=1) for inputs, outputs in itertools.pairwise(widths))
             for _ in range(cascades)
         )
-        self.data_consistency = DataConsistency(mask, strength)
+        self.data_consistency = DataConsistency(mask, strength, channels)
         if initialisation == "he":
             for cascade in self.cascades:
                 begin_as_he(cascade)
@@ -64,7 +66,7 @@ class DCCNN(Model):
         ]
 
     def forward(self, zero_filled: Tensor, measured_image: Tensor, features: Collection[str] = ()):
-        """Reconstruct (B, 1, H, W); with `features`, return also a dict of the named maps (B, C, H, W)."""
+        """Reconstruct (B, C, H, W); with `features`, return also a dict of the named maps (B, C, H, W)."""
         check_features(features, self.feature_names)
         asked: dict[str, Tensor] = {}
         image = zero_filled
@@ -75,7 +77,7 @@ class DCCNN(Model):
     def through_cascade(
         self, number: int, image: Tensor, measured_image: Tensor, features: Collection[str], asked: dict[str, Tensor]
     ) -> Tensor:
-        """Image (B, 1, H, W) after cascade `number` (from 1), data consistency included; puts `features` into `asked`."""
+        """Image (B, C, H, W) after cascade `number` (from 1), data consistency included; puts `features` into `asked`."""
         cascade, hidden = self.cascades[number - 1], image
         for n, convolution in enumerate(cascade, 1):
             hidden = convolution(hidden)

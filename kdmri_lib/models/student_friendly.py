@@ -23,12 +23,15 @@ class StudentFriendlyDCCNN(DCCNN):
     Parameters
     ----------
     mask : boolean (H, W) undersampling mask, unshifted.
-    student_convolutions : n_d of the student; the rest as in `DCCNN`.
+    student_convolutions : n_d of the student; `channels` and the rest as in `DCCNN`.
     """
 
-    def __init__(self, mask: np.ndarray, student_convolutions: Annotated[int, Field(ge=2)] = 3, **options):
-        super().__init__(mask, **checked_options(DCCNN, options, "model 'student_friendly'", given=("mask",)))
-        self.student = DCCNN(mask, **{**options, "convolutions": student_convolutions})
+    def __init__(
+        self, mask: np.ndarray, student_convolutions: Annotated[int, Field(ge=2)] = 3, channels: int = 1, **options
+    ):
+        checked = checked_options(DCCNN, options, "model 'student_friendly'", given=("mask", "channels"))
+        super().__init__(mask, channels=channels, **checked)
+        self.student = DCCNN(mask, **{**options, "convolutions": student_convolutions, "channels": channels})
         self.student.cascades[0].requires_grad_(False)
 
     @property
@@ -40,7 +43,7 @@ class StudentFriendlyDCCNN(DCCNN):
         return {k: v for k, v in self.student.state_dict().items() if not k.startswith("cascades.0.")}
 
     def forward(self, zero_filled: Tensor, measured_image: Tensor, features: Collection[str] = ()):
-        """Reconstruct (B, 1, H, W); with `features`, return also a dict of the named maps and branches' images."""
+        """Reconstruct (B, C, H, W); with `features`, return also a dict of the named maps and branches' images."""
         check_features(features, [*self.feature_names, *self.branch_names])
         asked: dict[str, Tensor] = {}
         image, count = zero_filled, len(self.cascades)

@@ -6,7 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kdmri_lib.operators import Undersampling, along, projection_matrices
+from kdmri_lib.channels import as_channels
+from kdmri_lib.operators import Undersampling, along, line_matrix, projection_matrices
 from tests.oracles import dft_matrix, direct_dft, inverse_dft, random_mask
 
 sizes = st.tuples(st.integers(4, 17), st.integers(4, 17))
@@ -26,6 +27,28 @@ def test_undersampling_is_the_complex_operator(shape, kind, seed):
 
 
 @settings(deadline=None)
+@given(sizes, st.sampled_from(["rows", "columns", "points"]), seeds)
+def test_undersampling_a_complex_image_is_the_complex_operator(shape, kind, seed):
+    rng = np.random.default_rng(seed)
+    image, mask = rng.standard_normal(shape) + 1j * rng.standard_normal(shape), random_mask(rng, shape, kind)
+    zero_filled, measured = Undersampling(mask).double()(as_channels(image)[None])
+    direct = inverse_dft(direct_dft(image) * mask)
+    np.testing.assert_allclose(zero_filled[0].numpy(), [direct.real, direct.imag], atol=2e-6)
+    assert torch.equal(measured, zero_filled)
+
+
+@settings(deadline=None)
+@given(sizes, st.sampled_from(["rows", "columns", "points"]), seeds)
+def test_a_real_image_is_a_complex_one_without_imaginary_part(shape, kind, seed):
+    rng = np.random.default_rng(seed)
+    image, mask = rng.random(shape), random_mask(rng, shape, kind)
+    operator = Undersampling(mask).double()
+    real, both = (operator(as_channels(values)[None]) for values in (image, image + 0j))
+    np.testing.assert_allclose(both.zero_filled.norm(dim=1, keepdim=True), real.zero_filled, atol=1e-12)
+    np.testing.assert_allclose(both.measured_image[:, :1], real.measured_image, atol=1e-12)
+
+
+@settings(deadline=None)
 @given(st.integers(2, 20), seeds)
 def test_projection_matrices_are_transform_lines_and_transform_back(size, seed):
     lines = np.random.default_rng(seed).random(size) < 0.5
@@ -41,6 +64,18 @@ def test_a_matrix_along_an_axis_meets_every_line_of_that_axis(axis):
     matrix = rng.random((image.shape[2 + axis],) * 2)
     expected = np.apply_along_axis(lambda line: matrix @ line, 2 + axis, image)
     np.testing.assert_allclose(along(torch.from_numpy(matrix), torch.from_numpy(image), axis), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_the_matrix_of_lines_on_two_channels_is_the_complex_matrix_on_a_complex_image(axis):
+    rng = np.random.default_rng(1)
+    image = rng.standard_normal((3, 5, 7)) + 1j * rng.standard_normal((3, 5, 7))
+    lines = rng.random(image.shape[1 + axis]) < 0.5
+    size = lines.size
+    matrix = np.conj(dft_matrix(size)) @ np.diag(lines) @ dft_matrix(size)
+    expected = np.apply_along_axis(lambda line: matrix @ line, 1 + axis, image)
+    found = along(torch.from_numpy(line_matrix(lines, 2)), as_channels(image), axis)
+    np.testing.assert_allclose(found, as_channels(expected), atol=1e-12)
 
 
 @settings(deadline=None)

@@ -17,7 +17,9 @@ from kdmri_lib.models.base import begin_from
 from kdmri_lib.storage import CHECKED_MAGIC, read_checked, write_bytes
 from kdmri_lib.training import CURVE_COLUMNS, learning_rate, validate_network
 from kdmri_study.build import declared_network, declared_operator, training_step
-from tests.studies import CELL
+from kdmri_study.runs import prepare_dataset
+from kdmri_study.study import Study
+from tests.studies import CELL, small_profile
 from tests.trainings import Trap, assert_same_bits, data_of, train, train_by
 
 
@@ -114,6 +116,52 @@ def test_true_images_that_are_missing_are_asked_for_by_no_loss(runs, data, tmp_p
     step = training_step(run, declared_network(runs["teacher"]))
     with pytest.raises(StudyError, match=r"true images of 2 of \d+ slices, and an objective that looks at them"):
         train_by(step, run, data, tmp_path / "x.pt", truths=2)
+
+
+@pytest.fixture(scope="module")
+def complex_study(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("complex")
+    study = Study(small_profile(folder / "complex.yaml", domain="complex"), folder)
+    prepare_dataset(study, "cardiac")
+    return study
+
+
+@pytest.mark.parametrize("method", ["student", "attention_transfer", "distilled"])
+def test_on_complex_images_stopped_and_resumed_equals_uninterrupted(complex_study, tmp_path, method):
+    """The phases that samples are turned by come again too, those of the teacher's answers with them."""
+    runs = complex_study.methods(CELL, seed=0)
+    run, data = runs[method], data_of(complex_study.prepared("cardiac"))
+    assert data[0].shape[1] == 2
+    teacher = declared_network(runs["teacher"]) if run.teacher else None
+    start = declared_network(runs["student"]) if run.start else None
+    whole = train(run, data, tmp_path / "whole.pt", teacher, start)
+    done = []
+    hooks = {"progress": lambda step, *_: done.append(step), "stop": lambda: done[-1] == 4}
+    with pytest.raises(StoppedError):
+        train(run, data, tmp_path / "cut.pt", teacher, start, **hooks)
+    resumed = train(run, data, tmp_path / "cut.pt", teacher, start)
+    assert_same_bits(weights(whole), weights(resumed))
+    assert whole.curve.equals(resumed.curve)
+
+
+def test_a_teacher_that_depends_on_no_phase_gives_the_same_steps_asked_once_or_at_each(complex_study, tmp_path):
+    """Such a one is zero-filling, linear in the complex image: a network whose last convolutions are 0, with lambda 0.
+    Steps by its answers, which the sample's phase has to turn, are steps by itself, on whole slices."""
+    recipe = complex_study.recipe(CELL, 0).with_options(("teacher",), strength=0.0)
+    run = recipe.distilled(None, alpha=0.2).model_copy(update={"precision": "float32"})
+    run = scheduled(run, strip=None)
+    teacher = declared_network(recipe.teacher)
+    for cascade in teacher.cascades:
+        torch.nn.init.zeros_(cascade[-1].weight)
+        torch.nn.init.zeros_(cascade[-1].bias)
+    data = data_of(complex_study.prepared("cardiac"))
+    found = {}
+    for asked in ("once", "each step"):
+        declared = run.model_copy(update={"teacher_asked": asked})
+        (tmp_path / asked).mkdir()
+        found[asked] = train(declared, data, tmp_path / asked / "x.pt", teacher).curve
+    np.testing.assert_allclose(found["once"].training_loss, found["each step"].training_loss, rtol=1e-5)
+    np.testing.assert_allclose(found["once"].validation_psnr, found["each step"].validation_psnr, rtol=1e-5)
 
 
 def test_asked_to_stop_after_the_last_step_it_is_finished(runs, data, tmp_path):

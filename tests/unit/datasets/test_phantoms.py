@@ -28,6 +28,25 @@ def test_generated_subjects_are_seeded_and_differ(name):
     assert parts[:4] == ["train", "train", "validation", "test"]
 
 
+@pytest.mark.parametrize("name", ["embedded_brain", "cardiac_phantom", "knee_phantom"])
+def test_a_complex_subject_is_the_same_subject_at_a_smooth_phase(name):
+    module, shape = source(name), (96, 60) if name == "knee_phantom" else (96, 96)
+    dataset = Dataset(name="x", source=name, shape=shape, train=2, validation=1, test=1, slices_per_volume=2, seed=3)
+    plain = module.make(dataset, number=1)[0]
+    image, other = (module.make(dataset.model_copy(update={"domain": "complex"}), number=n)[0] for n in (1, 2))
+    assert image.dtype == np.complex64
+    if name == "knee_phantom":  # the root sum of squares has a floor of noise, which combined coils have not
+        signal = plain > 0.2 * plain.max()
+        np.testing.assert_allclose(np.abs(image)[signal], plain[signal], rtol=0.1)
+        assert np.abs(image)[~signal].mean() < plain[~signal].mean()
+    else:
+        np.testing.assert_allclose(np.abs(image), plain, atol=1e-6 * plain.max())
+    # Between neighbours the phase differs by little; without noise, by the slope of a few radians over the field.
+    steps = np.angle(image[:, 1:] * image[:, :-1].conj())[np.abs(image[:, 1:]) > 0.3 * np.abs(image).max()]
+    assert np.median(np.abs(steps)) < 0.2
+    assert abs(np.angle((image / other).mean())) > 0.05, "each at a phase of its own"
+
+
 def test_the_cohort_has_the_detail_that_the_template_lacks():
     module = source("embedded_brain")
     dataset = BRAIN.model_copy(update={"shape": (240, 240)})
@@ -46,6 +65,14 @@ def test_real_images_are_sets_of_their_own(tmp_path):
         kinds["template"] == kinds["individual"] == kinds["people"] == "real MR" and kinds["test"] == "virtual subject"
     )
     assert not prepare(dataset, tmp_path / "b.h5", "code").made, "up to date"
+    # Nobody's phase is known; in a complex data set they have a simulated one, and say so.
+    complex_set = dataset.model_copy(update={"domain": "complex"})
+    prepare(complex_set, tmp_path / "c.h5", "code")
+    for real, both in zip(read_prepared(tmp_path / "b.h5"), read_prepared(tmp_path / "c.h5"), strict=True):
+        np.testing.assert_allclose(np.abs(both.image), real.image, atol=1e-6)
+        if real.split in ("template", "individual", "people"):
+            assert both.attributes["kind"] == "real MR, simulated phase"
+            assert np.ptp(np.unwrap(np.angle(both.image[0, 60]))) > 0.05
     assert individual_slice((240, 240)).shape == (1, 240, 240)
 
 

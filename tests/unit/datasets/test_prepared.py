@@ -74,6 +74,20 @@ def test_the_volumes_that_test_are_all_but_those_that_train_and_validate(tmp_pat
     assert sorted(v.split for v in prepared.test_volumes(tmp_path / "x.h5")) == ["template", "test"]
 
 
+@pytest.mark.parametrize("held_bytes", [2**30, 0])
+def test_complex_volumes_are_read_as_written_and_are_slices_of_two_channels(tmp_path, held_bytes):
+    image = np.random.default_rng(2).standard_normal((3, 8, 6, 2)).astype(np.float32).view(np.complex64)[..., 0]
+    image /= np.abs(image).max()
+    write_prepared(tmp_path / "x.h5", "{}", "code", [Volume("a", "train", image, {"kind": "phantom"})])
+    (volume,) = read_prepared(tmp_path / "x.h5")
+    assert volume.image.dtype == np.complex64 and np.array_equal(volume.image, image)
+    assert volume.attributes["mean"] == pytest.approx(np.abs(image).mean(), abs=1e-6)
+    slices = Slices(tmp_path / "x.h5", "train", held_bytes)
+    assert slices.shape == (3, 2, 8, 6) and slices[1].shape == (2, 8, 6)
+    expected = np.stack([image.real, image.imag], axis=1)
+    assert np.array_equal(slices[[2, 0]].numpy(), expected[[2, 0]])
+
+
 @pytest.mark.parametrize("held_bytes", [2**30, 300, 0])
 def test_slices_are_the_same_held_in_memory_or_read_from_the_file(tmp_path, held_bytes):
     images = np.random.default_rng(1).random((2, 3, 8, 6)).astype(np.float32)

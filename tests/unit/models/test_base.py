@@ -14,6 +14,7 @@ from kdmri_lib.models.base import (
     multiply_accumulates,
     parameter_count,
 )
+from kdmri_lib.operators import Undersampling
 
 SMALL = {"dccnn": {"cascades": 2}, "student_friendly": {"cascades": 2}, "vdsr": {}}
 
@@ -36,6 +37,18 @@ def test_every_feature_can_be_asked_for_and_is_as_announced(name, mask, measurem
     assert {name: value.shape[1] for name, value in features.items()} == model.feature_channels
     assert all(value.shape == (2, model.feature_channels[name], 16, 12) for name, value in features.items())
     assert model.centre_features == [group[1] for group in model.feature_groups], "the second of four"
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_networks_of_two_channels_differ_in_the_convolutions_that_touch_the_image_alone(name, mask):
+    model = build_model(name, mask, 2, convolutions=4, features=3, **SMALL[name])
+    image = torch.rand(2, 2, 16, 12)
+    assert model(*Undersampling(mask)(image)).shape == image.shape
+    assert model.feature_names == small(name, mask).feature_names
+    # 3 x 3 weights of one more channel in, 3 features; and out, with its bias.
+    ends = sum(len(layers) for layers in model.feature_layers) // 4
+    ends += len(model.student.cascades) if name == "student_friendly" else 0
+    assert parameter_count(model) - parameter_count(small(name, mask)) == ends * (9 * 3 + 9 * 3 + 1)
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -98,6 +111,8 @@ def test_unknown_names_are_errors_that_name_them(mask):
         ("dccnn", {"residual": 1}, "option 'residual': .* boolean, found 1"),
         ("dccnn", {"strength": -0.1}, "option 'strength': .* greater than or equal to 0, found -0.1"),
         ("dccnn", {"mask": "mine.npy"}, "option 'mask'"),
+        ("dccnn", {"channels": 2}, "option 'channels': isn't for a declaration to give"),
+        ("student_friendly", {"channels": 2}, "option 'channels': isn't for a declaration to give"),
         ("dccnn", {"kind": "vdsr"}, "option 'kind'"),
         ("student_friendly", {"student_convolutions": 1}, "option 'student_convolutions': .* found 1"),
         ("student_friendly", {"features": 0}, "option 'features': .* found 0"),
@@ -115,7 +130,7 @@ def test_a_network_of_ones_own_is_found_by_its_name(mask, measurement):
     class Identity(Model):
         feature_layers = ()
 
-        def __init__(self, mask, scale: float = 1.0):
+        def __init__(self, mask, scale: float = 1.0, channels: int = 1):
             super().__init__()
             self.scale = scale
 

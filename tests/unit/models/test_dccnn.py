@@ -19,6 +19,14 @@ def test_parameter_counts_are_the_papers():
     assert multiply_accumulates(plain_network(profile.student)) == 5 * 9 * (32 + 32 * 32 + 32)
 
 
+def test_parameter_counts_of_complex_networks():
+    """A convolution from two channels and one to two in each of five cascades, by hand."""
+    profile = Study("quick").profile
+    assert parameter_count(plain_network(profile.teacher, 2)) == 144_650
+    assert parameter_count(plain_network(profile.student, 2)) == 52_170
+    assert multiply_accumulates(plain_network(profile.student, 2)) == 5 * 9 * (64 + 32 * 32 + 64)
+
+
 def test_attention_is_taken_at_the_middle_convolution():
     profile = Study("quick").profile
     assert plain_network(profile.teacher).centre_features == [f"cascade{c}.convolution3" for c in range(1, 6)]
@@ -45,6 +53,27 @@ def test_forward_pass_written_out_again(mask, original, measurement, residual, s
         averaged = kspace if strength == float("inf") else (predicted + strength * kspace) / (1 + strength)
         image = torch.fft.ifft2(torch.where(kspace_mask, averaged, predicted)).real
     torch.testing.assert_close(model(zero_filled, measured), image, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("strength", [float("inf"), 2.0])
+def test_forward_pass_on_complex_images_written_out_again(mask, strength):
+    """Data consistency by the complex FFT of complex images, in float64."""
+    rng = np.random.default_rng(0)
+    model = build_model("dccnn", mask, 2, cascades=2, convolutions=3, features=4, strength=strength).double()
+    original = torch.from_numpy(rng.standard_normal((2, 16, 12)) + 1j * rng.standard_normal((2, 16, 12)))
+    kspace_mask = torch.from_numpy(mask)
+    kspace = torch.fft.fft2(original) * kspace_mask
+    image = torch.fft.ifft2(kspace)
+    for cascade in model.cascades:
+        hidden = torch.view_as_real(image).movedim(-1, 1)
+        for number, layer in enumerate(cascade):
+            hidden = F.conv2d(hidden, layer.weight, layer.bias, padding=1)
+            hidden = hidden.clamp(min=0) if number < 2 else hidden
+        predicted = torch.fft.fft2(image + torch.complex(*hidden.unbind(1)))
+        averaged = kspace if strength == float("inf") else (predicted + strength * kspace) / (1 + strength)
+        image = torch.fft.ifft2(torch.where(kspace_mask, averaged, predicted))
+    found = model(*Undersampling(mask).double()(torch.view_as_real(original).movedim(-1, 1)))
+    torch.testing.assert_close(torch.complex(*found.unbind(1)), image, atol=1e-5, rtol=1e-5)
 
 
 def test_features_by_name_are_after_the_relu_and_change_nothing(mask, measurement):

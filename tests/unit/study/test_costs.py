@@ -29,6 +29,17 @@ def test_costs_of_algorithm_1_by_hand(rows):
     assert cost(rows["distilled"].run) == (2 * STEPS, given, given + 3 * seen * TEACHER)
 
 
+def test_complex_images_cost_the_weights_of_one_more_channel_in_and_out(rows):
+    seen, ends = STEPS * BATCH * STRIP * SIDE, 5 * 9 * (32 + 32)
+    run = rows["distilled"].run
+    both = [
+        r.model_copy(update={"dataset": r.dataset.model_copy(update={"domain": "complex"})}) for r in (run, run.start)
+    ]
+    both[0] = both[0].model_copy(update={"start": both[1]})
+    more = cost(both[0]).given - cost(run).given
+    assert more == 2 * 3 * seen * ends, "the teacher of each is still of one channel"
+
+
 def test_a_teacher_that_is_asked_at_each_step_costs_a_pass_over_each_batch():
     recipe = Study("quick").recipe(Cell("brain", 4), 0)
     seen = STEPS * BATCH * STRIP * SIDE
