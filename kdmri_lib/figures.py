@@ -1,4 +1,7 @@
-"""Every plot of the study. Functions return figures; `save` writes PNG and PDF and says what they were made from."""
+"""Every plot of the study. Functions return figures; `save` writes PNG and PDF and says what they were made from.
+
+Of complex images the magnitude is shown; so are residues, between magnitudes, as metrics see them.
+"""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -10,6 +13,7 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
+from kdmri_lib.channels import magnitude
 from kdmri_lib.fourier import centred, to_kspace
 from kdmri_lib.storage import atomic_write
 
@@ -50,7 +54,8 @@ def contact_sheet(images: Mapping[str, np.ndarray], title: str, columns: int = 1
     height, width = next(iter(images.values())).shape
     figure, axes = grid(rows, min(columns, len(images)), size=1.3, aspect=height / width)
     for axis, (label, image) in zip(axes.flat, images.items(), strict=False):
-        axis.imshow(image, cmap="gray", vmin=0, vmax=np.percentile(image, DISPLAY_PERCENTILE) or 1)
+        shown = magnitude(image)
+        axis.imshow(shown, cmap="gray", vmin=0, vmax=np.percentile(shown, DISPLAY_PERCENTILE) or 1)
         axis.set_title(label, fontsize=5)
     figure.suptitle(title, fontsize=9)
     return figure
@@ -59,6 +64,7 @@ def contact_sheet(images: Mapping[str, np.ndarray], title: str, columns: int = 1
 def before_and_after(zero_filled: np.ndarray, image: np.ndarray, title: str) -> Figure:
     """Zero-filled and reconstructed slice (H, W) side by side, on one grey scale, in the units of the measurement."""
     figure, axes = grid(1, 2, size=3.2, aspect=image.shape[0] / image.shape[1])
+    zero_filled, image = magnitude(zero_filled), magnitude(image)
     white = float(np.percentile(image, DISPLAY_PERCENTILE)) or 1.0
     for axis, (label, picture) in zip(
         axes.flat, {"zero-filled": zero_filled, "reconstructed": image}.items(), strict=True
@@ -75,7 +81,7 @@ def slices(volumes: Mapping[str, np.ndarray], columns: int = 5, title: str = "")
     first = next(iter(volumes.values()))
     figure, axes = grid(len(volumes), columns, aspect=first.shape[1] / first.shape[2])
     for row, (label, volume) in zip(axes, volumes.items(), strict=True):
-        chosen = np.linspace(0, len(volume) - 1, columns).round().astype(int)
+        volume, chosen = magnitude(volume), np.linspace(0, len(volume) - 1, columns).round().astype(int)
         # A volume of fewer slices than columns leaves the rest of its row empty.
         for axis, number in zip(row, dict.fromkeys(chosen.tolist()), strict=False):
             white = np.percentile(volume, DISPLAY_PERCENTILE)
@@ -103,6 +109,7 @@ def undersampling(image: np.ndarray, mask: np.ndarray, zero_filled: np.ndarray, 
     """From image to zero-filled image by way of k-space: image, its k-space, what is measured of it, zero-filled."""
     kspace = centred(to_kspace(torch.from_numpy(image))).abs().numpy()
     logarithm = np.log10(kspace / kspace.max() + 1e-6)
+    image, zero_filled = magnitude(image), magnitude(zero_filled)
     figure, axes = grid(1, 5, size=2.6, aspect=image.shape[0] / image.shape[1])
     white = np.percentile(image, DISPLAY_PERCENTILE)
     measured = np.where(np.fft.fftshift(mask), logarithm, np.nan)
@@ -148,6 +155,7 @@ def people(images: Mapping[str, np.ndarray], title: str, columns: int = 5) -> Fi
     height, width = next(iter(images.values())).shape
     figure, axes = grid(-(-len(images) // columns), min(columns, len(images)), aspect=height / width)
     for axis, (name, image) in zip(axes.flat, images.items(), strict=False):
+        image = magnitude(image)
         white = np.percentile(image, DISPLAY_PERCENTILE) or 1
         shown = axis.imshow(image / white, cmap="gray", vmin=0, vmax=1)
         axis.set_title(name, fontsize=9)
@@ -214,6 +222,7 @@ def comparison(cases: Mapping[str, tuple[np.ndarray, Mapping[str, np.ndarray]]],
     height = max(target.shape[0] / target.shape[1] for target, _ in cases.values())
     figure, axes = grid(len(cases), len(names) + 1 + len(residues), size=1.9, aspect=height)
     for row, (label, (target, images)) in zip(axes, cases.items(), strict=True):
+        target, images = magnitude(target), {name: magnitude(image) for name, image in images.items()}
         white = np.percentile(target, DISPLAY_PERCENTILE)
         errors = {name: np.abs(images[name] - target) for name in residues}
         scale = _upper(list(errors.values()), 99.8)
