@@ -43,7 +43,8 @@ def cell_tables(study: Study, cell: Cell) -> tuple[pd.DataFrame, pd.DataFrame, l
     folders = folders_of(study, rows)
     metrics = joined_metrics(study, study.recipe(cell, 0), folders, ["zero_filled"])
     table = pd.concat([summary(metrics["volumes"], "volume"), summary(metrics["slices"], "slice")])
-    questions = [("distilled", "student_compute"), *QUESTIONS]
+    known = next(iter(rows.values()))
+    questions = [(a, b) for a, b in QUESTIONS if a in known and b in known]
     costs = costs_table(study, rows)
     return table.join(costs, on="method"), significance(metrics["volumes"], questions), _runs(folders)
 

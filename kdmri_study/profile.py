@@ -11,6 +11,7 @@ from kdmri_lib.errors import StudyError
 from kdmri_lib.storage import PROJECT
 from kdmri_study.build import plain_network
 from kdmri_study.experiments.part import parts_of
+from kdmri_study.experiments.table1 import Beside
 
 
 def _buildable(network: Network) -> Network:
@@ -82,6 +83,9 @@ class Profile(Declaration):
     seeds: tuple[NonNegativeInt, ...] = Field((0,), min_length=1)
     over_seeds: bool = Field(
         False, description="its comparisons are to hold for other seeds: fewer than two are refused; tests need six"
+    )
+    beside: tuple[Beside, ...] = Field(
+        ("steps", "whole"), description="rows of Table 1 beside the paper's and the control of its distilled student"
     )
     teacher: CheckedNetwork = Network(options={"cascades": 5, "convolutions": 5, "features": 32})
     student: CheckedNetwork = Network(options={"cascades": 5, "convolutions": 3, "features": 32})

@@ -95,3 +95,30 @@ def test_a_full_mask_leaves_the_image():
     image = torch.rand(2, 1, 9, 6)
     for measured in Undersampling(np.ones((9, 6), bool))(image):
         torch.testing.assert_close(measured, image)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("seed", range(4))
+def test_lines_are_split_in_two_a_line_with_its_mirror_the_centre_seen(axis, seed):
+    shape = (40, 60)
+    mask = cartesian_mask(shape, 3, axis=axis, seed=seed)
+    whole = Undersampling(mask)
+    seen, held = whole.split(0.4, np.random.default_rng(seed))
+    assert not (seen.lines & held.lines).any() and (seen.lines | held.lines).tolist() == whole.lines.tolist()
+    mirror = np.roll(held.lines[::-1], 1)
+    assert not (mirror & seen.lines).any() and held.lines.any()
+    assert seen.lines[[0, 1, 2, -1, -2]].tolist() == whole.lines[[0, 1, 2, -1, -2]].tolist()
+    other = whole.split(0.4, np.random.default_rng(seed + 100))[1]
+    assert other.lines.tolist() != held.lines.tolist()
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_what_is_left_has_the_norm_of_the_measured_k_space(channels):
+    """Against numpy's FFT in float64."""
+    rng = np.random.default_rng(0)
+    image = rng.standard_normal((3, channels, 24, 20))
+    mask = cartesian_mask((24, 20), 2, seed=1)
+    left = Undersampling(mask).left(torch.from_numpy(image).float()).flatten(1).norm(dim=1)
+    whole = image[:, 0] if channels == 1 else image[:, 0] + 1j * image[:, 1]
+    kspace = np.fft.fft2(whole, norm="ortho") * mask
+    np.testing.assert_allclose(left, np.linalg.norm(kspace.reshape(3, -1), axis=1), rtol=1e-5)

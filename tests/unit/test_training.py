@@ -15,7 +15,7 @@ from kdmri_lib.evaluation import reconstruct
 from kdmri_lib.losses.attentive_hint import AttentiveHint
 from kdmri_lib.models.base import begin_from
 from kdmri_lib.storage import CHECKED_MAGIC, read_checked, write_bytes
-from kdmri_lib.training import CURVE_COLUMNS, learning_rate, validate_network
+from kdmri_lib.training import CURVE_COLUMNS, learning_rate, predict, validate_network
 from kdmri_study.build import declared_network, declared_operator, training_step
 from kdmri_study.runs import prepare_dataset
 from kdmri_study.study import Study
@@ -63,6 +63,7 @@ def objectives(runs):
         "expanded": scheduled(runs["student"], expansion=7),
         "averaged": scheduled(runs["student"], averaging=0.5),
         "clipped": scheduled(runs["student"], clip=1e-3),
+        "held-out lines": runs["student"].model_copy(update={"objective": (LossTerm(loss="held_out_lines"),)}),
     }
 
 
@@ -70,7 +71,7 @@ def objectives(runs):
     "method",
     [
         *("student", "attention_transfer", "distilled", "fitnets, with regressors", "attentive hint"),
-        *("expanded", "averaged", "clipped"),
+        *("expanded", "averaged", "clipped", "held-out lines"),
     ],
 )
 @pytest.mark.parametrize("last", [1, 3, 5])
@@ -109,6 +110,30 @@ def test_a_long_gradient_is_cut_to_the_length_that_is_asked_for(runs, data):
     step(data[0][[0, 1]], 1e-3)
     norm = torch.cat([p.grad.flatten() for p in step.parameters]).norm()
     assert norm.item() == pytest.approx(1e-4, rel=1e-3)
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_lines_that_are_held_out_are_compared_and_not_seen(runs, data, channels):
+    """Change the image at held-out lines alone: the network's image stays, and the loss is of that change."""
+    run = runs["student"].model_copy(update={"objective": (LossTerm(loss="held_out_lines"),), "precision": "float32"})
+    run = (
+        run.model_copy(update={"dataset": run.dataset.model_copy(update={"domain": "complex"})})
+        if channels == 2
+        else run
+    )
+    step = training_step(run)
+    target = data[0][[0, 1]].expand(-1, channels, -1, -1).clone()
+    held = step.operator.split(0.4, np.random.default_rng(5))[1]
+    changed = target + held.left(torch.randn_like(target))[:, :channels]
+    results = [step.loss(image, draw=np.random.default_rng(5)) for image in (target, changed)]
+    torch.testing.assert_close(results[0][1], results[1][1], rtol=1e-4, atol=1e-5)
+    image = results[0][1]
+    for (loss, _), truth in zip(results, (target, changed), strict=True):
+        left, norm = held.left(truth - image).flatten(1).norm(dim=1), held.left(truth).flatten(1).norm(dim=1)
+        assert loss.item() == pytest.approx((left / norm).mean().item(), rel=1e-4)
+    assert not torch.equal(image, predict(step.network, step.operator(target), []).image), (
+        "of fewer lines than measured"
+    )
 
 
 def test_true_images_that_are_missing_are_asked_for_by_no_loss(runs, data, tmp_path):

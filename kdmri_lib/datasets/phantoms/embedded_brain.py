@@ -45,8 +45,9 @@ FIRST_SLICE, LAST_SLICE = 42, 138  # template slices between skull base and vert
 MAPS = {"t1": "t1", "grey": "gm", "white": "wm"}
 
 
-# Contrasts, as `relaxation.contrast` knows them, of further test subjects, as many of each as the declaration says test.
-OPTIONS = {"further_contrasts": Annotated[str, Field(pattern=r"^(t1|ir|flair|bssfp|pd)( (t1|ir|flair|bssfp|pd))*$")]}
+# Contrasts, as `relaxation.contrast` knows them, of further test subjects, and how many of each: "flair:6 ir:6".
+_CONTRAST = r"(t1|ir|flair|bssfp|pd):[1-9]\d*"
+OPTIONS = {"further_contrasts": Annotated[str, Field(pattern=rf"^{_CONTRAST}( {_CONTRAST})*$")]}
 
 
 @cache
@@ -177,8 +178,9 @@ def cohort(dataset: Dataset) -> Iterator[Member]:
     person's slice and nine people."""
     yield from numbered_subjects(dataset, "virtual")
     number = dataset.train + dataset.validation + dataset.test
-    for protocol in str(dataset.options.get("further_contrasts", "")).split():
-        for _ in range(dataset.test):
+    for asked in str(dataset.options.get("further_contrasts", "")).split():
+        protocol, count = asked.split(":")
+        for _ in range(int(count)):
             number += 1
             name = f"{protocol}{number:03d}"
             yield Member(protocol, name, name, {"number": number, "protocol": protocol})

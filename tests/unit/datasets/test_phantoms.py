@@ -78,7 +78,7 @@ def test_real_images_are_sets_of_their_own(tmp_path):
 
 def test_further_contrasts_are_test_sets_of_other_subjects_in_another_contrast():
     module = source("embedded_brain")
-    dataset = BRAIN.model_copy(update={"options": {"further_contrasts": "flair ir"}, "test": 2})
+    dataset = BRAIN.model_copy(update={"options": {"further_contrasts": "flair:2 ir:2"}, "test": 2})
     found = members(dataset)
     usual = [m for m in found if m.split in ("train", "validation", "test")]
     assert [m.volume for m in found if m.split == "flair"] == ["flair006", "flair007"]
@@ -88,7 +88,7 @@ def test_further_contrasts_are_test_sets_of_other_subjects_in_another_contrast()
     assert np.corrcoef(in_t1.ravel(), in_flair.ravel())[0, 1] < 0.9
     np.testing.assert_array_equal(module.make(dataset, number=6)[0], in_t1)
     with pytest.raises(StudyError, match="option 'further_contrasts'"):
-        members(dataset.model_copy(update={"options": {"further_contrasts": "t3"}}))
+        members(dataset.model_copy(update={"options": {"further_contrasts": "t3:2"}}))
 
 
 def test_coil_maps_are_smooth_complex_and_different():

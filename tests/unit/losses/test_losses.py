@@ -5,8 +5,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kdmri_lib.declarations import LossTerm
+from kdmri_lib.errors import StudyError
 from kdmri_lib.losses.attention_transfer import attention_map
 from kdmri_lib.losses.base import LOSSES, Prediction, build_loss
+from kdmri_lib.losses.objective import Objective
 from tests.unit.losses import definitions
 from tests.unit.losses.made import FEATURE_LOSSES, OPTIONS, PAIRS, made, predictions
 
@@ -102,3 +105,17 @@ def test_attentive_hint_has_no_trust_in_a_teacher_as_wrong_as_eta_or_worse(error
     target = teacher.image.detach() + error**0.5
     assert float(made("attentive_hint")(target, student, teacher).detach()) == pytest.approx(0, abs=1e-6)
     assert float(made("attentive_hint")(teacher.image.detach(), student, teacher).detach()) > 0.1
+
+
+def test_held_out_lines_by_hand():
+    """Half of the first sample's norm is missed, all of the second's: the mean is three quarters."""
+    target = torch.tensor([[[[3.0, 4.0]]], [[[0.0, 2.0]]]])
+    predicted = Prediction(torch.tensor([[[[1.5, 2.0]]], [[[0.0, 0.0]]]]), {})
+    assert float(build_loss("held_out_lines")(target, predicted, None)) == pytest.approx(0.75)
+
+
+def test_nothing_stands_beside_a_loss_that_holds_lines_out():
+    terms = [LossTerm(loss="held_out_lines"), LossTerm(loss="reconstruction")]
+    with pytest.raises(StudyError, match="an objective holds lines out, and has other losses"):
+        Objective(terms)
+    assert Objective(terms[:1]).held_out == 0.4 and not Objective(terms[1:]).held_out
