@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kdmri_lib.channels import as_channels
+from kdmri_lib.masks import cartesian_mask
 from kdmri_lib.operators import Undersampling, along, line_matrix, projection_matrices
 from tests.oracles import dft_matrix, direct_dft, inverse_dft, random_mask
 
