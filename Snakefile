@@ -2,8 +2,9 @@
 import re
 import shlex
 
+from kdmri_study.evidence import pieces
 from kdmri_study.jobs import jobs, mask_files
-from kdmri_study.provenance import preparing_code, training_code
+from kdmri_study.provenance import code_digest, preparing_code, training_code
 from kdmri_study.runs import RunFolder
 from kdmri_study.study import Study
 
@@ -44,6 +45,7 @@ rule all:
         # Every file by name: what is deleted is made again.
         [file for job in jobs(study) for file in job.written(study)],
         records(study.runs.values()),
+        [piece.file(study) for piece in pieces(study)],
         [study.prepared(dataset) for dataset in study.used_datasets],
 
 
@@ -92,6 +94,31 @@ rule train:
         "training: {params.label}"
     shell:
         "python -m kdmri_lib train {params.where} {wildcards.run}"
+
+
+for piece in pieces(study):
+
+    # By its name, a piece can be made alone: ./run_all.sh --profile table1 brain_4x_seed0
+    rule:
+        name:
+            piece.name
+        input:
+            records(piece.runs),
+            study.prepared(piece.runs[0].dataset.name),
+        output:
+            piece.file(study),
+        params:
+            where=where,
+            piece=piece.name,
+            code=code_digest(["kdmri_study.evidence", "kdmri_lib.evaluation"]),
+        group:
+            together("evidence")
+        resources:
+            **asked("notebook"),
+        message:
+            f"evidence of {piece.name}"
+        shell:
+            "python -m kdmri_lib evidence {params.where} {params.piece}"
 
 
 written = []

@@ -79,16 +79,6 @@ def _first(names: list[str]) -> str:
     return f"{len(names)} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
 
 
-def profiles(arguments) -> None:
-    """List the profiles with what they do and cost."""
-    from kdmri_lib.storage import PROJECT
-    from kdmri_study.profile import load_profile
-
-    for path in sorted((PROJECT / "profiles").glob("*.yaml")):
-        name, profile = load_profile(str(path))
-        print(f"  {name:6} {profile.description}\n         {profile.cost}")
-
-
 def prepare(arguments) -> None:
     """Prepare one data set of a profile; nothing is done for one that is there and up to date."""
     from kdmri_study.runs import prepare_dataset
@@ -127,6 +117,32 @@ def failures(arguments) -> None:
         print(f"{label}: {reason}", file=sys.stderr)
     if found:
         raise StudyError(f"{len(found)} trainings failed; their numbers are holes in the tables, all others are there")
+
+
+def evidence(arguments) -> None:
+    """Write the evidence of a piece of a profile (a cell or an experiment with a seed), whose runs are finished."""
+    from kdmri_study.evidence import piece, write_evidence
+    from kdmri_study.study import Study
+
+    study = Study(arguments.profile, arguments.folder)
+    print(write_evidence(study, piece(study, arguments.piece)))
+
+
+def tables(arguments) -> None:
+    """Write every table of metrics anew from the evidence that is there."""
+    import tempfile
+    from pathlib import Path
+
+    from kdmri_study.derived import all_tables
+    from kdmri_study.evidence import unpacked
+    from kdmri_study.study import Study
+    from kdmri_study.tables import write_table
+
+    study = Study(arguments.profile, arguments.folder)
+    with tempfile.TemporaryDirectory() as folder:
+        for derived in all_tables(unpacked(study, Path(folder))):
+            write_table(derived.table, study.table(derived.name), derived.runs, derived.text)
+            print(study.table(derived.name))
 
 
 def verify(arguments) -> None:
@@ -254,7 +270,6 @@ def main() -> int:
     jobs = ("--jobs", {"type": int, "default": 1, "help": "volumes made side by side"})
     only = ("--headers", {"action": "store_true", "help": "read headers alone: in seconds, but not what values are"})
     command(check, profile, folder, jobs, only)
-    command(profiles)
     command(prepare, profile, folder, jobs, ("dataset", {"help": "name of a data set of the profile"}))
     command(train, profile, folder, ("run", {"help": "name of the run's folder"}))
     command(
@@ -264,6 +279,8 @@ def main() -> int:
         ("--parameter", {"action": "append", "default": [], "metavar": "NAME=VALUE"}),
     )
     command(verify, profile, folder, ("--runs", {"action": "store_true", "help": "from the runs, figures too"}))
+    command(evidence, profile, folder, ("piece", {"help": "such as brain_4x_seed0"}))
+    command(tables, profile, folder)
     command(models, profile, folder)
     command(readme)
     command(failures, profile, folder)

@@ -1,10 +1,12 @@
-"""Committed weights: the teacher and the distilled student of each cell, with a model card each, in `results/models/`."""
+"""Committed weights, in `results/models/`: of each cell the teacher, the student alone, the distilled and the best one,
+with a model card each."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
+from kdmri_lib.declarations import Run
 from kdmri_lib.errors import StudyError
 from kdmri_lib.evaluation import METRICS
 from kdmri_lib.masks import line_axis
@@ -19,7 +21,7 @@ from kdmri_study.rendering import value
 from kdmri_study.runs import WEIGHTS, RunFolder
 from kdmri_study.study import Study
 
-SHOWN = ("teacher", "distilled")
+SHOWN = ("teacher", "student", "distilled", "best")
 LIMITS = """Trained on generated images (virtual subjects or phantoms) unless the data say otherwise, on magnitudes without
 phase or coils, with one undersampling mask; on k-space from a scanner, on other masks, contrasts or sizes it isn't right.
 Its figures compare methods; they say nothing of patients. Not for clinical use."""
@@ -82,13 +84,20 @@ that `kdmri_lib.models.base.build_model` makes of these options; a file that nee
 """
 
 
+def _shown(study: Study, cell: Cell) -> dict[str, Run]:
+    methods = study.methods(cell, study.profile.seeds[0])
+    return {method: methods[method] for method in SHOWN if method in methods}
+
+
 def write_models(study: Study) -> list[Path]:
-    """Write weights and cards of all cells from finished runs; `StudyError` where one isn't."""
+    """Write weights and cards of all cells from finished runs; `StudyError` where one isn't, but of a study in pieces."""
     written = []
     for cell in study.cells:
-        for method in SHOWN:
-            folder = RunFolder(study, study.methods(cell, study.profile.seeds[0])[method])
+        for method, run in _shown(study, cell).items():
+            folder = RunFolder(study, run)
             if (state := folder.state()) != "finished":
+                if study.profile.in_pieces and state == "missing":
+                    continue
                 raise StudyError(f"{folder.path}: {state}; its weights can't be given away")
             weights, text = model_files(study, cell, method)
             write_bytes(weights, (folder.path / WEIGHTS).read_bytes())
@@ -101,9 +110,8 @@ def wrong_models(study: Study, evidence: Study) -> list[str]:
     """Which committed weights and cards of a profile's cells aren't as its evidence says; those of other profiles aside."""
     wrong = []
     for cell in study.cells:
-        for method in SHOWN:
+        for method, run in _shown(study, cell).items():
             weights, text = model_files(study, cell, method)
-            run = evidence.methods(cell, study.profile.seeds[0])[method]
             if not text.exists() or run.id not in text.read_text(encoding="utf-8"):
                 continue
             if not weights.exists() or sha256_file(weights) != RunFolder(evidence, run).record["files"][WEIGHTS]:

@@ -23,7 +23,7 @@ from kdmri_study.provenance import notebook_code
 from kdmri_study.study import Study
 from kdmri_study.tables import PUBLISHED
 
-FOLDERS = {"table": "tables", "figure": "figures", "report": "report", "evidence": "."}
+FOLDERS = {"table": "tables", "figure": "figures", "report": "report"}
 
 
 class Output(NamedTuple):
@@ -251,7 +251,6 @@ def report(study: Study) -> Job:
         table("significance", "Does the paper's order come out?"),
         figure("figure2", "Reconstructions and residues (Figure 2)"),
         figure("masks", "Undersampling masks (appendix C)"),
-        Output("evidence", "evidence", "What all tables follow from", (".tar.xz",), reported=False),
         Output("report", "index", "The report", (".html",), reported=False),
         *(Output("report", job.name, f"Notebook {job.name}", (".html",), reported=False) for job in others),
     )

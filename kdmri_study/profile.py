@@ -84,6 +84,10 @@ class Profile(Declaration):
     over_seeds: bool = Field(
         False, description="its comparisons are to hold for other seeds: fewer than two are refused; tests need six"
     )
+    in_pieces: bool = Field(
+        False,
+        description="too long for one sitting: tables hold the cells, experiments and seeds whose evidence is there",
+    )
     beside: tuple[Beside, ...] = Field(
         ("steps", "whole"), description="rows of Table 1 beside the paper's and the control of its distilled student"
     )

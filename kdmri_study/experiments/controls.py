@@ -31,6 +31,12 @@ def _named(recipe: Recipe, run: Run, factor: float) -> tuple[str, str]:
     other = {k: v for k, v in all_options(run.network).items() if usual.get(k) != v}
     words = "".join(f", {key.replace('_', ' ')} {value}" for key, value in other.items())
     letters = "".join(f"_{key}_{value}" for key, value in other.items())
+    for key in ("learning_rate", "expansion", "averaging", "clip"):
+        if (value := getattr(run.schedule, key)) != getattr(recipe.schedule, key):
+            words, letters = f"{words}, {key.replace('_', ' ')} {value:g}", f"{letters}_{key}_{value:g}"
+    if run.subjects:
+        first, end = run.subjects
+        words, letters = f"{words}, of {end - first} subjects", f"{letters}_subjects_{first}_{end}"
     return f"alone_{factor:.2f}{letters}".replace(".", "_"), f"Alone, {factor:.2f} stages{words}"
 
 
