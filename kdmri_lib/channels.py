@@ -34,9 +34,31 @@ def times_i(channels: Tensor) -> Tensor:
     return torch.stack((-imaginary, real), dim=-3)
 
 
-def turned(channels: Tensor, angles: np.ndarray) -> Tensor:
-    """Complex images (B, 2, H, W), each times exp(i angle) of its own `angles` (B,) in radians."""
-    cosine, sine = (
-        torch.from_numpy(f(angles)).to(channels).reshape(-1, *[1] * (channels.ndim - 1)) for f in (np.cos, np.sin)
-    )
-    return cosine * channels + sine * times_i(channels)
+class CommonPhase:
+    """The phase of the zero frequency of complex images (B, 2, H, W), which is that of the sum of their pixels.
+
+    A scanner's constant phase is arbitrary. Taken `off` before a network and put back `on` after it, it can't change what
+    the network does but for turning it: exactly, in training, in a file and for a teacher's answers alike, and with nothing
+    to learn. Zero frequency serves since every undersampling mask measures it, of a strip too. Of real images there is no
+    phase, and they stay as they are.
+    """
+
+    def __init__(self, image: Tensor):
+        self.turn = None
+        if image.shape[1] == 2:
+            total = image.sum(dim=(2, 3), keepdim=True)
+            size = total.norm(dim=1, keepdim=True)
+            # Of an image without zero frequency, an empty one, nothing is to be taken off.
+            self.turn = torch.where(size > 0, total / size, torch.eye(2)[0].to(image)[None, :, None, None])
+
+    def on(self, image: Tensor) -> Tensor:
+        """Images (B, C, H, W) turned by the phase."""
+        if self.turn is None:
+            return image
+        return self.turn[:, :1] * image + self.turn[:, 1:] * times_i(image)
+
+    def off(self, image: Tensor) -> Tensor:
+        """Images (B, C, H, W) turned back by it."""
+        if self.turn is None:
+            return image
+        return self.turn[:, :1] * image - self.turn[:, 1:] * times_i(image)

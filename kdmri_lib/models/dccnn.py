@@ -10,6 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from kdmri_lib.channels import CommonPhase
 from kdmri_lib.models.base import MODELS, Model, check_features
 from kdmri_lib.models.data_consistency import DataConsistency
 
@@ -69,9 +70,11 @@ class DCCNN(Model):
         """Reconstruct (B, C, H, W); with `features`, return also a dict of the named maps (B, C, H, W)."""
         check_features(features, self.feature_names)
         asked: dict[str, Tensor] = {}
-        image = zero_filled
+        phase = CommonPhase(zero_filled)
+        image, measured = phase.off(zero_filled), phase.off(measured_image)
         for number in range(1, len(self.cascades) + 1):
-            image = self.through_cascade(number, image, measured_image, features, asked)
+            image = self.through_cascade(number, image, measured, features, asked)
+        image = phase.on(image)
         return (image, asked) if features else image
 
     def through_cascade(

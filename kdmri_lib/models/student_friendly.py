@@ -7,6 +7,7 @@ import numpy as np
 from pydantic import Field
 from torch import Tensor
 
+from kdmri_lib.channels import CommonPhase
 from kdmri_lib.models.base import MODELS, check_features
 from kdmri_lib.models.dccnn import DCCNN
 from kdmri_lib.options import checked_options
@@ -46,12 +47,14 @@ class StudentFriendlyDCCNN(DCCNN):
         """Reconstruct (B, C, H, W); with `features`, return also a dict of the named maps and branches' images."""
         check_features(features, [*self.feature_names, *self.branch_names])
         asked: dict[str, Tensor] = {}
-        image, count = zero_filled, len(self.cascades)
+        phase, count = CommonPhase(zero_filled), len(self.cascades)
+        image, measured = phase.off(zero_filled), phase.off(measured_image)
         for number in range(1, count + 1):
-            image = self.through_cascade(number, image, measured_image, features, asked)
+            image = self.through_cascade(number, image, measured, features, asked)
             if f"branch{number}" in features:
                 branch = image
                 for later in range(number + 1, count + 1):
-                    branch = self.student.through_cascade(later, branch, measured_image, (), {})
-                asked[f"branch{number}"] = branch
+                    branch = self.student.through_cascade(later, branch, measured, (), {})
+                asked[f"branch{number}"] = phase.on(branch)
+        image = phase.on(image)
         return (image, asked) if features else image

@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import Field
 from torch import Tensor, nn
 
+from kdmri_lib.channels import CommonPhase
 from kdmri_lib.models.base import MODELS, Model, check_features
 from kdmri_lib.models.data_consistency import DataConsistency
 
@@ -49,6 +50,8 @@ class VDSR(Model):
     def forward(self, zero_filled: Tensor, measured_image: Tensor, features: Collection[str] = ()):
         """Restore (B, C, H, W); with `features`, return also a dict of the named maps (B, C, H, W)."""
         check_features(features, self.feature_names)
+        phase = CommonPhase(zero_filled)
+        zero_filled, measured = phase.off(zero_filled), phase.off(measured_image)
         asked, hidden = {}, zero_filled
         for n, convolution in enumerate(self.convolutions, 1):
             hidden = convolution(hidden)
@@ -58,5 +61,6 @@ class VDSR(Model):
                 asked[f"convolution{n}"] = hidden
         image = zero_filled + hidden
         if self.data_consistency is not None:
-            image = self.data_consistency(image, measured_image)
+            image = self.data_consistency(image, measured)
+        image = phase.on(image)
         return (image, asked) if features else image

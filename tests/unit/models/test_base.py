@@ -1,9 +1,13 @@
 """What every network offers, networks by name, and weights that one begins with from another."""
 
+import math
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from kdmri_lib.channels import as_channels
 from kdmri_lib.errors import StudyError
 from kdmri_lib.models.base import (
     MODELS,
@@ -49,6 +53,28 @@ def test_networks_of_two_channels_differ_in_the_convolutions_that_touch_the_imag
     ends = sum(len(layers) for layers in model.feature_layers) // 4
     ends += len(model.student.cascades) if name == "student_friendly" else 0
     assert parameter_count(model) - parameter_count(small(name, mask)) == ends * (9 * 3 + 9 * 3 + 1)
+
+
+@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("angle", [0.5, math.pi / 2, math.pi, -2.0])
+def test_a_constant_phase_of_complex_k_space_turns_what_a_network_makes_and_nothing_else(name, angle, mask):
+    """Its image, its branches' images, at once by the same angle; its features not at all."""
+    model = build_model(name, mask, 2, convolutions=4, features=3, **SMALL[name]).double()
+    rng, operator = np.random.default_rng(0), Undersampling(mask).double()
+    original = rng.standard_normal((2, 16, 12)) + 1j * rng.standard_normal((2, 16, 12))
+    branches = getattr(model, "branch_names", [])
+    (image, features), (turned, same) = (
+        model(*operator(as_channels(values)), features=[*model.feature_names, *branches])
+        for values in (original, original * np.exp(1j * angle))
+    )
+
+    def turn(channels):
+        return torch.complex(*channels.unbind(1)) * np.exp(1j * angle)
+
+    for before, after in [(image, turned), *((features[b], same[b]) for b in branches)]:
+        torch.testing.assert_close(torch.complex(*after.unbind(1)), turn(before))
+    for feature in model.feature_names:
+        torch.testing.assert_close(same[feature], features[feature])
 
 
 @pytest.mark.parametrize("name", SMALL)
