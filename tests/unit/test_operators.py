@@ -109,8 +109,8 @@ def test_lines_are_split_in_two_a_line_with_its_mirror_the_centre_seen(axis, see
     mirror = np.roll(held.lines[::-1], 1)
     assert not (mirror & seen.lines).any() and held.lines.any()
     assert seen.lines[[0, 1, 2, -1, -2]].tolist() == whole.lines[[0, 1, 2, -1, -2]].tolist()
-    other = whole.split(0.4, np.random.default_rng(seed + 100))[1]
-    assert other.lines.tolist() != held.lines.tolist()
+    others = {tuple(whole.split(0.4, np.random.default_rng(s))[1].lines) for s in range(20)}
+    assert len(others) > 1, "other lines at each step"
 
 
 @pytest.mark.parametrize("channels", [1, 2])
