@@ -34,6 +34,12 @@ def times_i(channels: Tensor) -> Tensor:
     return torch.stack((-imaginary, real), dim=-3)
 
 
+def turned(channels: Tensor, angles: np.ndarray) -> Tensor:
+    """Complex images (B, 2, H, W), each times exp(i angle) of its own `angles` (B,) in radians."""
+    cosine, sine = (torch.from_numpy(part(angles)).to(channels).view(-1, 1, 1, 1) for part in (np.cos, np.sin))
+    return cosine * channels + sine * times_i(channels)
+
+
 class CommonPhase:
     """The phase of the zero frequency of complex images (B, 2, H, W), which is that of the sum of their pixels.
 

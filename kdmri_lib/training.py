@@ -1,7 +1,7 @@
 """Training one stage: one loop for every stage of Algorithm 1.
 
-Everything random is a function of the seed and the step: batches, strips and initial weights. So a training that was
-killed and goes on from its checkpoint ends with the same bits as one that was not.
+Everything random is a function of the seed and the step: batches, strips, phases and initial weights. So a training that
+was killed and goes on from its checkpoint ends with the same bits as one that was not.
 """
 
 import io
@@ -296,6 +296,7 @@ def train(
     checks = {round((i + 1) * steps / schedule.validations) for i in range(schedule.validations)}
     if step.objective.needs_teacher_errors:
         step.objective.prepare(step.teacher_errors(batches))
+    turn = batches.phased if step.objective.takes_teacher_image else lambda shown, number: shown
     answers = validation_answers = None
     if step.asks_once:
         answers = answered(checkpoint.parent, step.ask, batches.images, origin, device, truths or 0)
@@ -327,7 +328,7 @@ def train(
     saved = time.monotonic()
     for number in range(first, steps):
         rate = learning_rate(schedule, number, steps)
-        shown = None if answers is None else batches.cut(answers, number)
+        shown = None if answers is None else turn(batches.cut(answers, number), number)
         value = step(batches(number), rate, shown, np.random.default_rng([seed, number, 2]))
         if not math.isfinite(value):
             raise failed(f"the loss is {value}", number)

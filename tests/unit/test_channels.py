@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from kdmri_lib.channels import CommonPhase, as_channels, as_image, magnitude, times_i
+from kdmri_lib.channels import CommonPhase, as_channels, as_image, magnitude, times_i, turned
 
 RNG = np.random.default_rng(0)
 REAL = RNG.standard_normal((3, 5, 4)).astype(np.float32)
@@ -31,6 +31,12 @@ def test_the_magnitude_of_a_complex_image_is_its_absolute_value_and_a_real_image
 
 def test_times_i_is_the_imaginary_unit():
     np.testing.assert_array_equal(as_image(times_i(as_channels(COMPLEX))), 1j * COMPLEX)
+
+
+def test_images_turn_by_angles_of_their_own():
+    angles = np.array([0.3, -2.0, np.pi])
+    found = as_image(turned(as_channels(COMPLEX), angles))
+    np.testing.assert_allclose(found, COMPLEX * np.exp(1j * angles)[:, None, None], atol=1e-6)
 
 
 def test_the_common_phase_is_that_of_zero_frequency_and_comes_off_and_on_again():
