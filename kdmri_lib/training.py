@@ -329,7 +329,7 @@ def train(
     for number in range(first, steps):
         rate = learning_rate(schedule, number, steps)
         shown = None if answers is None else turn(batches.cut(answers, number), number)
-        value = step(batches(number), rate, shown, np.random.default_rng([seed, number, 2]))
+        value = step(batches(number), rate, shown, np.random.default_rng([seed, number, 3]))
         if not math.isfinite(value):
             raise failed(f"the loss is {value}", number)
         loss_sum, loss_count = loss_sum + value, loss_count + 1
