@@ -104,7 +104,7 @@ def _half_turns(size: int, axis: int) -> Tensor:
 
 
 def is_kspace_centred(kspace: Tensor) -> bool | None:
-    """Whether zero frequency of k-space (..., H, W) is in the middle, by where its energy is; None where that doesn't say."""
+    """Whether zero frequency of k-space (..., H, W) is in the middle, by where its energy is; None where that is neither."""
     energy = _energy(kspace)
     middle, corner = (_about_middle(e) for e in (energy, centred(energy)))
     return None if max(middle, corner) <= DECIDED * min(middle, corner) else middle > corner
@@ -118,8 +118,8 @@ def _about_middle(energy: Tensor) -> float:
 
 
 def is_image_shifted(kspace: Tensor) -> bool | None:
-    """Whether the image of k-space (..., H, W) in either order lies about its corners rather than its middle; None where its
-    energy is on neither side.
+    """Whether the image of k-space (..., H, W), zero frequency wherever, lies about its corners rather than its middle; None
+    where its energy is on neither side.
 
     The sum over both axes of the first Fourier coefficient of the energy's distribution along the axis: its angle is where
     the energy's centre lies on the circle that a periodic axis is.
@@ -150,8 +150,8 @@ def _energy(values: Tensor) -> Tensor:
 
 
 def cropped(kspace: Tensor, axis: int, size: int) -> Tensor:
-    """k-space (..., H, W) of the middle `size` pixels of its image along axis -2 or -1, as where the readout was sampled more
-    densely than the field of view needs."""
+    """k-space (..., H, W) of the middle `size` pixels of its image along axis -2 or -1, as where the readout was sampled
+    more densely than the field of view needs."""
     image = torch.fft.ifft(kspace, dim=axis, norm="ortho")
     image = image.narrow(axis, kspace.shape[axis] // 2 - size // 2, size)
     return torch.fft.fft(image, dim=axis, norm="ortho")

@@ -138,6 +138,11 @@ class Model:
         )
 
     @property
+    def domain(self) -> str:
+        """What its images are: "magnitude" or "complex"."""
+        return self.about.get("domain", "magnitude")
+
+    @property
     def lines(self) -> np.ndarray:
         """Kept frequencies along `axis`, boolean (N,), unshifted."""
         kept = np.zeros(self.shape[self.axis], dtype=bool)

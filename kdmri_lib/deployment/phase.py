@@ -9,7 +9,7 @@ import scipy.fft
 
 from kdmri_lib.errors import StudyError
 
-MOST = 0.1  # rad, root mean square: a phase that costs brain 4x, distilled, less than 1 dB (tests/unit/deployment/test_phase.py)
+MOST = 0.1  # rad, root mean square; so much costs brain 4x, distilled, 0.7 dB (tests/unit/deployment/test_phase.py)
 
 
 def centre_of(lines: np.ndarray) -> int:

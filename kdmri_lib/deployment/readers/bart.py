@@ -17,7 +17,7 @@ COILS, SLICES = 3, 13
 
 
 @contextmanager
-def opened(path: Path, axes: str = "", name: str = "kspace", lines_axis: int = 1) -> Iterator[Kspace]:
+def opened(path: Path, axes: str = "", name: str = "kspace", lines_axis: int = 1, third: str = "S") -> Iterator[Kspace]:
     """The array of a pair, by the name of either file; its axes are BART's, whatever `axes` says."""
     header, data = path.with_suffix(".hdr"), path.with_suffix(".cfl")
     with reading(header, "BART header"):

@@ -59,7 +59,7 @@ def by_axes(array, axes: str, path: Path, name: str) -> tuple[tuple[int, int, in
         values = values.transpose([axes.index(letter) for letter in LETTERS if letter in axes])
         for place, letter in enumerate(LETTERS):
             values = values if letter in axes else np.expand_dims(values, place)
-        return np.ascontiguousarray(values)
+        return np.array(values, order="C")  # its own memory, not the file's
 
     return shape, read
 
@@ -68,7 +68,9 @@ def the_axes(axes: str, array, usual: Sequence[str]) -> str:
     """The letters of an array's axes: those that are given, checked, or the usual ones for as many axes as it has."""
     if axes:
         if sorted(axes) not in [sorted(letters) for letters in ("HW", "SHW", "CHW", "SCHW")]:
-            raise StudyError(f"axes '{axes}': expected H and W, with S (slices) and C (coils) where there are, each once")
+            raise StudyError(
+                f"axes '{axes}': expected H and W, with S (slices) and C (coils) where there are, each once"
+            )
         return axes
     ndim = len(getattr(array, "shape", ()))
     return next((letters for letters in usual if len(letters) == ndim), usual[0])

@@ -17,11 +17,11 @@ from kdmri_lib.errors import StudyError
 
 
 @contextmanager
-def opened(path: Path, axes: str = "", name: str = "kspace", lines_axis: int = 1) -> Iterator[Kspace]:
+def opened(path: Path, axes: str = "", name: str = "kspace", lines_axis: int = 1, third: str = "S") -> Iterator[Kspace]:
     """The array `name` of an HDF5 file."""
     with open_hdf5(path, "HDF5 file") as file:
         array = hdf5_array(file, path, name)
-        shape, read = by_axes(array, the_axes(axes, array, ("SHW", "SCHW")), path, name)
+        shape, read = by_axes(array, the_axes(axes, array, (f"{third}HW", "SCHW")), path, name)
         encoding = encoding_of(file["ismrmrd_header"][()], path) if "ismrmrd_header" in file else None
         yield Kspace(path, name, shape, read, dict(file.attrs), _mask(file, path, shape), encoding)
 
@@ -36,7 +36,9 @@ def _mask(file: h5py.File, path: Path, shape: tuple[int, int, int, int]) -> np.n
     mask = mask.astype(bool)
     while mask.ndim > 1 and (mask.ndim > 2 or mask.shape != grid):
         if not (mask == mask[:1]).all():
-            raise StudyError(f"{path}: 'mask' of shape {mask.shape} differs between slices or coils; expected one for all")
+            raise StudyError(
+                f"{path}: 'mask' of shape {mask.shape} differs between slices or coils; expected one for all"
+            )
         mask = mask[0]
     if mask.shape not in (grid, grid[1:]):
         raise StudyError(f"{path}: 'mask' of shape {mask.shape}, expected {grid[1:]} lines, as its k-space has columns")

@@ -27,7 +27,7 @@ def is_ismrmrd(file: h5py.File) -> bool:
 
 
 @contextmanager
-def opened(path: Path, axes: str = "", name: str = GROUP, lines_axis: int = 1) -> Iterator[Kspace]:
+def opened(path: Path, axes: str = "", name: str = GROUP, lines_axis: int = 1, third: str = "S") -> Iterator[Kspace]:
     """The image's readouts as an array, lines along axis `lines_axis` of (H, W); what is missing is zero."""
     import ismrmrd
 
@@ -62,7 +62,9 @@ def opened(path: Path, axes: str = "", name: str = GROUP, lines_axis: int = 1) -
                         readout = data.read_acquisition(number)
                         start = encoding.samples // 2 - readout.center_sample
                         kept = slice(readout.discard_pre, readout.number_of_samples - readout.discard_post)
-                        values[place, :, start + kept.start : start + kept.stop, line_of[number]] = readout.data[:, kept]
+                        values[place, :, start + kept.start : start + kept.stop, line_of[number]] = readout.data[
+                            :, kept
+                        ]
             return values if lines_axis == 1 else np.ascontiguousarray(values.swapaxes(-2, -1))
 
         grid = (encoding.samples, encoding.lines) if lines_axis == 1 else (encoding.lines, encoding.samples)
@@ -91,7 +93,8 @@ def _places(path: Path, heads: np.ndarray, encoding: Encoding) -> np.ndarray:
     first, last = encoding.measured
     if places.min() < first or places.max() >= last:
         raise StudyError(
-            f"{path}: lines {places.min()} to {places.max()} of {encoding.lines}, expected {first} to {last - 1} by its header"
+            f"{path}: lines {places.min()} to {places.max()} of {encoding.lines}, expected {first} to {last - 1}, as its "
+            "header says"
         )
     pairs = heads["idx"]["slice"].astype(int) * encoding.lines + places
     if (repeated := len(pairs) - len(np.unique(pairs))) > 0:

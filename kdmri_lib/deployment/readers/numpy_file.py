@@ -11,9 +11,9 @@ from kdmri_lib.deployment.readers.base import Kspace, by_axes, the_axes
 
 
 @contextmanager
-def opened(path: Path, axes: str = "", name: str = "kspace", lines_axis: int = 1) -> Iterator[Kspace]:
+def opened(path: Path, axes: str = "", name: str = "kspace", lines_axis: int = 1, third: str = "S") -> Iterator[Kspace]:
     """The file's array."""
     with reading(path, "NumPy array"):
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-        shape, read = by_axes(array, the_axes(axes, array, ("SHW", "SCHW")), path, path.name)
+        shape, read = by_axes(array, the_axes(axes, array, (f"{third}HW", "SCHW")), path, path.name)
         yield Kspace(path, path.name, shape, read, {})
