@@ -104,7 +104,7 @@ def _half_turns(size: int, axis: int) -> Tensor:
 
 
 def is_kspace_centred(kspace: Tensor) -> bool | None:
-    """Whether zero frequency of k-space (..., H, W) is in the middle, by where its energy is; None where that is neither."""
+    """Whether zero frequency of k-space (..., H, W) is in the middle, by where its energy is; None for neither."""
     energy = _energy(kspace)
     middle, corner = (_about_middle(e) for e in (energy, centred(energy)))
     return None if max(middle, corner) <= DECIDED * min(middle, corner) else middle > corner
@@ -118,7 +118,7 @@ def _about_middle(energy: Tensor) -> float:
 
 
 def is_image_shifted(kspace: Tensor) -> bool | None:
-    """Whether the image of k-space (..., H, W), zero frequency wherever, lies about its corners rather than its middle; None
+    """Whether the image of k-space (..., H, W), zero frequency wherever, lies about its corners and not its middle; None
     where its energy is on neither side.
 
     The sum over both axes of the first Fourier coefficient of the energy's distribution along the axis: its angle is where
