@@ -97,7 +97,7 @@ def to_order(kspace: Tensor, order: Order) -> Tensor:
 
 def _half_turns(size: int, axis: int) -> Tensor:
     """What moving an image by N // 2 along an axis is for its k-space: factors of modulus 1, signs where N is even."""
-    turns = torch.arange(size) * (size // 2) % size
+    turns = (torch.arange(size) * (size // 2) % size).double()
     factors = torch.exp(turns * (-2j * math.pi / size))
     factors = factors if size % 2 else factors.real.round() + 0j
     return factors.reshape(-1, *[1] * (-1 - axis))

@@ -173,23 +173,25 @@ class _Reconstruction:
                 phase = self._phase(kspace)
                 zero_filled = model.zero_fill(kspace if phase is None else without_phase(kspace, phase))
                 coils = np.stack([model.restore(zero_filled[:, n], scale) for n, scale in enumerate(scales)], axis=1)
-                images = self._combined(first, kspace, coils if phase is None else coils * phase)
-                target[first : first + len(images)] = images if self.how.complex else np.abs(images)
+                images = self._combined(first, kspace, coils, phase)
+                images = np.abs(images) if np.iscomplexobj(images) and not self.how.complex else images
+                target[first : first + len(images)] = images
                 progress.update(len(images))
                 if figures is not None and first <= middle < first + len(images):
-                    shown = root_sum_of_squares(zero_filled[middle - first]), np.abs(images[middle - first])
+                    shown = (root_sum_of_squares(zero_filled[middle - first]), np.abs(images[middle - first]))
         if shown is not None:
             _picture(figures, volume, shown)
         coils = "" if volume.coils == 1 else f", coils: {self.combination}"
         return [*volume.remarks, f"{volume.name}: {len(volume)} slices of {volume.shape[0]}x{volume.shape[1]}{coils}"]
 
-    def _combined(self, first: int, kspace: np.ndarray, coils: np.ndarray) -> np.ndarray:
-        """(count, H, W) of the coils' images, (count, coils, H, W), and their k-space as it was measured."""
+    def _combined(self, first: int, kspace: np.ndarray, coils: np.ndarray, phase: np.ndarray | None) -> np.ndarray:
+        """(count, H, W) of the coils' images, their k-space as it was measured, both (count, coils, H, W), and the phase
+        that was taken off, which sensitivities need."""
         if self.coils == 1:
             return coils[:, 0]
         if not self._by_sensitivities:
             return root_sum_of_squares(coils)
-        slices = enumerate(zip(coils, kspace, strict=True), first)
+        slices = enumerate(zip(coils if phase is None else coils * phase, kspace, strict=True), first)
         return np.stack([combined(images, self._sensitivities(n, one)) for n, (images, one) in slices])
 
 

@@ -32,7 +32,7 @@ def grid(shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def objects(slices: int = 3, shape: tuple[int, int] = (48, 40)) -> np.ndarray:
-    """(slices, H, W) float64 magnitudes: an ellipse off the middle that holds others, without symmetry, in an empty field."""
+    """(slices, H, W) float64 magnitudes: ellipses within one off the middle, without symmetry, in an empty field."""
     rows, columns = grid(shape)
     images = []
     for n in range(slices):
@@ -57,7 +57,9 @@ def sensitivities(shape: tuple[int, int], coils: int = 4) -> np.ndarray:
     for n in range(coils):
         angle = 2 * np.pi * n / coils
         distance = (rows - np.sin(angle)) ** 2 + (columns - np.cos(angle)) ** 2
-        maps.append(np.exp(-distance / 2) * np.exp(1j * (0.7 * n + 0.8 * (np.cos(angle) * rows - columns * np.sin(angle)))))
+        maps.append(
+            np.exp(-distance / 2) * np.exp(1j * (0.7 * n + 0.8 * (np.cos(angle) * rows - columns * np.sin(angle))))
+        )
     return np.array(maps) / np.sqrt((np.abs(maps) ** 2).sum(axis=0))
 
 
@@ -124,7 +126,8 @@ def save_ismrmrd(path: Path, kspace: np.ndarray, xml: str, centre: int | None = 
             for number, one in enumerate(kspace):
                 if not one[..., line].any():
                     continue
-                readout = ismrmrd.Acquisition.from_array(np.ascontiguousarray(one[..., line]), center_sample=one.shape[1] // 2)
+                samples = np.ascontiguousarray(one[..., line])
+                readout = ismrmrd.Acquisition.from_array(samples, center_sample=samples.shape[1] // 2)
                 readout.idx.slice = number
                 readout.idx.kspace_encode_step_1 = line if centre is None else line + centre - lines // 2
                 for name, value in more.items():
@@ -146,7 +149,7 @@ def save_bart(path: Path, kspace: np.ndarray) -> None:
 
 
 def save_every_format(folder: Path, kspace: np.ndarray) -> dict[str, Path]:
-    """The same centred k-space (slices, coils, H, W) in all formats; a single coil without an axis where a format allows."""
+    """The same centred k-space (slices, coils, H, W) in all formats; a single coil without an axis where that may be."""
     plain = kspace[:, 0] if kspace.shape[1] == 1 else kspace
     xml = header(kspace.shape[2:])
     paths = {name: folder / f"scan.{ending}" for name, ending in (("MATLAB", "mat"), ("NumPy", "npy"), ("BART", "cfl"))}

@@ -42,7 +42,9 @@ def test_axes_in_another_order_are_read_as_they_are_said_to_be(kspace, tmp_path)
     for letters, order in (("CHW", (0, 1, 2)), ("HWC", (1, 2, 0)), ("WCH", (2, 0, 1))):
         np.save(tmp_path / "x.npy", kspace[0].transpose(order))
         np.testing.assert_array_equal(read(tmp_path / "x.npy", axes=letters), kspace[:1])
-        downloads.save_matlab73(tmp_path / "x.mat", "rawdata", kspace[0].transpose(order))  # the only array, of any name
+        downloads.save_matlab73(
+            tmp_path / "x.mat", "rawdata", kspace[0].transpose(order)
+        )  # the only array, of any name
         np.testing.assert_array_equal(read(tmp_path / "x.mat", axes=letters), kspace[:1])
     with h5py.File(tmp_path / "x.h5", "w") as file:
         file["kspace"] = kspace[0, 0]
@@ -135,15 +137,17 @@ def test_pairs_of_bart_that_do_not_match(kspace, tmp_path):
     for sizes in ("24 20 2 3", "24 20 1 3 2"):  # a volume, or two sets of maps
         (tmp_path / "x.hdr").write_text(f"# Dimensions\n{sizes}\n")
         np.zeros(np.prod([int(n) for n in sizes.split()]), np.complex64).tofile(tmp_path / "x.cfl")
-        with pytest.raises(StudyError, match=r"x.hdr: sizes \[24, 20, .*\], expected two of axes 0 to 2, coils on axis 3"):
+        with pytest.raises(
+            StudyError, match=r"x.hdr: sizes \[24, 20, .*\], expected two of axes 0 to 2, coils on axis 3"
+        ):
             read(tmp_path / "x.cfl")
     for text in ("", "# Dimensions\nno numbers\n"):
         (tmp_path / "x.hdr").write_text(text)
-        with pytest.raises(StudyError, match="x.hdr: not a readable BART header"):
+        with pytest.raises(StudyError, match=r"x.hdr: not a readable BART header"):
             read(tmp_path / "x.cfl")
     (tmp_path / "x.cfl").unlink()
     (tmp_path / "x.hdr").write_text("# Dimensions\n24 20\n")
-    with pytest.raises(StudyError, match="x.cfl: no such file"):
+    with pytest.raises(StudyError, match=r"x.cfl: no such file"):
         read(tmp_path / "x.hdr")
 
 
@@ -156,7 +160,7 @@ def test_files_that_are_missing_no_files_of_their_kind_or_hold_no_complex_number
         read(tmp_path / name)
     if name == "x.npy":
         np.save(tmp_path / name, np.ones((3, 24, 20)))
-        with pytest.raises(StudyError, match="x.npy: values of type float64, expected complex numbers"):
+        with pytest.raises(StudyError, match=r"x.npy: values of type float64, expected complex numbers"):
             read(tmp_path / name)
         np.save(tmp_path / name, np.ones((24, 20), complex))
         with pytest.raises(StudyError, match=r"'x.npy' of shape \(24, 20\), expected slices x H x W"):
