@@ -41,7 +41,7 @@ def output(network, path, **how):
 def refused(network, path, message, **how):
     before = sorted(path.parent.iterdir())
     with pytest.raises(StudyError, match=message):
-        reconstruct_file(network, path, path.with_name("out.h5"), How(**how))
+        reconstruct_file(network, path, path.with_name("refused.h5"), How(**how))
     assert sorted(path.parent.iterdir()) == before
 
 
@@ -139,7 +139,7 @@ def test_sensitivities_estimated_from_the_centre(network, image, tmp_path):
     narrow = scans.StandIn(scans.every_other_line(40, 4), SHAPE)
     np.save(tmp_path / "few.npy", (CENTRED(coils) * np.fft.fftshift(narrow.lines)).astype(np.complex64))
     refused(
-        narrow, tmp_path / "few.npy", "6 lines about zero frequency are measured, expected at least 8", coils="espirit"
+        narrow, tmp_path / "few.npy", "4 lines about zero frequency are measured, expected at least 8", coils="espirit"
     )
 
 
@@ -191,7 +191,6 @@ def test_lines_that_were_never_to_be_measured_count_as_zero(network, image, tmp_
         said = f"lines {first} to {last - 1} of 40 were to be measured, by its header; the others count as zero"
         assert said in done[1]
         scans.save_fastmri(tmp_path / "in.h5", (CENTRED(image) * np.fft.fftshift(LINES)).astype(np.complex64), xml)
-        (tmp_path / "out.h5").unlink()
         refused(network, tmp_path / "in.h5", "lines hold values that its header says were not to be measured")
 
 
@@ -290,7 +289,6 @@ def test_a_trial_takes_fully_sampled_k_space(network, image, tmp_path):
     np.save(tmp_path / "in.npy", CENTRED(image).astype(np.complex64))
     found, _ = output(network, tmp_path / "in.npy", undersample=True)
     np.testing.assert_allclose(found, np.abs(zero_filled(image)), atol=1e-5)
-    (tmp_path / "out.h5").unlink()
     refused(network, tmp_path / "in.npy", "40 of 40 lines along axis 1 are measured, 20 of them among the 20")
     two = np.fft.fftshift(LINES) | (np.arange(40) % 2 == 0)
     np.save(tmp_path / "in.npy", (CENTRED(image) * two).astype(np.complex64))
