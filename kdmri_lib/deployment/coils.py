@@ -5,18 +5,14 @@ combination of them, so that data consistency is true of these alone. Fully samp
 undersampled for a trial, which is exact.
 """
 
-from collections.abc import Callable
-
 import numpy as np
-import scipy.fft
 import torch
 
 from kdmri_lib.errors import StudyError
-from kdmri_lib.fourier import ORDERS, to_order
+from kdmri_lib.fourier import ORDERS, root_sum_of_squares, sensitivity_weighted, to_image, to_kspace, to_order
 
 CALIBRATION, KERNEL = 24, 6  # points to a side, as Uecker et al. 2014 use them
 LEAST = 8  # measured lines about zero frequency
-Sensitivities = Callable[[int, np.ndarray], np.ndarray]  # slice number, its k-space (coils, H, W): (coils, H, W)
 
 
 def espirit(kspace: np.ndarray, lines: np.ndarray, name: str) -> np.ndarray:
@@ -53,19 +49,16 @@ def _run(lines: np.ndarray) -> int:
 
 
 def combined(images: np.ndarray, sensitivities: np.ndarray) -> np.ndarray:
-    """Complex (H, W) from coil images and sensitivities, both (coils, H, W): sum of conj(S) x over sum of |S|^2 (Roemer et
-    al. 1990), 0 where no coil sees anything."""
-    weight = (np.abs(sensitivities) ** 2).sum(axis=0)
-    total = (sensitivities.conj() * images).sum(axis=0)
-    return np.divide(total, weight, out=np.zeros_like(total), where=weight > 0)
+    """Complex (H, W) from coil images and sensitivities, both (coils, H, W), as the study combines them."""
+    return sensitivity_weighted(*map(torch.from_numpy, (images, sensitivities))).numpy()
 
 
 def combined_kspace(kspace: np.ndarray, sensitivities: np.ndarray) -> np.ndarray:
     """Fully sampled k-space (coils, H, W) as that of one coil, (1, H, W); both unshifted."""
-    image = combined(scipy.fft.ifft2(kspace, norm="ortho"), sensitivities)
-    return scipy.fft.fft2(image[None], norm="ortho")
+    image = combined(to_image(torch.from_numpy(kspace)).numpy(), sensitivities)
+    return to_kspace(torch.from_numpy(image[None])).numpy()
 
 
-def root_sum_of_squares(images: np.ndarray) -> np.ndarray:
-    """float32 (..., H, W) from coil images (..., coils, H, W)."""
-    return np.sqrt((np.abs(images) ** 2).sum(axis=-3))
+def summed_squares(images: np.ndarray) -> np.ndarray:
+    """float32 (..., H, W), the root sum of squares of coil images (..., coils, H, W)."""
+    return root_sum_of_squares(torch.from_numpy(images)).numpy()

@@ -11,7 +11,7 @@ import scipy.fft
 from tqdm.auto import tqdm
 
 from kdmri_lib.datasets.folders import NIFTI, ends_in
-from kdmri_lib.deployment.coils import combined, combined_kspace, espirit, root_sum_of_squares
+from kdmri_lib.deployment.coils import combined, combined_kspace, espirit, summed_squares
 from kdmri_lib.deployment.model import Model
 from kdmri_lib.deployment.phase import check_phase, low_resolution, squares, unit_phase, without_phase
 from kdmri_lib.deployment.readers import open_kspace
@@ -178,7 +178,7 @@ class _Reconstruction:
                 target[first : first + len(images)] = images
                 progress.update(len(images))
                 if figures is not None and first <= middle < first + len(images):
-                    shown = (root_sum_of_squares(zero_filled[middle - first]), np.abs(images[middle - first]))
+                    shown = (summed_squares(zero_filled[middle - first]), np.abs(images[middle - first]))
         if shown is not None:
             _picture(figures, volume, shown)
         coils = "" if volume.coils == 1 else f", coils: {self.combination}"
@@ -190,7 +190,7 @@ class _Reconstruction:
         if self.coils == 1:
             return coils[:, 0]
         if not self._by_sensitivities:
-            return root_sum_of_squares(coils)
+            return summed_squares(coils)
         slices = enumerate(zip(coils if phase is None else coils * phase, kspace, strict=True), first)
         return np.stack([combined(images, self._sensitivities(n, one)) for n, (images, one) in slices])
 

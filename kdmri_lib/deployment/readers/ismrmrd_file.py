@@ -12,7 +12,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from kdmri_lib.datasets.reading import reading
+from kdmri_lib.datasets.reading import open_hdf5, reading
 from kdmri_lib.deployment.readers.base import Kspace
 from kdmri_lib.deployment.readers.encoding import Encoding, encoding_of
 from kdmri_lib.errors import StudyError
@@ -31,12 +31,12 @@ def opened(path: Path, axes: str = "", name: str = GROUP, lines_axis: int = 1, t
     """The image's readouts as an array, lines along axis `lines_axis` of (H, W); what is missing is zero."""
     import ismrmrd
 
-    with reading(path, "ISMRMRD file"), ismrmrd.Dataset(str(path), GROUP, mode="r") as data:
-        encoding = encoding_of(data.read_xml_header(), path)
+    with open_hdf5(path, "ISMRMRD file") as file:
+        encoding = encoding_of(file[f"{GROUP}/xml"][0], path)
         if encoding.trajectory != "cartesian":
             raise StudyError(f"{path}: a {encoding.trajectory} trajectory by its header, expected a Cartesian one")
-        with h5py.File(path, "r") as file:
-            heads = file[f"{GROUP}/data"].fields("head")[:]
+        heads = file[f"{GROUP}/data"].fields("head")[:]
+        readouts = ismrmrd.file.Acquisitions(file[f"{GROUP}/data"])
         others = (
             ismrmrd.ACQ_IS_NOISE_MEASUREMENT,
             ismrmrd.ACQ_IS_PARALLEL_CALIBRATION,
@@ -59,7 +59,7 @@ def opened(path: Path, axes: str = "", name: str = GROUP, lines_axis: int = 1, t
             with reading(path, "ISMRMRD file"):
                 for place in range(count):
                     for number in by_slice[first + place].tolist():
-                        readout = data.read_acquisition(number)
+                        readout = readouts[number]
                         start = encoding.samples // 2 - readout.center_sample
                         kept = slice(readout.discard_pre, readout.number_of_samples - readout.discard_post)
                         values[place, :, start + kept.start : start + kept.stop, line_of[number]] = readout.data[

@@ -117,22 +117,24 @@ def save_ismrmrd(path: Path, kspace: np.ndarray, xml: str, centre: int | None = 
     """Readouts of centred k-space (slices, coils, readout, lines), of the lines alone that hold anything, out of order; a
     noise measurement first. `more` of each readout's header."""
     lines = kspace.shape[-1]
+    noise = ismrmrd.Acquisition.from_array(np.ones(kspace.shape[1:3], np.complex64))
+    noise.set_flag(ismrmrd.ACQ_IS_NOISE_MEASUREMENT)
+    readouts = [noise]
+    for line in np.random.default_rng(0).permutation(lines):
+        for number, one in enumerate(kspace):
+            if not one[..., line].any():
+                continue
+            samples = np.ascontiguousarray(one[..., line])
+            readout = ismrmrd.Acquisition.from_array(samples, center_sample=samples.shape[1] // 2)
+            readout.idx.slice = number
+            readout.idx.kspace_encode_step_1 = line if centre is None else line + centre - lines // 2
+            for name, value in more.items():
+                setattr(readout if hasattr(readout, name) else readout.idx, name, value)
+            readouts.append(readout)
     with ismrmrd.Dataset(str(path), mode="w") as file:
         file.write_xml_header(xml)
-        noise = ismrmrd.Acquisition.from_array(np.ones(kspace.shape[1:3], np.complex64))
-        noise.set_flag(ismrmrd.ACQ_IS_NOISE_MEASUREMENT)
-        file.append_acquisition(noise)
-        for line in np.random.default_rng(0).permutation(lines):
-            for number, one in enumerate(kspace):
-                if not one[..., line].any():
-                    continue
-                samples = np.ascontiguousarray(one[..., line])
-                readout = ismrmrd.Acquisition.from_array(samples, center_sample=samples.shape[1] // 2)
-                readout.idx.slice = number
-                readout.idx.kspace_encode_step_1 = line if centre is None else line + centre - lines // 2
-                for name, value in more.items():
-                    setattr(readout if hasattr(readout, name) else readout.idx, name, value)
-                file.append_acquisition(readout)
+    with ismrmrd.File(path) as file:
+        file["dataset"].acquisitions = readouts
 
 
 def save_matlab(path: Path, kspace: np.ndarray) -> None:
