@@ -179,21 +179,18 @@ def readme(arguments) -> None:
 
 
 def export(arguments) -> None:
-    """Write a trained network as ONNX, with safetensors beside it; with --int8 its quantised version too."""
+    """Write a network, trained here or committed, as ONNX, with safetensors beside it; with --int8 quantised too."""
     from pathlib import Path
 
     from kdmri_lib.deployment.export import quantise
+    from kdmri_study.cards import network_of
     from kdmri_study.deploying import calibration_slices
     from kdmri_study.deploying import export as to_file
-    from kdmri_study.runs import RunFolder
     from kdmri_study.study import Study
 
     study = Study(arguments.profile, arguments.folder)
     cell = study.cell(f"{arguments.dataset}_{arguments.acceleration:g}x")
-    runs = study.methods(cell, arguments.seed)
-    if arguments.method not in runs:
-        raise StudyError(f"no method '{arguments.method}'; known: {', '.join(runs)}")
-    folder, output = RunFolder(study, runs[arguments.method]), Path(arguments.output)
+    folder, output = network_of(study, cell, arguments.method, arguments.seed), Path(arguments.output)
     if output.suffix != ".onnx":
         raise StudyError(f"{output}: expected a name that ends in .onnx")
     difference = to_file(folder, output)

@@ -206,8 +206,8 @@ class Model:
         Raises
         ------
         StudyError
-            When the shape isn't the mask's, or values aren't finite, or all zero; when a magnitude model is given images with
-            a phase (`kdmri_lib.deployment.phase` takes a smooth one off).
+            When the shape isn't the mask's, or values aren't finite, or all zero; when a magnitude model is given images
+            with a phase (`kdmri_lib.deployment.phase` takes a smooth one off).
         """
         kspace = np.asarray(kspace)
         if kspace.ndim != 3 or not np.iscomplexobj(kspace):
