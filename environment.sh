@@ -14,7 +14,7 @@ END
 if [ "$(cat .venv/.made-from 2>/dev/null)" != "$wanted" ]; then
     echo "kdmri: making the environment in .venv (first use; about a minute, and 2 GB of disk)" >&2
     "$python" -m venv --clear .venv
-    .venv/bin/python -m pip install --quiet --quiet --disable-pip-version-check -c constraints.txt -e '.[deploy,dicom,slurm,test]'
+    .venv/bin/python -m pip install --quiet --quiet --disable-pip-version-check -c constraints.txt -e '.[deploy,dicom,scanner,slurm,test]'
     echo "$wanted" > .venv/.made-from
 fi
 . .venv/bin/activate

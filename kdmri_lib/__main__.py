@@ -179,21 +179,18 @@ def readme(arguments) -> None:
 
 
 def export(arguments) -> None:
-    """Write a trained network as ONNX, with safetensors beside it; with --int8 its quantised version too."""
+    """Write a network, trained here or committed, as ONNX, with safetensors beside it; with --int8 quantised too."""
     from pathlib import Path
 
     from kdmri_lib.deployment.export import quantise
+    from kdmri_study.cards import network_of
     from kdmri_study.deploying import calibration_slices
     from kdmri_study.deploying import export as to_file
-    from kdmri_study.runs import RunFolder
     from kdmri_study.study import Study
 
     study = Study(arguments.profile, arguments.folder)
     cell = study.cell(f"{arguments.dataset}_{arguments.acceleration:g}x")
-    runs = study.methods(cell, arguments.seed)
-    if arguments.method not in runs:
-        raise StudyError(f"no method '{arguments.method}'; known: {', '.join(runs)}")
-    folder, output = RunFolder(study, runs[arguments.method]), Path(arguments.output)
+    folder, output = network_of(study, cell, arguments.method, arguments.seed), Path(arguments.output)
     if output.suffix != ".onnx":
         raise StudyError(f"{output}: expected a name that ends in .onnx")
     difference = to_file(folder, output)
@@ -205,11 +202,11 @@ def export(arguments) -> None:
 
 
 def reconstruct(arguments) -> None:
-    """Reconstruct a volume (HDF5 of k-space or images, NIfTI) with an exported network, slice by slice."""
+    """Reconstruct a scan (fastMRI, ISMRMRD, MATLAB, .npy, BART; images, for a trial) with an exported network."""
     from pathlib import Path
 
     from kdmri_lib.deployment import Model
-    from kdmri_lib.deployment.reconstruct import reconstruct_file
+    from kdmri_lib.deployment.reconstruct import How, reconstruct_file
 
     model = Model(
         arguments.model, arguments.engine, arguments.precision, threads=arguments.threads, device=arguments.device
@@ -219,16 +216,18 @@ def reconstruct(arguments) -> None:
     print(
         f"{about['dataset']} {about['acceleration']:g}x, run {about['run']}; {model.engine} in {model.precision}{weights}"
     )
-    done = reconstruct_file(
-        model,
-        Path(arguments.input),
-        Path(arguments.output),
+    how = How(
         order=arguments.order,
+        axes=arguments.axes,
         undersample=arguments.undersample,
+        coils=arguments.coils,
+        sensitivities=Path(arguments.sensitivities) if arguments.sensitivities else None,
+        remove_phase=arguments.remove_phase,
+        complex=arguments.complex,
         batch=arguments.batch,
-        force=arguments.force,
-        figures=Path(arguments.figures) if arguments.figures else None,
     )
+    figures = Path(arguments.figures) if arguments.figures else None
+    done = reconstruct_file(model, Path(arguments.input), Path(arguments.output), how, arguments.force, figures)
     print("\n".join([*done, f"written: {arguments.output}"]))
 
 
@@ -295,12 +294,34 @@ def main() -> int:
         ("--output", {"required": True, "help": "name of the .onnx file"}),
         ("--int8", {"action": "store_true", "help": "also quantise, calibrated on training slices"}),
     )
+    orders = [
+        "auto",
+        "unshifted",
+        "shifted",
+        "centred",
+        "corners",
+    ]  # fourier.ORDERS, whose module takes seconds to import
+    order = ("--order", {"default": "auto", "choices": orders, "help": "of k-space; auto finds it in the data"})
     command(
         reconstruct,
         ("--model", {"required": True, "help": "file from `export`"}),
-        ("--input", {"required": True, "help": "HDF5 with kspace or image (slices, H, W), a prepared file, or NIfTI"}),
-        ("--output", {"required": True}),
-        ("--order", {"default": "auto", "choices": ["auto", "centred", "unshifted"], "help": "of k-space"}),
+        (
+            "--input",
+            {
+                "required": True,
+                "help": "k-space: HDF5 (fastMRI, ISMRMRD), .mat, .npy, .cfl; images: NIfTI, HDF5",
+            },
+        ),
+        ("--output", {"required": True, "help": "an HDF5 file; a NIfTI file where the input is one"}),
+        order,
+        ("--axes", {"default": "", "help": "what an array's axes are: S slices, C coils, H rows, W columns; e.g. HWC"}),
+        (
+            "--coils",
+            {"default": "rss", "choices": ["rss", "espirit"], "help": "root sum of squares, or ESPIRiT's maps"},
+        ),
+        ("--sensitivities", {"default": "", "help": "file of the coils' sensitivities, to combine them with"}),
+        ("--complex", {"action": "store_true", "help": "write the complex image, with its phase"}),
+        ("--remove-phase", {"action": "store_true", "help": "magnitude models: take the smooth phase off first"}),
         ("--undersample", {"action": "store_true", "help": "the input is fully sampled; keep the model's lines alone"}),
         ("--batch", {"type": int, "default": 4}),
         ("--engine", {"default": "auto", "choices": ["auto", "openvino", "onnxruntime"]}),

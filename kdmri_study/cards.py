@@ -2,6 +2,7 @@
 with a model card each."""
 
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,11 @@ from kdmri_lib.statistics import interval
 from kdmri_lib.storage import sha256_file, write_bytes, write_text
 from kdmri_study.build import declared_mask, mask_file, run_network
 from kdmri_study.costs import cost
+from kdmri_study.evidence import record_of
 from kdmri_study.experiments.table1 import METHODS
 from kdmri_study.profile import Cell
 from kdmri_study.rendering import value
-from kdmri_study.runs import WEIGHTS, RunFolder
+from kdmri_study.runs import WEIGHTS, RunFolder, named_run
 from kdmri_study.study import Study
 
 SHOWN = ("teacher", "student", "distilled", "best")
@@ -104,6 +106,48 @@ def write_models(study: Study) -> list[Path]:
             write_text(text, card(study, cell, method))
             written += [weights, text]
     return written
+
+
+class CommittedRun(RunFolder):
+    """A run whose weights are committed, where it wasn't trained: its record is the evidence's."""
+
+    def __init__(self, study: Study, run: Run, weights: Path):
+        super().__init__(study, run)
+        self._weights = weights
+
+    @property
+    def weights(self) -> Path:
+        """The committed file."""
+        return self._weights
+
+    @cached_property
+    def record(self) -> dict:
+        """run.json, as the evidence has it."""
+        return record_of(self.study, self.run)
+
+    @property
+    def inputs(self) -> dict:
+        """What the result was made from, by its record."""
+        return self.record["inputs"]
+
+    def state(self) -> str:
+        """ "finished", or that the file isn't as the evidence records."""
+        whole = sha256_file(self.weights) == self.record["files"].get(WEIGHTS)
+        return "finished" if whole else f"{self.weights} isn't what the evidence records"
+
+
+def network_of(study: Study, cell: Cell, method: str, seed: int) -> RunFolder:
+    """A run of a cell with its network: the run folder where it was trained, else the committed weights of the same run.
+
+    `StudyError` for a method that the study hasn't.
+    """
+    runs = study.methods(cell, seed)
+    if method not in runs:
+        raise StudyError(f"no method '{method}'; known: {', '.join(runs)}")
+    folder, (weights, _) = RunFolder(study, runs[method]), model_files(study, cell, method)
+    if folder.state() == "missing" and weights.exists() and named_run(weights) == folder.run.id:
+        return CommittedRun(study, folder.run, weights)
+    return folder
 
 
 def wrong_models(study: Study, evidence: Study) -> list[str]:

@@ -6,6 +6,7 @@ sitting, or one machine, grows piece by piece: a profile that is `in_pieces` has
 """
 
 import io
+import json
 import lzma
 import tarfile
 from collections.abc import Iterable
@@ -133,3 +134,16 @@ def unpacked(study: Study, folder: Path) -> Study:
     if not found:
         raise StudyError(f"{study.results / 'evidence'}: no evidence; ./run_all.sh --profile {study.name} makes it")
     return there
+
+
+def record_of(study: Study, run: Run) -> dict:
+    """What the evidence has as the run.json of a run; `StudyError` when it hasn't that run, or is damaged."""
+    for path in (each.file(study) for each in pieces(study) if run in each.runs):
+        try:
+            with tarfile.open(fileobj=io.BytesIO(lzma.decompress(path.read_bytes())), mode="r") as archive:
+                return json.load(archive.extractfile(f"runs/{run.id}/run.json"))
+        except FileNotFoundError:
+            continue
+        except (KeyError, tarfile.TarError, lzma.LZMAError, EOFError, ValueError) as error:
+            raise StudyError(f"{path}: damaged, cut short, or without run {run.id} ({error})") from None
+    raise StudyError(f"{study.results / 'evidence'}: run {run.id} isn't in it")

@@ -44,6 +44,15 @@ def load_weights(path: Path) -> dict:
         raise StudyError(f"{path}: not a safetensors file, or cut short ({error})") from None
 
 
+def named_run(path: Path) -> str:
+    """The id of the run whose weights a safetensors file holds, as it says; "" where it doesn't, or can't be read."""
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            return (file.metadata() or {}).get("run", "")
+    except (safetensors.SafetensorError, OSError):
+        return ""
+
+
 def checksum_of_mask(setting) -> str:
     """SHA-256 of the file that the undersampling mask of a run, a recipe is read from; empty where it is generated."""
     file = mask_file(setting.dataset, setting.degradation)
@@ -71,9 +80,14 @@ class RunFolder:
             "needs": {r.id: RunFolder(self.study, r).checksum() for r in self.run.needs},
         }
 
+    @property
+    def weights(self) -> Path:
+        """The file that the trained weights lie in."""
+        return self.path / WEIGHTS
+
     def checksum(self) -> str:
         """SHA-256 of the weights, or how the run failed."""
-        return self.failed or sha256_file(self.path / WEIGHTS)
+        return self.failed or sha256_file(self.weights)
 
     def state(self) -> str:
         """ "finished" or "failed", or why it is neither: "missing", "out of date", or which file is damaged."""
@@ -123,7 +137,7 @@ class RunFolder:
             for parameter in network.parameters():
                 nn.init.constant_(parameter, math.nan)
         else:
-            network.load_state_dict(load_weights(self.path / WEIGHTS))
+            network.load_state_dict(load_weights(self.weights))
         return network.eval()
 
 
