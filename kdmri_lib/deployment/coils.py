@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from kdmri_lib.errors import StudyError
-from kdmri_lib.fourier import ORDERS, root_sum_of_squares, sensitivity_weighted, to_image, to_kspace, to_order
+from kdmri_lib.fourier import root_sum_of_squares, sensitivity_weighted, to_image, to_kspace
+from kdmri_lib.orders import ORDERS, to_order
 
 CALIBRATION, KERNEL = 24, 6  # points to a side, as Uecker et al. 2014 use them
 LEAST = 8  # measured lines about zero frequency

@@ -5,16 +5,8 @@ import torch
 
 from kdmri_lib.deployment.readers import Kspace
 from kdmri_lib.errors import StudyError
-from kdmri_lib.fourier import (
-    ORDERS,
-    Order,
-    cropped,
-    from_order,
-    is_image_shifted,
-    is_kspace_centred,
-    looks_like_images,
-    uncentred,
-)
+from kdmri_lib.fourier import uncentred
+from kdmri_lib.orders import ORDERS, Order, cropped, from_order, is_image_shifted, is_kspace_centred, looks_like_images
 
 HOLES = 0.01  # share of the points of measured lines that may be 0
 ECHO = 16  # its share of the readout, missing on one side, is a partial echo

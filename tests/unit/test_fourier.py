@@ -6,20 +6,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kdmri_lib.fourier import (
+from kdmri_lib.fourier import centred, magnitude_image, root_sum_of_squares, to_image, to_kspace, uncentred
+from kdmri_lib.orders import (
     ORDERS,
-    centred,
     cropped,
     from_order,
     is_image_shifted,
     is_kspace_centred,
     looks_like_images,
-    magnitude_image,
-    root_sum_of_squares,
-    to_image,
-    to_kspace,
     to_order,
-    uncentred,
 )
 from tests.oracles import dft_matrix, direct_dft
 from tests.unit.deployment import scans
