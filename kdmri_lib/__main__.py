@@ -300,7 +300,7 @@ def main() -> int:
         "shifted",
         "centred",
         "corners",
-    ]  # fourier.ORDERS, whose module takes seconds to import
+    ]  # orders.ORDERS, whose module takes seconds to import
     order = ("--order", {"default": "auto", "choices": orders, "help": "of k-space; auto finds it in the data"})
     command(
         reconstruct,

@@ -1,4 +1,4 @@
-"""The orders that files have k-space in, in both domains: what they are, how to leave them, how to tell them from the data."""
+"""The orders that files have k-space in, in both domains: what they are, how to leave them, how to tell them from data."""
 
 import math
 from typing import NamedTuple

@@ -70,7 +70,7 @@ def open_input(
 
     Parameters
     ----------
-    order : one of `fourier.ORDERS`, or "auto", by the data.
+    order : one of `orders.ORDERS`, or "auto", by the data.
     axes : what an array's axes are, as `open_kspace` takes them.
     axis : of (H, W), across which the lines of the model's mask lie.
     domain : what images are, "magnitude" or "complex".
