@@ -316,3 +316,15 @@ def bars(groups: Mapping[str, Sequence[tuple[float, str]]], title: str, unit: st
         axis.set_title(name, fontsize=9)
     figure.suptitle(title, fontsize=10)
     return figure
+
+
+def lines(groups: Mapping[str, Sequence[tuple[float, float]]], across: str, up: str, title: str) -> Figure:
+    """Points (x, y) of each group, joined in the order of x, which is drawn logarithmically."""
+    figure, axis = plt.subplots(figsize=(6.5, 4.2), layout="constrained")
+    for number, (label, points) in enumerate(groups.items()):
+        x, y = zip(*sorted(points), strict=True)
+        axis.plot(x, y, label=label, marker="osD^vPX*"[number % 8], linestyle=("-", "--", ":", "-.")[number // 2 % 4])
+    axis.set(xscale="log", xlabel=across, ylabel=up, title=title)
+    axis.legend(fontsize=7)
+    axis.grid(alpha=0.3)
+    return figure

@@ -158,6 +158,7 @@ def order_in_words(table: pd.DataFrame, tests: pd.DataFrame) -> str:
         chain = ["zero_filled", "student", "distilled", "teacher"]
         controls = {"student_steps": "as many steps", "student_compute": "as much compute, the teacher given"}
         controls["student_whole"] = "as much compute as it and its teacher"
+        controls = {method: words for method, words in controls.items() if method in mean.index}
         if missing := [METHODS[m].lower() for m in [*chain, *controls] if np.isnan(mean[m])]:
             lines.append(f"{where}Nothing can be said, since a training failed: {', '.join(missing)}.")
             continue
