@@ -5,6 +5,7 @@ import shlex
 from kdmri_study.evidence import pieces
 from kdmri_study.jobs import jobs, mask_files
 from kdmri_study.provenance import code_digest, preparing_code, training_code
+from kdmri_study.report import FILES, report_page
 from kdmri_study.runs import RunFolder
 from kdmri_study.study import Study
 
@@ -47,6 +48,7 @@ rule all:
         records(study.runs.values()),
         [piece.file(study) for piece in pieces(study)],
         [study.prepared(dataset) for dataset in study.used_datasets],
+        report_page(study),
 
 
 for dataset in study.used_datasets:
@@ -152,3 +154,22 @@ for job in jobs(study):
             "python -m kdmri_lib notebook {params.source:q} {params.executed:q} {params.parameters}"
 
     written = [*written, *job.written(study)]
+
+
+localrules:
+    report,
+
+
+rule report:
+    input:
+        written,
+        FILES,
+    output:
+        report_page(study),
+    params:
+        where=where,
+        code=code_digest(["kdmri_study.report"]),
+    message:
+        "building the report"
+    shell:
+        "python -m kdmri_lib report {params.where}"

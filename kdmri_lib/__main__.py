@@ -231,6 +231,24 @@ def reconstruct(arguments) -> None:
     print("\n".join([*done, f"written: {arguments.output}"]))
 
 
+def follow(arguments) -> None:
+    """Show, in a terminal, where the workflow stands whose output comes in; ./run_all.sh uses it."""
+    from kdmri_study.study import Study
+    from kdmri_study.terminal import follow as shown
+
+    study = Study(arguments.profile, arguments.folder)
+    shown(sys.stdin, study, study.results / "logs" / "workflow.txt", arguments.jobs)
+
+
+def report(arguments) -> None:
+    """Build the report from what is there of a profile's results: the committed ones, where nothing was run."""
+    from kdmri_study.report import report_page, write_report
+    from kdmri_study.study import Study
+
+    study = Study(arguments.profile, arguments.folder)
+    print(*write_report(study), report_page(study), sep="\n")
+
+
 def notebook(arguments) -> None:
     """Execute a notebook by papermill with parameters; the executed copy appears whole, or is kept aside when it fails."""
     from kdmri_study.jobs import execute
@@ -282,6 +300,8 @@ def main() -> int:
     command(tables, profile, folder)
     command(models, profile, folder)
     command(readme)
+    command(report, profile, folder)
+    command(follow, profile, folder, ("--jobs", {"type": int, "default": 1, "help": "how many run side by side"}))
     command(failures, profile, folder)
     command(
         export,

@@ -9,13 +9,14 @@ import io
 import json
 import lzma
 import tarfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from kdmri_lib.declarations import Run
 from kdmri_lib.errors import StudyError
-from kdmri_lib.storage import atomic_write
+from kdmri_lib.storage import atomic_write, read_json
 from kdmri_study.experiments.part import PARTS, Rows
 from kdmri_study.metrics import untrained, untrained_folder
 from kdmri_study.runs import CURVE, SLICES, VOLUMES, RunFolder
@@ -101,6 +102,36 @@ def write_evidence(study: Study, of: Piece) -> Path:
     return of.file(study)
 
 
+@contextmanager
+def _opened(path: Path) -> Iterator[tarfile.TarFile]:
+    """A piece's file to read; `StudyError` when it is damaged."""
+    try:
+        # Whole first: a tar stops reading at its end, before the checks of the last block.
+        content = io.BytesIO(lzma.decompress(path.read_bytes()))
+        with tarfile.open(fileobj=content, mode="r") as archive:
+            yield archive
+    except (tarfile.TarError, lzma.LZMAError, EOFError) as error:
+        raise StudyError(f"{path}: damaged or cut short ({error})") from None
+
+
+def recorded(study: Study) -> dict[str, dict]:
+    """What is recorded (run.json) of each run that is here or in a piece that is, by its id.
+
+    Raises
+    ------
+    StudyError
+        When a piece or a record is damaged.
+    """
+    found = {}
+    for path in (each.file(study) for each in pieces(study)):
+        if path.exists():
+            with _opened(path) as archive:
+                records = [member for member in archive if Path(member.name).name == "run.json"]
+                found |= {Path(m.name).parent.name: json.load(archive.extractfile(m)) for m in records}
+    here = {run: study.results / "runs" / run / "run.json" for run in study.runs}
+    return found | {run: read_json(path) for run, path in here.items() if path.exists()}
+
+
 def unpacked(study: Study, folder: Path) -> Study:
     """The same study in another, empty folder, with its evidence in place of its runs.
 
@@ -117,13 +148,8 @@ def unpacked(study: Study, folder: Path) -> Study:
             if study.profile.in_pieces:
                 continue
             raise StudyError(f"{path}: no such file; ./run_all.sh --profile {study.name} makes it")
-        try:
-            # Whole first: a tar stops reading at its end, before the checks of the last block.
-            content = io.BytesIO(lzma.decompress(path.read_bytes()))
-            with tarfile.open(fileobj=content, mode="r") as archive:
-                archive.extractall(there.results, filter="data")
-        except (tarfile.TarError, lzma.LZMAError, EOFError) as error:
-            raise StudyError(f"{path}: damaged or cut short ({error})") from None
+        with _opened(path) as archive:
+            archive.extractall(there.results, filter="data")
         missing = [run.id for run in each.runs if not (there.results / "runs" / run.id / "run.json").exists()]
         if missing:
             raise StudyError(

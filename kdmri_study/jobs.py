@@ -23,14 +23,14 @@ from kdmri_study.provenance import notebook_code
 from kdmri_study.study import Study
 from kdmri_study.tables import PUBLISHED
 
-FOLDERS = {"table": "tables", "figure": "figures", "report": "report"}
+FOLDERS = {"table": "tables", "figure": "figures"}
 
 
 class Output(NamedTuple):
     """A table or figure that a notebook writes: its name and title, and the endings of its files.
 
-    `measured` : whether it holds times, which differ from one measurement to the next. `reported` : whether the report
-    shows it.
+    `measured` : whether it holds times, which differ from one measurement to the next. `reported` : whether a table has a
+    rendering of its own. `caption` : what a figure's lines, bands and colours mean.
     """
 
     kind: str
@@ -39,6 +39,7 @@ class Output(NamedTuple):
     endings: tuple[str, ...]
     measured: bool = False
     reported: bool = True
+    caption: str = ""
 
     def files(self, study: Study) -> list[Path]:
         """Its files, the one that others are renderings of first."""
@@ -257,8 +258,6 @@ def report(study: Study) -> Job:
         table("significance", "Does the paper's order come out?"),
         figure("figure2", "Reconstructions and residues (Figure 2)"),
         figure("masks", "Undersampling masks (appendix C)"),
-        Output("report", "index", "The report", (".html",), reported=False),
-        *(Output("report", job.name, f"Notebook {job.name}", (".html",), reported=False) for job in others),
     )
     runs = tuple(study.runs.values())
     datasets = tuple(study.used_datasets)

@@ -25,6 +25,7 @@ from kdmri_study.experiments.recipe import Recipe
 from kdmri_study.experiments.table1 import METHODS
 from kdmri_study.jobs import NOTEBOOKS
 from kdmri_study.metrics import Folders
+from kdmri_study.rendering import plain_markdown
 from kdmri_study.runs import prepare_dataset, trained
 from kdmri_study.study import Study
 from kdmri_study.tables import write_table
@@ -128,7 +129,7 @@ class Notebook:
     def table(self, name: str, table: pd.DataFrame, runs: Iterable[str] = (), text: str = "") -> None:
         """Write a declared table; `text` renders it for reading, as a plain Markdown table where it isn't given."""
         output = self._declared("table", name)
-        text = (text or table.to_markdown(index=False, floatfmt=".4g") + "\n") if ".md" in output.endings else ""
+        text = (text or plain_markdown(table)) if ".md" in output.endings else ""
         write_table(table, self.study.table(name), list(runs), text)
 
     def figure(self, name: str, figure: Figure, runs: Iterable[str] = ()) -> None:

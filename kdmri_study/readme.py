@@ -73,6 +73,8 @@ def table1(study: Study) -> str:
     rows = []
     for method, label in METHODS.items():
         of = table[table.method == method].set_index("set")
+        if of.empty:
+            continue
         cells = [f"{of.psnr[name]:.2f} / {of.ssim[name]:.3f}" for name in SETS]
         known = method in theirs.index
         cells.append(f"{theirs.psnr[method]:.2f} / {theirs.ssim[method]:.3f}" if known else NONE)

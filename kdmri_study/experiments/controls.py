@@ -29,7 +29,10 @@ def _named(recipe: Recipe, run: Run, factor: float) -> tuple[str, str]:
     """A control's name and label, with what its network differs in from the recipe's student."""
     usual = all_options(recipe.student_network)
     other = {k: v for k, v in all_options(run.network).items() if usual.get(k) != v}
-    words = "".join(f", {key.replace('_', ' ')} {value}" for key, value in other.items())
+    words = "".join(
+        f", {key.replace('_', ' ')}" if value is True else f", {key.replace('_', ' ')} {value}"
+        for key, value in other.items()
+    )
     letters = "".join(f"_{key}_{value}" for key, value in other.items())
     for key in ("learning_rate", "expansion", "averaging", "clip"):
         if (value := getattr(run.schedule, key)) != getattr(recipe.schedule, key):

@@ -69,7 +69,7 @@ class Part:
         asked = [(name, rows[name].control) for name in taught]
         asked += [(n, reference) for n in taught if reference in rows and reference not in (n, rows[n].control)]
         known = {*rows, *self.untrained}
-        return list(dict.fromkeys([*asked, *((a, b) for a, b in self.also if {a, b} <= known)]))
+        return list(dict.fromkeys(asked + [(a, b) for a, b in self.also if {a, b} <= known]))
 
 
 def part(notebook: str, title: str, compared_with: str | Callable[[Recipe], str] | None, **more) -> Callable:
