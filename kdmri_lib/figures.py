@@ -5,7 +5,7 @@ as by colours (Okabe and Ito's, made for the colour-blind, and a wine red), so t
 """
 
 import itertools
-import textwrap
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -27,7 +27,9 @@ from kdmri_lib.storage import atomic_write
 
 DISPLAY_PERCENTILE = 99.7  # of a slice's values, shown as white: single bright vessels would darken the rest
 LETTERS = 9  # points, of every letter
+MOST_LETTERS = 15  # of a name above a small image
 NEUTRAL = "0.35"  # of lines and letters that stand for no method
+SAMPLES = 125  # of k-space in an inch, less than the pixels of a picture: no line of a mask is lost
 ZOOM = 0.4  # how wide a zoom is, of an image's shorter side
 FRAME = "#56B4E9"  # of a zoom and of its place, on grey and on inferno
 STYLE = {
@@ -80,7 +82,7 @@ def grid(
     figure, axes = plt.subplots(
         len(heights),
         columns,
-        figsize=(width * columns + wide, sum(heights) + titles + 0.5),
+        figsize=(max(width * columns + wide, 5), sum(heights) + titles + 0.5),
         layout="compressed",
         squeeze=False,
         height_ratios=heights,
@@ -100,25 +102,32 @@ def _grey(axis: Axes, image: np.ndarray, white: float):
     return axis.imshow(image, cmap="gray", vmin=0, vmax=white)
 
 
-@styled
-def contact_sheet(groups: Mapping[str, Mapping[str, np.ndarray]], title: str, columns: int = 8) -> Figure:
-    """Many small images, group by group (name: {label: (H, W)}), each group from a row of its own; grey is magnitude, each
-    on its own scale from 0."""
-    height, width = next(iter(next(iter(groups.values())).values())).shape
-    lines = []
+def packed(groups: Mapping[str, Mapping[str, np.ndarray]], columns: int) -> list[list[tuple[str, str, np.ndarray]]]:
+    """Rows of at most so many (group, label, image); a group begins a row of its own where the last one can't hold it."""
+    rows: list[list[tuple[str, str, np.ndarray]]] = []
     for name, images in groups.items():
-        listed = list(images.items())
-        lines += [(name, listed[first : first + columns]) for first in range(0, len(listed), columns)]
-    heights = [1.25 * height / width] * len(lines)
-    figure, axes = grid(heights, min(columns, max(len(row) for _, row in lines)), 1.25, wide=0.4)
-    named = ""
-    for axes_row, (name, row) in zip(axes, lines, strict=True):
-        for axis, (label, image) in zip(axes_row, row, strict=False):
+        listed = [(name, label, image) for label, image in images.items()]
+        if rows and len(rows[-1]) + len(listed) <= columns:
+            rows[-1] += listed
+        else:
+            rows += [listed[first : first + columns] for first in range(0, len(listed), columns)]
+    return rows
+
+
+@styled
+def contact_sheet(groups: Mapping[str, Mapping[str, np.ndarray]], title: str, columns: int = 9) -> Figure:
+    """Many small images, group by group (name: {label: (H, W)}), the group's name beside its first; grey is magnitude, each
+    on its own scale from 0."""
+    rows, named = packed(groups, columns), set()
+    height, width = rows[0][0][2].shape
+    figure, axes = grid([1.15 * height / width] * len(rows), max(map(len, rows)), 1.15, wide=0.8)
+    for axes_row, row in zip(axes, rows, strict=True):
+        for axis, (name, label, image) in zip(axes_row, row, strict=False):
             _grey(axis, image, white_of(image))
-            axis.set_title(textwrap.shorten(label, 18, placeholder="…") if " " in label else label[:18])
-        if name != named:
-            axes_row[0].set_ylabel(name, fontweight="bold")
-        named = name
+            axis.set_title(label if len(label) <= MOST_LETTERS else f"{label[: MOST_LETTERS - 1]}…")
+            if name not in named:
+                axis.set_ylabel(name, fontweight="bold")
+            named.add(name)
     figure.suptitle(title)
     return figure
 
@@ -176,10 +185,9 @@ def masks(rows: Mapping[str, Mapping[str, np.ndarray]], title: str = "Undersampl
     """Masks (H, W), unshifted, drawn centred and in their true shape, a row per data set (name: {label: mask}): white is
     measured (appendix C)."""
     shapes = [next(iter(named.values())).shape for named in rows.values()]
-    # No sample smaller than a pixel of the picture: a single line of 640 would be lost.
-    heights = [max(1.9, height / 120) for height, _ in shapes]
-    width = max(h * s[1] / s[0] for h, s in zip(heights, shapes, strict=True))
-    figure, axes = grid([h + 0.5 for h in heights], max(map(len, rows.values())), width + 0.75, wide=0.1)
+    width = max(1.9, *(columns / SAMPLES for _, columns in shapes))
+    heights = [width * rows / columns + 0.9 for rows, columns in shapes]
+    figure, axes = grid(heights, max(map(len, rows.values())), width + 0.75, wide=0.1, titles=0.2)
     for axes_row, named in zip(axes, rows.values(), strict=True):
         for axis, (label, mask) in zip(axes_row, named.items(), strict=False):
             _draw_mask(axis, mask)
@@ -260,6 +268,11 @@ def people(images: Mapping[str, np.ndarray], title: str, columns: int = 5) -> Fi
     return figure
 
 
+def _in_letters(label: str) -> str:
+    """A label with its losses, such as L_rec, as formulas."""
+    return re.sub(r"\bL_(\w+)", r"$L_\\mathrm{\1}$", label)
+
+
 @styled
 def learning_curves(
     curves: Mapping[str, Sequence[pd.DataFrame]],
@@ -279,6 +292,7 @@ def learning_curves(
     NaN, has no final value and stands last.
     """
     most = max((len(curves), *(len(seeds) for seeds in curves.values())))
+    curves = {_in_letters(label): some for label, some in curves.items()}
     figure, (axis, ends) = plt.subplots(
         1, 2, figsize=(10, max(4.2, 0.3 * most + 1.6)), layout="constrained", width_ratios=(3, 1.5)
     )
@@ -484,7 +498,7 @@ def positions(found: pd.DataFrame, chosen: tuple[int, int], psnr_chosen: float, 
             text = difference_in_words(value, named[pair].low, named[pair].high) if pair in named else ""
         dark = abs(value) > 0.6 * limit
         axis.text(across, down, text, ha="center", va="center", color="white" if dark else "black")
-    figure.colorbar(picture, label="difference to the paper's choice (dB)")
+    figure.colorbar(picture, label="difference to the paper's\nchoice (dB) [95% interval]")
     figure.suptitle(title, wrap=True)
     return figure
 
@@ -545,13 +559,15 @@ def times(measured: pd.DataFrame, title: str) -> Figure:
     for number, (network, rows) in enumerate(table.groupby("network", sort=False), 1):
         rows = rows.set_index("implementation").reindex(slowest.index)
         places = np.arange(len(slowest)) + (0.2, -0.2)[number - 1]
-        drawn = axis.barh(
-            places, rows.ms, 0.38, color=("0.75", COLOURS[2])[number - 1], edgecolor="black", label=network
-        )
+        colour = ("0.75", COLOURS[2])[number - 1]
+        axis.barh(places, rows.ms, 0.38, color=colour, edgecolor="black", label=network)
         quartiles = [rows.ms - rows.q25, rows.q75 - rows.ms]
         axis.errorbar(rows.ms, places, xerr=quartiles, color="black", linestyle="none", capsize=2, linewidth=1)
-        axis.bar_label(drawn, [f"{value:.3g} ms" if value == value else "" for value in rows.ms], padding=8)
-    axis.set(yticks=range(len(slowest)), yticklabels=slowest.index, xlabel="time per slice (ms); whiskers: quartiles")
+        for place, row in zip(places, rows.itertuples(), strict=True):
+            if not np.isnan(row.ms):
+                where = {"xy": (row.q75, place), "xytext": (5, 0), "textcoords": "offset points", "va": "center"}
+                axis.annotate(f"{row.ms:.1f}", **where)
+    axis.set(yticks=range(len(slowest)), yticklabels=slowest.index, xlabel="time per slice (ms): median and quartiles")
     axis.margins(x=0.12)
     axis.legend(loc="lower right" if len(slowest) < 3 else "best")
     axis.grid(axis="x")

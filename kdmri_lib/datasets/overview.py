@@ -1,5 +1,6 @@
 """What a prepared file holds, at a glance: an index (CSV) and a contact sheet (PNG) beside it."""
 
+from collections import Counter
 from pathlib import Path
 
 import h5py
@@ -9,7 +10,7 @@ import pandas as pd
 from kdmri_lib.storage import atomic_write
 
 MOST_PICTURES = 60
-FIRST = ("train", "validation", "test")  # of the contact sheet's groups
+FIRST = ("train", "validation", "test")  # of the contact sheet's groups; then the others, small ones first
 
 
 def index(path: Path) -> pd.DataFrame:
@@ -33,8 +34,11 @@ def contact_sheet(path: Path):
 
     with h5py.File(path) as file:
         splits = {name: str(data.attrs["split"]) for name, data in file["volumes"].items()}
-        place = {split: number for number, split in enumerate(FIRST)}
-        names = sorted(splits, key=lambda name: (place.get(splits[name], len(FIRST)), splits[name], name))
+        sizes = Counter(splits.values())
+        order = sorted(
+            sizes, key=lambda split: (FIRST.index(split) if split in FIRST else len(FIRST), sizes[split], split)
+        )
+        names = sorted(splits, key=lambda name: (order.index(splits[name]), name))
         chosen = np.unique(np.linspace(0, len(names) - 1, min(len(names), MOST_PICTURES)).round().astype(int))
         groups: dict[str, dict[str, np.ndarray]] = {}
         for name in (names[n] for n in chosen):
