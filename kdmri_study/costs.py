@@ -9,6 +9,8 @@ import math
 from functools import cache
 from typing import NamedTuple
 
+import pandas as pd
+
 from kdmri_lib.declarations import Run
 from kdmri_lib.losses.objective import Objective
 from kdmri_lib.masks import line_axis
@@ -85,3 +87,10 @@ def cost(run: Run) -> Cost:
     counted = [stage(each) for each in own]
     given = sum(total for _, total in counted)
     return Cost(sum(steps for steps, _ in counted), given, given + sum(cost(other).whole for other in others))
+
+
+def against_compute(run: Run, curve: pd.DataFrame) -> pd.DataFrame:
+    """A run's curve with a column `compute`: multiply-accumulates so far, with the teacher given and with the stages that
+    the run starts from; what one stage costs is spread evenly over its steps."""
+    steps, total = _stage(run.model_dump_json())
+    return curve.assign(compute=cost(run).given - total + total * curve.step / steps)

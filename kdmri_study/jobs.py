@@ -125,24 +125,24 @@ def notebook(name: str) -> Callable:
 @notebook("01_data_preparation")
 def data_preparation(study: Study, dataset: str) -> Job:
     """Notebook 01 of a data set."""
-    declared, factors = study.dataset(dataset), study.profile.cells.get(dataset, ())
-    masks = mask_files((declared, Degradation(acceleration=factor)) for factor in factors)
+    declared, used = study.dataset(dataset), tuple(study.degradations(dataset).values())
+    masks, named = mask_files((declared, degradation) for degradation in used), study.images_of(dataset)
     outputs = (
-        table(f"index_{dataset}", f"{dataset}: volumes", reported=False),
-        figure(f"contact_{dataset}", f"{dataset}: the middle slice of each volume", reported=False),
-        figure(f"volumes_{dataset}", f"{dataset}: prepared volumes"),
-        figure(f"power_spectrum_{dataset}", f"{dataset}: radial power spectrum"),
-        figure(f"masks_{dataset}", f"{dataset}: undersampling masks"),
-        figure(f"undersampling_{dataset}", f"{dataset}: from image to zero-filled image"),
-        table(f"symmetry_{dataset}", f"{dataset}: what the symmetry of magnitude images is worth"),
+        table(f"index_{dataset}", f"{named}: volumes", reported=False),
+        figure(f"contact_{dataset}", f"{named}: the middle slice of each volume", reported=False),
+        figure(f"volumes_{dataset}", f"{named}: prepared volumes"),
+        figure(f"power_spectrum_{dataset}", f"{named}: radial power spectrum of each set"),
+        figure(f"masks_{dataset}", f"{named}: what of k-space is measured"),
+        figure(f"undersampling_{dataset}", f"{study.setting(dataset, used[0])}: from image to zero-filled image"),
+        table(f"symmetry_{dataset}", f"{named}: what the symmetry of magnitude images is worth"),
     )
     if declared.source == "embedded_brain":
         outputs += (
-            figure(f"people_{dataset}", f"{dataset}: nine real people, a test set"),
-            figure(f"spectrum_{dataset}", f"{dataset}: detail of virtual subjects and of real people"),
+            figure(f"people_{dataset}", f"{named}: nine real people, a test set"),
+            figure(f"spectrum_{dataset}", f"{named}: detail of virtual subjects and of real people"),
         )
     name = f"01_data_preparation_{dataset}"
-    return Job("01_data_preparation", name, {"dataset": dataset}, outputs, (), (dataset,), masks, factors)
+    return Job("01_data_preparation", name, {"dataset": dataset}, outputs, (), (dataset,), masks, used)
 
 
 def _of_cell(study: Study, cell: Cell, notebook: str, outputs: tuple[Output, ...], files=(), **more) -> Job:
@@ -155,10 +155,11 @@ def _of_cell(study: Study, cell: Cell, notebook: str, outputs: tuple[Output, ...
 def teacher_training(study: Study, cell: str) -> Job:
     """Notebook 02 of a cell."""
     here = study.cell(cell)
+    named = study.setting(here.dataset, here.degradation)
     outputs = (
-        figure(f"learning_curves_alone_{cell}", f"{here.label}: validation PSNR, trained alone"),
-        figure(f"teacher_{cell}", f"{here.label}: teacher and student, each trained alone"),
-        table(f"precision_{cell}", f"{here.label}: what bfloat16 costs"),
+        figure(f"learning_curves_alone_{cell}", f"{named}: validation PSNR of teacher and student, each trained alone"),
+        figure(f"teacher_{cell}", f"{named}: reconstructions by teacher and student, each trained alone"),
+        table(f"precision_{cell}", f"{named}: what bfloat16 costs"),
     )
     return _of_cell(study, here, "02_teacher_training", outputs)
 
@@ -167,15 +168,16 @@ def teacher_training(study: Study, cell: str) -> Job:
 def distillation(study: Study, cell: str, scan: str = "") -> Job:
     """Notebook 03 of a cell; with `scan`, the path of a NIfTI volume, of that too."""
     here = study.cell(cell)
+    named = study.setting(here.dataset, here.degradation)
     outputs = [
-        figure(f"learning_curves_{cell}", f"{here.label}: validation PSNR"),
-        figure(f"attention_{cell}", f"{here.label}: attention maps"),
-        figure(f"figure2_{cell}", f"{here.label}: reconstructions and residues (Figure 2)"),
+        figure(f"learning_curves_{cell}", f"{named}: validation PSNR of the student, distilled and alone"),
+        figure(f"attention_{cell}", f"{named}: attention maps (appendix D)"),
+        figure(f"reconstructions_{cell}", f"{named}: reconstructions and residues, of each test set"),
     ]
     if scan:
         outputs += [
-            table(f"scan_{cell}", f"{here.label}: a scan of one's own", reported=False),
-            figure(f"scan_{cell}", f"{here.label}: a scan of one's own"),
+            table(f"scan_{cell}", f"{named}: a scan of one's own", reported=False),
+            figure(f"scan_{cell}", f"{named}: a scan of one's own"),
         ]
     return _of_cell(study, here, "03_distillation", tuple(outputs))
 
@@ -184,13 +186,14 @@ def distillation(study: Study, cell: str, scan: str = "") -> Job:
 def deployment(study: Study, cell: str, method: str = "distilled") -> Job:
     """Notebook 07 of a cell; `method` is the row whose network is taken away."""
     here = study.cell(cell)
+    named = study.setting(here.dataset, here.degradation)
     if method not in study.methods(here, study.profile.seeds[0]):
         raise StudyError(f"no method '{method}'; known: {', '.join(study.methods(here, study.profile.seeds[0]))}")
     outputs = (
-        table(f"deployment_quality_{cell}", f"{here.label}: what faster ways to compute lose"),
-        table(f"deployment_times_{cell}", f"{here.label}: time per slice", measured=True),
-        table(f"deployment_times_paper_size_{cell}", f"{here.label}: time per slice at 640×368", measured=True),
-        figure(f"deployment_times_{cell}", f"{here.label}: time per slice", measured=True),
+        table(f"deployment_quality_{cell}", f"{named}: what faster ways to compute lose"),
+        table(f"deployment_times_{cell}", f"{named}: time per slice", measured=True),
+        table(f"deployment_times_paper_size_{cell}", f"{named}: time per slice at 640×368", measured=True),
+        figure(f"deployment_times_{cell}", f"{named}: time per slice", measured=True),
     )
     timing = (study.profile.timing_seconds, *study.profile.timing_shape)
     return _of_cell(study, here, "07_deployment", outputs, (PUBLISHED["times"],), settings=timing, alone=True)
@@ -198,7 +201,8 @@ def deployment(study: Study, cell: str, method: str = "distilled") -> Job:
 
 def _of_experiment(study: Study, notebook: str, experiment: str, losses: Sequence[str] = (), more=(), files=()) -> Job:
     """A notebook that shows an experiment's parts, on this experiment."""
-    named, outputs, runs = experiment.replace("_", " "), list(more), []
+    declared, outputs, runs = study.experiment(experiment), list(more), []
+    named = study.setting(declared.dataset, declared.degradation)
     parts = [PARTS.find(name) for name in study.experiment_parts(experiment, notebook)]
     for part in parts:
         name, title = f"{experiment}_{part.name}", f"{named}: {part.title[0].lower()}{part.title[1:]}"
@@ -208,11 +212,11 @@ def _of_experiment(study: Study, notebook: str, experiment: str, losses: Sequenc
         outputs += [table(f"{name}_significance", f"{title}: tests", reported=False)] if tested else []
         outputs += [figure(f"{name}_{key}", f"{named}: {words}") for key, words in part.figures.items()]
         runs += [row.run for named_rows in rows for row in named_rows.values()]
-    own = study.experiment(experiment).notebook == notebook
+    own = declared.notebook == notebook
     stem = f"{notebook}_{experiment}" if own else f"{notebook}_on_{experiment}"
     return Job(
         *(notebook, stem, {"experiment": experiment}, tuple(outputs), tuple(runs)),
-        datasets=(study.experiment(experiment).dataset,),
+        datasets=(declared.dataset,),
         files=(*files, *_masks_of(runs)),
         parts=tuple(part.name for part in parts),
     )
@@ -233,11 +237,9 @@ def ablations(study: Study, experiment: str) -> Job:
 @notebook("06_super_resolution")
 def super_resolution(study: Study, experiment: str) -> Job:
     """Notebook 06 of an experiment."""
-    named = experiment.replace("_", " ")
-    more = (
-        figure(f"{experiment}_truncation", f"{named}: what is left of an image"),
-        figure(f"{experiment}_comparison", f"{named}: reconstructions and residues"),
-    )
+    declared = study.experiment(experiment)
+    named = study.setting(declared.dataset, declared.degradation)
+    more = (figure(f"{experiment}_comparison", f"{named}: reconstructions and residues"),)
     files = (PUBLISHED["super_resolution"],)
     return _of_experiment(study, "06_super_resolution", experiment, more=more, files=files)
 
@@ -248,6 +250,12 @@ def when_distillation_pays(study: Study, experiment: str) -> Job:
     return _of_experiment(study, "09_when_distillation_pays", experiment)
 
 
+_OF_SEVERAL = (
+    figure("figure2", "Reconstructions and residues (Figure 2)"),
+    figure("masks", "What of k-space is measured (appendix C)"),
+)
+
+
 @notebook("08_report")
 def report(study: Study) -> Job:
     """Notebook 08, after all others."""
@@ -256,8 +264,8 @@ def report(study: Study) -> Job:
     outputs = (
         table("table1", "Table 1"),
         table("significance", "Does the paper's order come out?"),
-        figure("figure2", "Reconstructions and residues (Figure 2)"),
-        figure("masks", "Undersampling masks (appendix C)"),
+        # Of one data set, notebooks 01 and 03 show as much.
+        *(_OF_SEVERAL if len(study.profile.cells) > 1 else ()),
     )
     runs = tuple(study.runs.values())
     datasets = tuple(study.used_datasets)

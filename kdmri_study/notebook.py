@@ -5,6 +5,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 from IPython.display import Markdown, display
 from matplotlib.figure import Figure
@@ -14,11 +15,13 @@ from kdmri_lib.datasets.nifti import framed_slices
 from kdmri_lib.datasets.phantoms import embedded_brain
 from kdmri_lib.datasets.prepared import Volume, read_prepared, test_volumes
 from kdmri_lib.datasets.writing import checked_volume
+from kdmri_lib.declarations import Degradation
 from kdmri_lib.devices import use_threads
 from kdmri_lib.errors import StudyError
 from kdmri_lib.evaluation import reconstruct
 from kdmri_lib.operators import Undersampling
-from kdmri_study.build import declared_operator
+from kdmri_study import drawn
+from kdmri_study.build import declared_mask, declared_operator
 from kdmri_study.derived import Derived, experiment_tables
 from kdmri_study.experiments.part import Rows
 from kdmri_study.experiments.recipe import Recipe
@@ -35,11 +38,13 @@ StudyError._render_traceback_ = lambda error: [f"kdmri: {error}"]
 
 
 class Shown(NamedTuple):
-    """What `Notebook.show` made: rows of the first seed, folders, the table, and the names of all run folders."""
+    """What `Notebook.show` made: rows of the first seed, folders, the table, its comparisons if it asks any, and the names
+    of all run folders."""
 
     rows: Rows
     folders: Folders
     table: pd.DataFrame
+    tests: pd.DataFrame | None
     names: list[str]
 
 
@@ -93,6 +98,14 @@ class Notebook:
         """The first volume of the set "test", which figures show."""
         return next(volume for volume in self.volumes if volume.split == "test")
 
+    def masks(self, dataset: str, factors: Iterable[float] = ()) -> dict[str, np.ndarray]:
+        """The masks (H, W) that the study uses on a data set, by what titles call them; or the Cartesian ones of some
+        accelerations."""
+        shown = (Degradation(acceleration=factor) for factor in factors)
+        chosen = {self.study.setting(dataset, d): d for d in shown} or self.study.degradations(dataset)
+        declared = self.study.dataset(dataset)
+        return {label: declared_mask(declared, degradation) for label, degradation in chosen.items()}
+
     def scan(self, path: str) -> Volume:
         """A NIfTI volume of one's own as the recipe's networks take it: 16 axial slices, at the pixel that they know."""
         shape = self.recipe.dataset.shape
@@ -117,7 +130,7 @@ class Notebook:
                 shown[row.label] = trained(self.study, row.run).network()
                 used.append(row.run.id)
             images = {label: reconstruct(network, operator, image[None])[0] for label, network in shown.items()}
-            cases[f"{cell.label}\n({volume.attributes['kind']})"] = (image, images)
+            cases[f"{self.study.setting(dataset, cell.degradation)}\n({volume.attributes['kind']})"] = (image, images)
         return cases, used
 
     def _declared(self, kind: str, name: str):
@@ -153,11 +166,11 @@ class Notebook:
         }
 
     def curves(self, name: str, rows: Rows, folders: Folders) -> None:
-        """Write a declared figure of the validation curves of rows, but for those controls whose length isn't a stage's."""
-        shown = {key: row.label for key, row in rows.items() if not row.facts.get("longer")}
-        curves = {label: [folders[seed][key].curve for seed in folders] for key, label in shown.items()}
-        names = [folders[seed][key].run.id for seed in folders for key in shown]
-        self.figure(name, figures.learning_curves(curves, self.title("figure", name)), names)
+        """Write a declared figure of the validation curves of rows, against what they cost; of those controls whose length
+        isn't a stage's, their final values."""
+        curves, alone = drawn.curves(rows, folders)
+        names = [folders[seed][key].run.id for seed in folders for key in rows]
+        self.figure(name, figures.learning_curves(curves, self.title("figure", name), alone), names)
 
     def show(self, part: str, losses: Sequence[str] = ()) -> Shown:
         """Train or load an experiment's rows, measure and compare them, write its tables, and show them.
@@ -170,7 +183,8 @@ class Notebook:
         for derived in found:
             self.derived(derived)
         display(Markdown(found[0].text))
-        return Shown(rows[self.seeds[0]], folders, found[0].table, found[0].runs)
+        tests = found[1].table if len(found) > 1 else None
+        return Shown(rows[self.seeds[0]], folders, found[0].table, tests, found[0].runs)
 
     def derived(self, derived: Derived) -> None:
         """Write a declared table that follows from metrics."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
-from kdmri_lib.declarations import Dataset, Run
+from kdmri_lib.declarations import Dataset, Degradation, Run
 from kdmri_lib.errors import StudyError
 from kdmri_lib.storage import PROJECT
 from kdmri_study.experiments.controls import with_controls
@@ -73,6 +73,27 @@ class Study:
                 f"profile '{self.name}' has no data set '{name}'; it has {', '.join(self.profile.datasets)}"
             )
         return self.profile.datasets[name]
+
+    def images_of(self, name: str) -> str:
+        """What titles call a data set: "Brain", "Cardiac phantom"."""
+        kind = " phantom" * self.dataset(name).source.endswith("_phantom")
+        return f"{name[0].upper()}{name[1:].replace('_', ' ')}{kind}"
+
+    def setting(self, name: str, degradation: Degradation) -> str:
+        """What titles call a data set and what is left of its k-space: "Cardiac phantom 8x"."""
+        more = {
+            "cartesian": f" {degradation.tag}",
+            "gaussian_2d": f" {degradation.tag}, points",
+            "truncation": f", 1∕{degradation.acceleration:g} of the resolution",
+        }[degradation.kind]
+        own = f", mask {Path(degradation.mask).stem}" if degradation.mask else ""
+        drawn = f", mask drawn with seed {degradation.seed}" if degradation.seed is not None else ""
+        return f"{self.images_of(name)}{more}{own}{drawn}"
+
+    def degradations(self, name: str) -> dict[str, Degradation]:
+        """Every degradation that the study puts a data set to, by what titles call it (`setting`)."""
+        used = (run.degradation for run in self.runs.values() if run.dataset.name == name)
+        return {self.setting(name, degradation): degradation for degradation in used}
 
     def prepared(self, name: str) -> Path:
         """Where a data set's prepared file lies."""

@@ -1,5 +1,6 @@
 """What a prepared file holds, at a glance: an index (CSV) and a contact sheet (PNG) beside it."""
 
+from collections import Counter
 from pathlib import Path
 
 import h5py
@@ -9,6 +10,7 @@ import pandas as pd
 from kdmri_lib.storage import atomic_write
 
 MOST_PICTURES = 60
+FIRST = ("train", "validation", "test")  # of the contact sheet's groups; then the others, small ones first
 
 
 def index(path: Path) -> pd.DataFrame:
@@ -31,13 +33,20 @@ def contact_sheet(path: Path):
     from kdmri_lib import figures
 
     with h5py.File(path) as file:
-        names = sorted(file["volumes"], key=lambda name: (file["volumes"][name].attrs["split"], name))
+        splits = {name: str(data.attrs["split"]) for name, data in file["volumes"].items()}
+        sizes = Counter(splits.values())
+        order = sorted(
+            sizes, key=lambda split: (FIRST.index(split) if split in FIRST else len(FIRST), sizes[split], split)
+        )
+        names = sorted(splits, key=lambda name: (order.index(splits[name]), name))
         chosen = np.unique(np.linspace(0, len(names) - 1, min(len(names), MOST_PICTURES)).round().astype(int))
-        pictures = {}
+        groups: dict[str, dict[str, np.ndarray]] = {}
         for name in (names[n] for n in chosen):
             data = file["volumes"][name]
-            pictures[f"{data.attrs['split']}\n{name}"] = data[len(data) // 2]
-    return figures.contact_sheet(pictures, f"{path.stem}: middle slice of {len(pictures)} of {len(names)} volumes")
+            groups.setdefault(splits[name], {})[name] = data[len(data) // 2]
+    dataset = path.stem.rpartition("-")[0] or path.stem  # without its digest
+    shown = "each volume" if len(chosen) == len(names) else f"{len(chosen)} of {len(names)} volumes"
+    return figures.contact_sheet(groups, f"Data set {dataset}: the middle slice of {shown}")
 
 
 def write_overview(path: Path) -> None:

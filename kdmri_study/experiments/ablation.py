@@ -13,7 +13,7 @@ JOINT_WEIGHT = 0.01
     "05_ablations",
     "Which losses",
     None,
-    figures={"curves": "which losses (Figure 3b)"},
+    figures={"curves": "validation PSNR, by what trains the student (Figure 3b)"},
 )
 def ablation(recipe: Recipe) -> Rows:
     """Imitation, attention transfer, both; attention transfer and reconstruction at once for the time of both stages."""

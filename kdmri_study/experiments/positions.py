@@ -15,7 +15,7 @@ def usual(recipe: Recipe) -> str:
     "05_ablations",
     "Attention transfer at which convolutions (appendix B)",
     usual,
-    figures={"map": "attention transfer at which convolutions (appendix B)"},
+    figures={"map": "test PSNR by where attention is transferred (appendix B)"},
 )
 def positions(recipe: Recipe) -> Rows:
     """Each teacher convolution with each student convolution, the same in all cascades (L_rec + L_AT)."""

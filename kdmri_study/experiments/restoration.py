@@ -9,7 +9,7 @@ from kdmri_study.experiments.table1 import QUESTIONS, table1
     "06_super_resolution",
     "Super-resolution (appendix A)",
     None,
-    figures={"curves": "validation PSNR"},
+    figures={"curves": "validation PSNR in super-resolution (appendix A)"},
     also=(*QUESTIONS, ("distilled", "bicubic"), ("data_consistency", "distilled")),
     untrained=("zero_filled", "bicubic"),
 )

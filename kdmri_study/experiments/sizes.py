@@ -19,11 +19,11 @@ def _name(options: dict, letters: bool) -> str:
     "05_ablations",
     "How small",
     None,
-    figures={"points": "size against quality"},
+    figures={"points": "how small a student may be"},
 )
 def sizes(recipe: Recipe) -> Rows:
     """Students of other sizes, each alone and distilled."""
-    rows: Rows = {}
+    rows: Rows = {"teacher": Row("Teacher", recipe.teacher)}
     for change in (c for c in CHANGES if c.keys() <= all_options(recipe.student_network).keys()):
         other = recipe.with_options(["student"], **change)
         options = all_options(other.student_network)

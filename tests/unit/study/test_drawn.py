@@ -1,0 +1,118 @@
+"""What figures of experiments are drawn from, and what their titles say."""
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from kdmri_lib.declarations import Degradation
+from kdmri_study import drawn
+from kdmri_study.costs import against_compute, cost
+from kdmri_study.jobs import jobs
+from kdmri_study.study import Study
+from tests.studies import PROFILES, with_downloads
+
+STUDY = Study("smoke")
+
+
+class Left:
+    """A run folder with a curve."""
+
+    def __init__(self, run, curve):
+        self.run, self.curve = run, curve
+
+
+def finished(rows, value=30.0):
+    """Folders of rows, as if each had validated twice and ended with this PSNR."""
+    steps = {name: row.run.schedule.total_steps(8) for name, row in rows.items()}
+    curves = {n: pd.DataFrame({"step": [s // 2, s], "validation_psnr": [value - 1, value]}) for n, s in steps.items()}
+    return {name: Left(row.run, curves[name]) for name, row in rows.items()}
+
+
+def test_a_curve_counts_the_stages_that_it_starts_from():
+    rows = STUDY.experiment_rows("feature_losses", "comparison", 0)
+    for name in ("student", "fitnets"):
+        run = rows[name].run
+        steps = run.schedule.steps
+        compute = against_compute(run, pd.DataFrame({"step": [0, steps]})).compute
+        first_stage = cost(run.start).given if run.start else 0
+        assert compute.tolist() == pytest.approx([first_stage, cost(run).given])
+
+
+def test_the_student_alone_for_longer_is_drawn_as_points_and_other_networks_controls_are_not():
+    rows = STUDY.experiment_rows("super_resolution", "restoration", 0)
+    folders = {seed: finished(rows, 30.0 + seed) for seed in (0, 1)}
+    curves, alone = drawn.curves(rows, folders)
+    assert list(curves) == ["Teacher", "Student", "Distilled student", "Distilled student, data consistency"]
+    assert all(len(seeds) == 2 for seeds in curves.values())
+    same = [n for n, row in rows.items() if row.run.teacher is None and row.run.network == rows["student"].run.network]
+    assert [c for c, _ in alone] == sorted(cost(rows[name].run).given for name in same)
+    assert all(values == [30.0, 31.0] for _, values in alone) and len(alone) == 4
+
+
+def tables(rows, psnr, pairs):
+    """A table of test PSNR by row, and comparisons {(a, b): (difference, low, high)}."""
+    table = pd.DataFrame([{"set": "test", "method": n, "psnr": psnr.get(n, 25.0)} for n in rows])
+    table = pd.concat([table, table.assign(set="people", psnr=99.0)])
+    tests = [
+        {"set": s, "metric": m, "a": a, "b": b, "difference": d, "low": low, "high": high}
+        for (a, b), (d, low, high) in pairs.items()
+        for s, m in (("people", "psnr"), ("test", "ssim"), ("test", "psnr"))
+    ]
+    tests = pd.DataFrame(tests, columns=["set", "metric", "a", "b", "difference", "low", "high"])
+    tests.loc[(tests.set != "test") | (tests.metric != "psnr"), "difference"] = 77.0
+    return table, tests
+
+
+def test_positions_are_differences_to_the_papers_choice():
+    rows = STUDY.experiment_rows("ablations", "positions", 0)
+    table, tests = tables(rows, {"T1_S1": 25.5, "T3_S2": 25.2}, {("T1_S1", "T3_S2"): (0.31, 0.2, 0.4)})
+    found, chosen, value = drawn.positions(rows, table, tests, "T3_S2")
+    assert chosen == (3, 2) and value == 25.2 and len(found) == 8
+    found = found.set_index(["teacher", "student"])
+    assert found.loc[(1, 1)].tolist() == [0.31, 0.2, 0.4]
+    assert found.difference[1, 2] == pytest.approx(-0.2) and np.isnan(found.low[1, 2]), "of a single person"
+
+
+def test_sizes_stand_beside_the_teacher_and_themselves_alone_at_the_same_cost():
+    rows = STUDY.experiment_rows("ablations", "sizes", 0)
+    name = next(name for name, row in rows.items() if row.facts.get("how") == "distilled")
+    control = rows[name].control
+    table, tests = tables(rows, {"teacher": 26.0, name: 25.4, control: 25.3}, {(name, control): (0.1, 0.0, 0.2)})
+    found, teacher = drawn.sizes(rows, table, tests)
+    assert teacher == 26.0
+    row = found.iloc[0]
+    assert (row.alone, row.distilled, row.alone_at_cost) == (25.0, 25.4, 25.3)
+    assert (row.lead, row.low, row.high) == (0.1, 0.0, 0.2)
+    # 2 cascades of 3 convolutions, 8 features: weights and biases.
+    assert row.parameters == 2 * ((9 + 1) * 8 + (72 + 1) * 8 + 72 + 1)
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_titles_say_what_in_words_and_no_two_are_the_same(name, tmp_path):
+    study = Study(with_downloads(name, tmp_path))
+    titles = [output.title for job in jobs(study) for output in job.outputs if output.kind != "report"]
+    for title in titles:
+        assert "_" not in title and not re.search(r"[0-9a-f]{8}", title), title
+        assert title[0].isupper(), title
+    drawn_titles = [o.title for job in jobs(study) for o in job.outputs if o.kind == "figure"]
+    assert len(drawn_titles) == len(set(drawn_titles))
+
+
+def test_masks_are_those_that_a_profile_uses():
+    quick = Study("quick")
+    assert list(quick.degradations("brain")) == [quick.setting(*c) for c in ()] or "Brain 4x" in quick.degradations(
+        "brain"
+    )
+    assert list(quick.degradations("head")) == ["Head, 1∕4 of the resolution"]
+    assert list(STUDY.degradations("cardiac")) == ["Cardiac phantom 8x", "Cardiac phantom 8x, points"]
+    assert STUDY.setting("knee", Degradation(acceleration=5, seed=3)) == "Knee phantom 5x, mask drawn with seed 3"
+    assert STUDY.setting("brain", Degradation(acceleration=4, mask="data/own.npy")) == "Brain 4x, mask own"
+
+
+def test_figure_2_and_the_masks_of_several_data_sets_are_no_copies_of_those_of_one(tmp_path):
+    several = {o.name for job in jobs(STUDY) for o in job.outputs}
+    assert {"figure2", "masks", "reconstructions_knee_5x"} <= several
+    one = {o.name for job in jobs(Study("evening")) for o in job.outputs}
+    assert "reconstructions_cardiac_8x" in one and not {"figure2", "masks"} & one

@@ -1,0 +1,321 @@
+"""Pictures as a figure editor would have them: what they show is read back from them, not from the code that draws."""
+
+import itertools
+import re
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from matplotlib.colors import to_rgb
+from matplotlib.text import Text
+from PIL import Image
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+from kdmri_lib import figures
+from kdmri_lib.masks import gaussian_mask_2d, published_mask, truncation_mask
+
+RNG = np.random.default_rng(0)
+PEOPLE = {f"person{n}": RNG.random((20, 16)).astype(np.float32) for n in range(3)}
+
+
+def curve(values, first=1.0, last=2.0):
+    """A learning curve whose validations are spread evenly between these computes (10¹²)."""
+    return pd.DataFrame({"compute": np.linspace(first, last, len(values)) * 1e12, "validation_psnr": values})
+
+
+CURVES = {
+    "Teacher": [curve([20, 30, 33.0]), curve([10, 31, 34.0])],
+    "Student": [curve([21, 29, 31.0]), curve([22, 30, 32.0])],
+    "L_rec + L_AT": [curve([24, 31, 32.0], 2, 3), curve([25, np.nan], 2, 2.5)],
+}
+ALONE = [(2e12, [31.0, 32.0]), (3e12, [33.0, 33.5])]
+TARGET = np.clip(RNG.random((48, 40)), 0, 1).astype(np.float32)
+CASES = {
+    "brain\n(phantom)": (TARGET, {"Zero-filled": TARGET / 2, "Teacher": TARGET * 0.9, "Student": TARGET * 0.8}),
+    "knee\n(phantom)": (TARGET**2, {"Zero-filled": TARGET, "Teacher": TARGET**2 + 0.01, "Student": TARGET * np.nan}),
+}
+PAIRS = pd.DataFrame(
+    {
+        "teacher": [1, 1, 2, 2],
+        "student": [1, 2, 1, 2],
+        "difference": [0.02, -0.03, np.nan, 0.0],
+        "low": [-0.01, np.nan, np.nan, np.nan],
+        "high": [0.05, np.nan, np.nan, np.nan],
+    }
+)
+SIZES = pd.DataFrame(
+    {
+        "size": ["5 cascades, 3 convolutions, 8 features", "5 cascades, 2 convolutions, 32 features", "large"],
+        "parameters": [3045, 3085, 49285],
+        "alone": [23.0, 23.1, 24.0],
+        "alone_at_cost": [23.4, 23.5, 24.2],
+        "distilled": [23.2, 23.7, np.nan],
+        "lead": [-0.2, 0.2, np.nan],
+        "low": [-0.3, 0.1, np.nan],
+        "high": [-0.1, 0.3, np.nan],
+    }
+)
+TIMES = pd.DataFrame(
+    {
+        "network": ["teacher"] * 3 + ["student"] * 3,
+        "implementation": ["plain", "fast", "GPU"] * 2,
+        "ms": [80.0, 20.0, np.nan, 40.0, 10.0, np.nan],
+        "q25": [78.0, 19.0, np.nan, 39.0, 9.5, np.nan],
+        "q75": [85.0, 22.0, np.nan, 41.0, 12.0, np.nan],
+    }
+)
+MAPS = {name: [RNG.random((20, 16)) for _ in range(2)] for name in ("Teacher", "Student", "Distilled student")}
+
+DRAWN = {
+    "contact_sheet": lambda: figures.contact_sheet({"train": PEOPLE, "test": dict(list(PEOPLE.items())[:2])}, "title"),
+    "before_and_after": lambda: figures.before_and_after(TARGET / 2, TARGET, "title"),
+    "slices": lambda: figures.slices({"train\na": RNG.random((4, 20, 16)), "b": RNG.random((1, 20, 16))}, 2, "title"),
+    "masks": lambda: figures.masks({"brain": {"Brain 4x": published_mask("brain", 4)}}, "title"),
+    "undersampling": lambda: figures.undersampling(TARGET, truncation_mask((48, 40), 4), TARGET / 2, "title"),
+    "spectra": lambda: figures.spectra({"a": (np.arange(9) / 18, 0.1 ** np.arange(9))}, "title", "zero's", ["a"]),
+    "people": lambda: figures.people(PEOPLE, "title"),
+    "learning_curves": lambda: figures.learning_curves(CURVES, "title", ALONE),
+    "comparison": lambda: figures.comparison(CASES, "title"),
+    "attention_maps": lambda: figures.attention_maps(MAPS, "Teacher", "title"),
+    "positions": lambda: figures.positions(PAIRS, (2, 2), 24.5, "title"),
+    "sizes": lambda: figures.sizes(SIZES, 24.3, "title"),
+    "times": lambda: figures.times(TIMES, "title"),
+}
+
+
+@pytest.fixture(autouse=True)
+def _closed():
+    yield
+    plt.close("all")
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_all_letters_of_a_picture_are_as_large_as_its_title_and_stand_within_it(name):
+    figure = DRAWN[name]()
+    shown = [text for text in figure.findobj(Text) if text.get_text().strip() and text.get_visible()]
+    assert {text.get_fontsize() for text in shown} == {9}
+    figure.draw_without_rendering()
+    drawn, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
+    assert drawn.x0 > -0.02 and drawn.y0 > -0.02 and drawn.x1 < width + 0.02 and drawn.y1 < height + 0.02
+    assert plt.rcParams["font.size"] == 10, "nobody else's pictures change"
+
+
+def test_a_saved_picture_says_what_it_was_made_from(tmp_path):
+    figure = DRAWN["times"]()
+    figures.save(figure, tmp_path / "picture.png", "profile smoke", ["run-b", "run-a"])
+    with Image.open(tmp_path / "picture.png") as picture:
+        assert picture.text["Description"] == "profile smoke; made from runs: run-a, run-b"
+    assert (tmp_path / "picture.pdf").read_bytes().startswith(b"%PDF")
+    assert figure.texts[-1].get_text() == "profile smoke" and figure.texts[-1].get_fontsize() == 9
+
+
+# Machado, Oliveira and Fernandes (2009), severity 1: linear RGB as it is seen.
+SEEN = {
+    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.01182, 0.04294, 0.968881]],
+    "all": np.eye(3),
+}
+
+
+@pytest.mark.parametrize("eyes", SEEN)
+def test_colours_of_methods_differ_for_the_colour_blind(eyes):
+    srgb = np.array([to_rgb(colour) for colour in figures.COLOURS])
+    linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+    seen = np.clip(linear @ np.transpose(SEEN[eyes]), 0, 1) ** (1 / 2.2)
+    apart = min(np.abs(a - b).max() for a, b in itertools.combinations(seen, 2))
+    assert apart > 0.08
+
+
+def test_lines_differ_without_any_colour():
+    styles = [figures.line_style(number) for number in range(24)]
+    assert len({(s["linestyle"], s["marker"]) for s in styles}) == 24
+    assert len({(s["linestyle"], s["color"]) for s in styles}) == 24
+
+
+def test_curves_are_whole_within_the_axes_and_end_where_the_legend_says():
+    figure = figures.learning_curves(CURVES, "title", ALONE)
+    figure.canvas.draw()
+    axis, ends = figure.axes
+    (left, right), (low, high) = axis.get_xlim(), axis.get_ylim()
+    for line in axis.lines:
+        x, y = line.get_data()
+        assert ((x >= left) & (x <= right) & (y >= low) & (y <= high)).all()
+    bands = np.concatenate([path.vertices for drawn in axis.collections for path in drawn.get_paths()])
+    assert bands[:, 1].min() == 10 and bands[:, 1].min() >= low and bands[:, 1].max() <= high
+    assert axis.lines[0].get_xdata().tolist() == [1, 1.5, 2] and axis.lines[0].get_ydata().tolist() == [15, 30.5, 33.5]
+    words = [label.get_text() for label in ends.get_yticklabels()][::-1]
+    assert words[0] == "Teacher: 33.50" and words[1] == "Student alone, longer: 33.25" and words[2] == "Student: 31.50"
+    assert words[3] == r"$L_\mathrm{rec}$ + $L_\mathrm{AT}$: failed", "the mean of the other seeds would be of fewer"
+    assert "mean of 2 seeds; band: their range" in axis.get_title()
+    assert "compute" in axis.get_xlabel() and "dB" in axis.get_ylabel()
+
+
+def test_a_single_seed_has_no_band_and_all_seeds_may_fail():
+    one = {"Teacher": [curve([20, 30])], "Student": [curve([np.nan])]}
+    axis, ends = figures.learning_curves(one, "title").axes
+    assert axis.get_title() == "one seed" and "seeds" not in ends.get_title()
+    assert [label.get_text() for label in ends.get_yticklabels()] == ["Student: failed", "Teacher: 30.00"]
+
+
+def test_figure_2_says_how_good_each_slice_is_and_shows_all_residues_on_one_scale():
+    figure = figures.comparison(CASES, "title")
+    figure.canvas.draw()
+    titles = [axis.get_title() for axis in figure.axes if axis.get_title()]
+    for target, images in CASES.values():
+        for name, image in images.items():
+            if np.isfinite(image).all():
+                psnr = peak_signal_noise_ratio(target, image, data_range=target.max())
+                ssim = structural_similarity(target, image, data_range=target.max())
+                assert f"{name}\n{psnr:.2f} dB / {ssim:.3f}" in titles
+    assert "Student\nfailed" in titles
+    residues = [im for axis in figure.axes for im in axis.images if im.get_cmap().name == "inferno"]
+    assert len({im.get_clim() for im in residues}) == 1
+    (bar,) = [axis for axis in figure.axes if "residue" in axis.get_ylabel() and "cut at" in axis.get_ylabel()]
+    shown = float(re.search(r"cut at ([\d.]+)", bar.get_ylabel())[1])
+    assert shown == pytest.approx(residues[0].get_clim()[1], rel=0.1)
+    assert residues[0].colorbar is None and bar._colorbar.extend == "max"
+
+
+def test_zooms_show_one_place_in_all_panels_of_a_case():
+    (label, (target, images)) = next(iter(CASES.items()))
+    figure = figures.comparison({label: (target, images)}, "title")
+    found = []
+    for axis in figure.axes:
+        for inset in axis.child_axes:
+            if inset.images and axis.patches:
+                box = axis.patches[0]
+                left, top = round(box.get_x() + 0.5), round(box.get_y() + 0.5)
+                side = round(box.get_width())
+                whole, zoom = axis.images[0].get_array(), inset.images[0].get_array()
+                assert np.array_equal(whole[top : top + side, left : left + side], zoom)
+                assert inset.images[0].get_clim() == axis.images[0].get_clim()
+                found.append((top, left, side))
+    assert len(found) == 4 + 3 and len(set(found)) == 1
+
+
+def test_the_zoom_is_where_detail_is():
+    image = np.zeros((60, 80))
+    image[30:36, 44:50] = np.indices((6, 6)).sum(axis=0) % 2
+    top, left, side = figures.detail(image)
+    assert top <= 30 and top + side >= 36 and left <= 44 and left + side >= 50
+    image[0:12, 0:12] = 9 * (np.indices((12, 12)).sum(axis=0) % 2)
+    assert figures.detail(image) == (top, left, side), "not at the border, which every head has"
+
+
+@given(st.integers(12, 90), st.integers(12, 90), st.integers(0, 99))
+def test_a_zoom_never_hides_its_own_place(height, width, seed):
+    image = np.random.default_rng(seed).random((height, width))
+    place = figures.detail(image)
+    top, left, side = place
+    assert 0 <= top <= height - side and 0 <= left <= width - side
+    bottom, right = figures.free_corner(image, place)
+    hidden, size = np.zeros((height, width), dtype=bool), round(0.4 * min(height, width))
+    hidden[
+        slice(height - size, None) if bottom else slice(size), slice(width - size, None) if right else slice(size)
+    ] = 1
+    assert not hidden[top : top + side, left : left + side].any()
+
+
+def _lines_seen(path, axis, figure):
+    """How many white lines a picture shows along the direction that the mask varies on, in the panel of `axis`."""
+    with Image.open(path) as picture:
+        pixels = np.asarray(picture.convert("L")) > 127
+    scale = pixels.shape[1] / figure.bbox.width
+    box = axis.get_window_extent()
+    x0, x1, y0, y1 = (round(v * scale) for v in (box.x0, box.x1, figure.bbox.y1 - box.y1, figure.bbox.y1 - box.y0))
+    panel = pixels[y0 + 3 : y1 - 2, x0 + 3 : x1 - 2]
+    along = panel[:, panel.shape[1] // 3] if "phase" in axis.get_ylabel() else panel[panel.shape[0] // 3]
+    return int((np.diff(along.astype(int), prepend=0) == 1).sum()), panel.mean()
+
+
+@pytest.mark.parametrize(("name", "factor"), [("brain", 4), ("knee", 8)])
+def test_every_measured_line_is_white_and_none_is_lost(name, factor, tmp_path):
+    mask = published_mask(name, factor)
+    figure = figures.masks({name: {f"{name} {factor}x": mask}, "other": {"small": published_mask("cardiac", 4)}})
+    figure.savefig(tmp_path / "masks.png", dpi=130)
+    axis = figure.axes[0]
+    seen, white = _lines_seen(tmp_path / "masks.png", axis, figure)
+    varies = 1 if name == "knee" else 0
+    line = np.fft.fftshift(mask)[:, 0] if varies == 0 else np.fft.fftshift(mask)[0]
+    line = line[1:-1]  # the frame covers the outermost samples
+    assert seen == (np.diff(line.astype(int), prepend=0) == 1).sum()
+    assert white == pytest.approx(mask.mean(), abs=0.03)
+    box = axis.get_window_extent()
+    assert box.height / box.width == pytest.approx(mask.shape[0] / mask.shape[1], rel=0.02), "its true shape"
+    assert "phase encoding" in (axis.get_xlabel(), axis.get_ylabel())[varies == 0]
+
+
+def test_k_space_that_is_not_measured_is_black_and_its_axes_are_named():
+    for mask, words in (
+        (published_mask("cardiac", 4, (48, 40)), ("$k_x$ (readout)", "$k_y$ (phase encoding)")),
+        (gaussian_mask_2d((48, 40), 4), ("$k_x$", "$k_y$")),
+    ):
+        figure = figures.undersampling(TARGET, mask, TARGET / 2, "title")
+        named = {axis.get_title(): axis for axis in figure.axes}
+        kept = named["measured k-space: the rest is 0"]
+        assert (kept.get_xlabel(), kept.get_ylabel()) == words
+        picture = kept.images[0]
+        colours = picture.cmap(picture.norm(picture.get_array()))[..., :3]
+        assert (colours[~np.fft.fftshift(mask)] == 0).all() and (
+            colours[np.fft.fftshift(mask)].max(axis=-1) > 0.2
+        ).all()
+
+
+def test_the_papers_position_is_framed_and_noise_looks_like_noise():
+    axis, _ = figures.positions(PAIRS, (2, 2), 24.5, "title").axes
+    assert axis.images[0].get_clim() == (-0.5, 0.5)
+    words = {(round(t.get_position()[1]), round(t.get_position()[0])): t.get_text() for t in axis.texts}
+    assert words[0, 0] == "+0.02\n[−0.01, +0.05]" and words[0, 1] == "−0.03" and words[1, 0] == "failed"
+    assert words[1, 1] == "the paper's\n24.50 dB"
+    (frame,) = axis.patches
+    assert frame.get_x() < 1 < frame.get_x() + frame.get_width()
+    assert frame.get_y() < 1 < frame.get_y() + frame.get_height()
+    large = PAIRS.assign(difference=[2.0, 0, 0, 0])
+    assert figures.positions(large, (2, 2), 24.5, "title").axes[0].images[0].get_clim() == (-2, 2)
+
+
+def test_sizes_have_labels_that_do_not_overlap_the_teachers_line_and_intervals():
+    figure = figures.sizes(SIZES, 24.3, "title")
+    figure.canvas.draw()
+    axis, leads = figure.axes
+    boxes = [label.get_window_extent() for label in axis.get_yticklabels()]
+    assert len(boxes) == 3 and not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+    words = figure.legends[0].get_texts()
+    assert [text.get_text() for text in words][-1] == "teacher: 24.30 dB"
+    assert any(np.array_equal(line.get_xdata(), [24.3, 24.3]) for line in axis.lines)
+    (bars,) = leads.containers[0].lines[2]
+    assert [s[:, 0].tolist() for s in bars.get_segments()[:2]] == [
+        pytest.approx([-0.3, -0.1]),
+        pytest.approx([0.1, 0.3]),
+    ]
+
+
+def test_times_of_both_networks_stand_on_one_scale_with_quartiles():
+    figure = figures.times(TIMES, "Brain 4x: time per slice\nsome processor")
+    (axis,) = figure.axes
+    assert axis.get_xlim()[0] == 0
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["plain", "fast"], "what can't be run has no row"
+    assert sorted(bar.get_width() for bar in axis.patches) == [10, 20, 40, 80]
+    whiskers = sorted(s[:, 0].tolist() for drawn in axis.collections for s in drawn.get_segments())
+    assert whiskers == [[9.5, 12], [19, 22], [39, 41], [78, 85]]
+
+
+def test_attention_has_bars_that_say_what_they_measure_and_distances():
+    figure = figures.attention_maps(MAPS, "Teacher", "title")
+    labels = {axis.get_ylabel() for axis in figure.axes}
+    assert "attention (of its L2 norm)" in labels and "|difference| (of the L2 norms)" in labels
+    apart = np.sqrt(np.sum((MAPS["Student"][1] - MAPS["Teacher"][1]) ** 2))
+    assert f"distance {apart:.3f}" in {axis.get_title() for axis in figure.axes}
+
+
+@given(st.dictionaries(st.text("abc", min_size=1, max_size=3), st.integers(1, 30), min_size=1), st.integers(1, 9))
+def test_a_contact_sheet_holds_every_image_once_in_order(sizes, columns):
+    groups = {name: {f"{name}{n}": np.zeros((1, 1)) for n in range(size)} for name, size in sizes.items()}
+    rows = figures.packed(groups, columns)
+    assert all(1 <= len(row) <= columns for row in rows)
+    assert [(group, label) for row in rows for group, label, _ in row] == [
+        (g, label) for g in groups for label in groups[g]
+    ]
