@@ -114,7 +114,8 @@ def train(arguments) -> None:
     if arguments.run not in study.runs:
         raise StudyError(f"profile '{study.name}' has no run '{arguments.run}'")
     use_threads(study.profile.threads)
-    trained(study, study.runs[arguments.run], study.labels[arguments.run], stop=asked_to_stop())
+    with asked_to_stop() as stop:
+        trained(study, study.runs[arguments.run], study.labels[arguments.run], stop)
 
 
 def failures(arguments) -> None:

@@ -44,6 +44,11 @@ def _pixels(run: Run) -> float:
     return across * min(run.schedule.strip, extent)
 
 
+def stage(run: Run) -> tuple[int, float]:
+    """Optimiser steps of one training alone, and its multiply-accumulates with the teacher given."""
+    return _stage(run.model_dump_json())
+
+
 @cache
 def _stage(declaration: str) -> tuple[int, float]:
     run = Run.model_validate_json(declaration)
@@ -77,6 +82,6 @@ def stages(run: Run) -> tuple[list[Run], list[Run]]:
 def cost(run: Run) -> Cost:
     """What a run costs, from its declaration alone."""
     own, others = stages(run)
-    counted = [_stage(stage.model_dump_json()) for stage in own]
+    counted = [stage(each) for each in own]
     given = sum(total for _, total in counted)
     return Cost(sum(steps for steps, _ in counted), given, given + sum(cost(other).whole for other in others))

@@ -14,23 +14,26 @@ from kdmri_lib.datasets.nifti import framed_slices
 from kdmri_lib.datasets.phantoms import embedded_brain
 from kdmri_lib.datasets.prepared import Volume, read_prepared, test_volumes
 from kdmri_lib.datasets.writing import checked_volume
+from kdmri_lib.declarations import Run
 from kdmri_lib.devices import use_threads
-from kdmri_lib.errors import StudyError
+from kdmri_lib.errors import StoppedError, StudyError
 from kdmri_lib.evaluation import reconstruct
 from kdmri_lib.operators import Undersampling
 from kdmri_study.build import declared_operator
 from kdmri_study.derived import Derived, experiment_tables
-from kdmri_study.experiments.part import Rows
+from kdmri_study.experiments.part import Row, Rows
 from kdmri_study.experiments.recipe import Recipe
 from kdmri_study.experiments.table1 import METHODS
 from kdmri_study.jobs import NOTEBOOKS
+from kdmri_study.live import Trainings, in_kernel
 from kdmri_study.metrics import Folders
-from kdmri_study.runs import prepare_dataset, trained
+from kdmri_study.runs import DONE, RunFolder, asked_to_stop, label_of_needed, prepare_dataset, trained
 from kdmri_study.study import Study
 from kdmri_study.tables import write_table
 
 # What IPython shows of an error: one that says what is wrong needs no page of internals.
-StudyError._render_traceback_ = lambda error: [f"kdmri: {error}"]
+for known in (StudyError, StoppedError):
+    known._render_traceback_ = lambda error: [f"kdmri: {error}"]
 
 
 class Shown(NamedTuple):
@@ -40,6 +43,11 @@ class Shown(NamedTuple):
     folders: Folders
     table: pd.DataFrame
     names: list[str]
+
+
+def _label(row: Row, seed: int) -> str:
+    """What people call a row's training."""
+    return f"{row.label}, seed {seed}"
 
 
 class Notebook:
@@ -144,12 +152,45 @@ class Notebook:
         """The rows of a part of the notebook's experiment, of its first seed unless another is given."""
         return self.study.experiment_rows(self.experiment, part, self.seeds[0] if seed is None else seed, losses)
 
+    def _waiting(self, rows: Mapping[int, Rows]) -> dict[str, Run]:
+        """The runs that these rows need and that aren't there yet, by what people call them, in their order."""
+        found: dict[str, tuple[str, Run]] = {}
+
+        def add(run: Run, label: str) -> None:
+            for needed in run.needs:
+                add(needed, label_of_needed(self.study, needed, label))
+            if run.id not in found and RunFolder(self.study, run).state() not in DONE:
+                found[run.id] = (label, run)
+
+        for seed, named in rows.items():
+            for row in named.values():
+                add(row.run, _label(row, seed))
+        return dict(found.values())
+
     def trained(self, rows: Mapping[int, Rows]) -> Folders:
-        """The finished folders of rows by seed: loaded, or trained now."""
-        return {
-            seed: {name: trained(self.study, row.run, f"{row.label}, seed {seed}") for name, row in named.items()}
-            for seed, named in rows.items()
-        }
+        """The finished folders of rows by seed: loaded, or trained now.
+
+        Interrupted, it saves what is trained and raises `StoppedError`; called again, it goes on from there.
+        """
+        waiting = self._waiting(rows)
+        shown = Trainings(waiting) if waiting and in_kernel() else None
+        how = {"progress": shown.one} if shown else {}
+        folders: Folders = {seed: {} for seed in rows}
+        with asked_to_stop() as stop:
+            try:
+                for seed, named in rows.items():
+                    for name, row in named.items():
+                        folders[seed][name] = trained(self.study, row.run, _label(row, seed), stop, **how)
+                        if stop():
+                            raise StoppedError("stopped between trainings")
+            except StoppedError:
+                raise StoppedError(
+                    "stopped; all that was trained is kept, and this cell, run again, goes on from there"
+                ) from None
+            finally:
+                if shown:
+                    shown.end()
+        return folders
 
     def curves(self, name: str, rows: Rows, folders: Folders) -> None:
         """Write a declared figure of the validation curves of rows, but for those controls whose length isn't a stage's."""
