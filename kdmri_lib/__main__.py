@@ -157,10 +157,30 @@ def models(arguments) -> None:
 
 
 def readme(arguments) -> None:
-    """Write the README's numbers anew from the committed tables."""
+    """Write the README's numbers anew from the committed tables, and the heads of the notebooks."""
+    from kdmri_study.guide import write_heads
     from kdmri_study.readme import write_readme
 
-    print(*(write_readme() or ["nothing changed"]), sep="\n")
+    print(*([*write_readme(), *write_heads()] or ["nothing changed"]), sep="\n")
+
+
+def minutes(arguments) -> None:
+    """Write down how long each notebook of a profile took that was run; then `readme` says it."""
+    from kdmri_study.guide import write_minutes
+    from kdmri_study.study import Study
+
+    print(write_minutes(Study(arguments.profile, arguments.folder)))
+
+
+def look(arguments) -> None:
+    """Write the viewer, on the nine people and the committed networks, as a page that needs nothing beside itself."""
+    from pathlib import Path
+
+    from kdmri_lib.looking.page import middle_slices, write_page
+    from kdmri_study.committed import ABOUT, TITLE, look_at_people
+
+    views = look_at_people()
+    print(write_page(Path(arguments.output), views, middle_slices(views, arguments.slices), TITLE, ABOUT))
 
 
 def export(arguments) -> None:
@@ -267,6 +287,12 @@ def main() -> int:
     command(verify, profile, folder, ("--runs", {"action": "store_true", "help": "from the runs, figures too"}))
     command(models, profile, folder)
     command(readme)
+    command(minutes, profile, folder)
+    command(
+        look,
+        ("--output", {"default": "look_inside.html"}),
+        ("--slices", {"type": int, "default": 1, "help": "slices of each person"}),
+    )
     command(failures, profile, folder)
     command(
         export,

@@ -14,14 +14,19 @@ from kdmri_lib.datasets.nifti import framed_slices
 from kdmri_lib.datasets.phantoms import embedded_brain
 from kdmri_lib.datasets.prepared import Volume, read_prepared, test_volumes
 from kdmri_lib.datasets.writing import checked_volume
-from kdmri_lib.declarations import Run
+from kdmri_lib.declarations import Degradation, Run
 from kdmri_lib.devices import use_threads
 from kdmri_lib.errors import StoppedError, StudyError
 from kdmri_lib.evaluation import reconstruct
+from kdmri_lib.looking.views import Person, Setting, Views
+from kdmri_lib.looking.widget import LookInside
+from kdmri_lib.masks import FACTORS
 from kdmri_lib.operators import Undersampling
-from kdmri_study.build import declared_operator
+from kdmri_study.build import declared_mask, declared_operator
+from kdmri_study.committed import on_mask, unseen
+from kdmri_study.conclusions import part_in_words
 from kdmri_study.derived import Derived, experiment_tables
-from kdmri_study.experiments.part import Row, Rows
+from kdmri_study.experiments.part import PARTS, Row, Rows
 from kdmri_study.experiments.recipe import Recipe
 from kdmri_study.experiments.table1 import METHODS
 from kdmri_study.jobs import NOTEBOOKS
@@ -71,6 +76,7 @@ class Notebook:
         self.job = NOTEBOOKS[name](self.study, **parameters)
         self.experiment = parameters.get("experiment", "")
         self.seeds = self.study.experiment_seeds(self.experiment) if self.experiment else self.study.profile.seeds
+        self._said: list[str] = []
         self.declared = {(output.kind, output.name): output for output in self.job.outputs}
         use_threads(self.study.profile.threads)
         for dataset in self.job.datasets:
@@ -152,6 +158,27 @@ class Notebook:
         """The rows of a part of the notebook's experiment, of its first seed unless another is given."""
         return self.study.experiment_rows(self.experiment, part, self.seeds[0] if seed is None else seed, losses)
 
+    def look(self, folders: Mapping[str, RunFolder]) -> LookInside:
+        """Look inside: the test sets' volumes by the networks of these folders, by label, at 4x, 5x and 8x.
+
+        At other accelerations than their own they are used on masks that they never saw, and it says so.
+        """
+        people = {
+            v.subject: Person(v.image, f"{v.subject}: {v.attributes['kind']}, set “{v.split}”") for v in self.volumes
+        }
+        given, settings = self.recipe.degradation, {}
+        for factor in dict.fromkeys((given.acceleration, *FACTORS)):
+            same = factor == given.acceleration
+            mask = declared_mask(self.recipe.dataset, given if same else Degradation(acceleration=factor))
+            networks = {
+                label: on_mask(folder.run.network, folder.network().state_dict(), mask)
+                for label, folder in folders.items()
+                if not folder.failed
+            }
+            note = "" if same else unseen(factor, given.acceleration)
+            settings[f"{factor:g}x"] = Setting(mask, networks, note)
+        return LookInside(Views(people, settings))
+
     def _waiting(self, rows: Mapping[int, Rows]) -> dict[str, Run]:
         """The runs that these rows need and that aren't there yet, by what people call them, in their order."""
         found: dict[str, tuple[str, Run]] = {}
@@ -210,7 +237,13 @@ class Notebook:
         for derived in found:
             self.derived(derived)
         display(Markdown(found[0].text))
+        words = part_in_words(PARTS.find(part).title, found[0].table, found[1].table if len(found) > 1 else None)
+        self._said += [words] if words else []
         return Shown(rows[self.seeds[0]], folders, found[0].table, found[0].runs)
+
+    def conclude(self) -> None:
+        """Say what the parts shown above come to, a paragraph each."""
+        display(Markdown("\n\n".join(self._said) or "Nothing that a teacher helped was shown."))
 
     def derived(self, derived: Derived) -> None:
         """Write a declared table that follows from metrics."""

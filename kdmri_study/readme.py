@@ -14,6 +14,7 @@ import pandas as pd
 from kdmri_lib.errors import StudyError
 from kdmri_lib.storage import PROJECT, write_text
 from kdmri_study.experiments.table1 import METHODS
+from kdmri_study.guide import map_of_notebooks
 from kdmri_study.rendering import NONE, value
 from kdmri_study.study import Study
 from kdmri_study.tables import PUBLISHED, published_table1
@@ -56,6 +57,26 @@ def _markdown(heads: list[str], rows: list[list[str]]) -> str:
 
 def _difference(row) -> str:
     return f"{row.difference:+.2f} [{row.low:+.2f}, {row.high:+.2f}]".replace("-", "−")
+
+
+@block("answer", "quick")
+def answer(study: Study) -> str:
+    """The study's answer in a paragraph, with its intervals."""
+    tests = _read(study, "significance").query("metric == 'psnr' and a == 'distilled'")
+    said = {}
+    for other in ("student", "student_compute", "student_whole"):
+        row = tests[(tests.b == other) & (tests.set == "people")].iloc[0]
+        said[other] = f"**{_difference(row)} dB**"
+    cell, some = study.cells[0], tests.iloc[0]
+    seeds = (
+        "1 seed, so these intervals are over people, on these networks" if some.seeds == 1 else f"{some.seeds} seeds"
+    )
+    return (
+        f"On the {row.people} real people, {cell.label}, the distilled student's PSNR lies {said['student']} from the "
+        f"student trained alone in the usual way; {said['student_compute']} from one that trained alone for as much "
+        f"compute, the teacher given; and {said['student_whole']} from one that trained alone for as much compute as it "
+        f"*and its teacher* took (95% intervals; {seeds}).\n"
+    )
 
 
 SETS = {"test": "virtual subjects", "people": "people", "individual": "s1045, one slice", "template": "MNI152 template"}
@@ -165,6 +186,17 @@ def precision(study: Study) -> str:
     return _markdown(["computed by", "PSNR lost / dB"], rows)
 
 
+@block("notebooks", "quick")
+def notebooks(study: Study) -> str:
+    """The map of the notebooks."""
+    return map_of_notebooks("notebooks/")
+
+
+def block_text(name: str) -> str:
+    """What the block of that name says, from the committed tables of its profile."""
+    return BLOCKS[name].write(Study(BLOCKS[name].profile))
+
+
 def written(text: str, profiles: set[str] | None = None) -> Iterator[tuple[str, str, str]]:
     """(name, as it stands, as it should) of each block of a README; of these profiles alone where they are given.
 
@@ -178,7 +210,7 @@ def written(text: str, profiles: set[str] | None = None) -> Iterator[tuple[str, 
         if name not in BLOCKS:
             raise StudyError(f"{README}: no numbers '{name}'; known: {', '.join(BLOCKS)}")
         if profiles is None or BLOCKS[name].profile in profiles:
-            yield name, match[3], "\n" + BLOCKS[name].write(Study(BLOCKS[name].profile)) + "\n"
+            yield name, match[3], f"\n{block_text(name)}\n"
 
 
 def wrong_blocks(study: Study) -> list[str]:
