@@ -81,7 +81,7 @@ function lookInside(root, index, ask) {
   const measured = (name) => picture.methods.find((m) => m.name === name);
   function inWords(name) {
     const found = measured(name);
-    return found ? `${name}: PSNR ${found.psnr.toFixed(2)} dB, SSIM ${found.ssim.toFixed(3)}` : `${name} (the reference)`;
+    return found ? `${name}: PSNR ${found.psnr === null ? "∞" : found.psnr.toFixed(2)} dB, SSIM ${found.ssim.toFixed(3)}` : `${name} (the reference)`;
   }
 
   function draw() {

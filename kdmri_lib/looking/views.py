@@ -97,8 +97,8 @@ class Views:
         Returns
         -------
         A dict: `key`, the three arguments; `height`, `width`; `peak` and `white`, the slice's maximum and the value shown
-        as white; `methods`, each with its name, and PSNR (dB) and SSIM of this slice on its own maximum; `scale`, the upper
-        end of the residues' colours; and `png`, bytes of an 8-bit image that holds, one below the other, the slice (255 is
+        as white; `methods`, each with its name, and PSNR (dB; None where it is infinite) and SSIM of this slice on its own
+        maximum; `scale`, the upper end of the residues' colours; and `png`, bytes of an 8-bit image that holds, one below the other, the slice (255 is
         `peak`), its centred k-space (log10 over its maximum, `FAINTEST` to 0), and each method's signed residue
         (128 + residue / its `step`).
         """
@@ -110,7 +110,8 @@ class Views:
             residues[name] = image - target
             step = max(float(np.abs(residues[name]).max()) / 127, LEAST_STEP)
             parts.append(128 + np.clip(np.rint(residues[name] / step), -127, 127))
-            measured = {"psnr": psnr(target, image, peak), "ssim": ssim(target, image, peak)}
+            same = np.array_equal(image, target)  # whose PSNR no JSON holds
+            measured = {"psnr": None if same else psnr(target, image, peak), "ssim": ssim(target, image, peak)}
             methods.append({"name": name, "step": step, **measured})
         by_networks = [np.abs(r) for name, r in residues.items() if name != ZERO_FILLED or len(residues) == 1]
         return {
