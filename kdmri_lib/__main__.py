@@ -246,10 +246,11 @@ def notebook(arguments) -> None:
 
 def benchmark(arguments) -> None:
     """Speed of training beside the same networks written plainly, of each loss, of data, of inference; or a profile."""
-    from benchmarks import data, inference, training
+    from benchmarks import commands, data, inference, training
 
     threads, seconds = arguments.threads, arguments.seconds
     reports = {
+        "command": lambda: commands.measure(arguments.command),
         "training": lambda: training.training_throughput(threads, seconds),
         "losses": lambda: training.loss_costs(threads, seconds),
         "profile": lambda: training.where_time_goes(threads),
@@ -322,9 +323,15 @@ def main() -> int:
     )
     what = (
         "what",
-        {"nargs": "?", "default": "training", "choices": ["training", "losses", "profile", "data", "inference"]},
+        {
+            "nargs": "?",
+            "default": "training",
+            "choices": ["training", "losses", "profile", "data", "inference", "command"],
+        },
     )
-    command(benchmark, what, ("--threads", {"type": int, "default": 2}), ("--seconds", {"type": float, "default": 8.0}))
+    measured = ("--command", {"default": "./run_all.sh", "help": "what `benchmark command` measures in a fresh clone"})
+    threads = ("--threads", {"type": int, "default": 2})
+    command(benchmark, what, measured, threads, ("--seconds", {"type": float, "default": 8.0}))
     arguments = parser.parse_args()
     if hasattr(sys.stdout, "reconfigure"):  # people's paths hold letters that a terminal's encoding may not have
         sys.stdout.reconfigure(errors="backslashreplace")

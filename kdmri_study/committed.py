@@ -30,7 +30,7 @@ ABOUT = (
     "Nine real people, whom no network was trained on. Change the method in place, wipe between two, click where to zoom. "
     "PSNR and SSIM are of the slice shown, on its own maximum. Not for clinical use."
 )
-SLICES = 16  # of a person, as in the test set of profile quick
+SLICES = 16  # of a person, to look at
 
 
 class Committed(NamedTuple):
@@ -91,11 +91,12 @@ def networks(dataset: str, acceleration: float) -> dict[str, Model]:
     return {label: found[method].model() for method, label in METHODS.items() if method in found}
 
 
-def real_people(shape: tuple[int, int]) -> dict[str, Person]:
-    """The nine people of `data/real`, each a volume (slices, *shape) over its maximum, as the test set has them."""
+def real_people(shape: tuple[int, int], count: int = SLICES) -> dict[str, Person]:
+    """The nine people of `data/real`, each a volume (slices, *shape) over its maximum, of at most `count` slices: as a test
+    set of that many slices has them."""
     found = {}
     for member in people.cohort():
-        slices, attributes = people.make(member.how["file"], SLICES)
+        slices, attributes = people.make(member.how["file"], count)
         volume = checked_volume(member.subject, people.SPLIT, padded(slices, shape), attributes, shape)
         found[member.subject] = Person(volume.image, f"{member.subject}: {attributes['origin'].partition(': ')[2]}")
     return found

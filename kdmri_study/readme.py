@@ -62,21 +62,26 @@ def _difference(row) -> str:
 @block("answer", "quick")
 def answer(study: Study) -> str:
     """The study's answer in a paragraph, with its intervals."""
-    tests = _read(study, "significance").query("metric == 'psnr' and a == 'distilled'")
-    said = {}
-    for other in ("student", "student_compute", "student_whole"):
-        row = tests[(tests.b == other) & (tests.set == "people")].iloc[0]
-        said[other] = f"**{_difference(row)} dB**"
-    cell, some = study.cells[0], tests.iloc[0]
-    seeds = (
-        "1 seed, so these intervals are over people, on these networks" if some.seeds == 1 else f"{some.seeds} seeds"
-    )
+    tests = _of_first_cell(study, _read(study, "significance"))
+    first = tests.query("metric == 'psnr' and set == 'people' and a == 'distilled'").set_index("b")
+    against = {
+        "student": "the student trained alone in the usual way",
+        "student_compute": "one trained alone for as much compute, the teacher given",
+        "student_whole": "one trained alone for as much compute as it *and its teacher* took",
+    }
+    said = [f"**{_difference(first.loc[b])}** from {words}" for b, words in against.items() if b in first.index]
+    some = first.iloc[0]
+    over = f"{some.seeds} seeds and people" if some.seeds > 1 else "people, on these networks: of one seed"
     return (
-        f"On the {row.people} real people, {cell.label}, the distilled student's PSNR lies {said['student']} from the "
-        f"student trained alone in the usual way; {said['student_compute']} from one that trained alone for as much "
-        f"compute, the teacher given; and {said['student_whole']} from one that trained alone for as much compute as it "
-        f"*and its teacher* took (95% intervals; {seeds}).\n"
+        f"On {some.people} real people, {some.dataset} {some.acceleration:g}x, the distilled student's PSNR in dB differs "
+        f"by {'; by '.join(said)} (95% intervals over {over}).\n"
     )
+
+
+def _of_first_cell(study: Study, table: pd.DataFrame) -> pd.DataFrame:
+    """A table's rows of the first cell of a profile, the one that the README shows."""
+    cell = study.cells[0]
+    return table[(table.dataset == cell.dataset) & (table.acceleration == cell.acceleration)]
 
 
 SETS = {"test": "virtual subjects", "people": "people", "individual": "s1045, one slice", "template": "MNI152 template"}
@@ -84,15 +89,15 @@ SETS = {"test": "virtual subjects", "people": "people", "individual": "s1045, on
 
 @block("table1", "quick")
 def table1(study: Study) -> str:
-    """Table 1 of its one cell: a column per test set, and what each row cost."""
-    table = _read(study, "table1")
+    """Table 1 of its first cell: a column per test set, and what each row cost."""
+    table = _of_first_cell(study, _read(study, "table1"))
     table = table[table.aggregation == "volume"]
     theirs = published_table1().query("dataset == 'brain' and acceleration == 4").set_index("method")
     sizes = {name: table[table.set == name].n.max() for name in SETS}
     heads = ["", *(f"{sizes[name]} {words}" if sizes[name] > 1 else words for name, words in SETS.items())]
     heads += ["the paper, MRBrainS", "steps", "compute", "with teacher"]
     rows = []
-    for method, label in METHODS.items():
+    for method, label in ((m, words) for m, words in METHODS.items() if m in set(table.method)):
         of = table[table.method == method].set_index("set")
         cells = [f"{of.psnr[name]:.2f} / {of.ssim[name]:.3f}" for name in SETS]
         known = method in theirs.index
@@ -106,7 +111,7 @@ def table1(study: Study) -> str:
 @block("table1-differences", "quick")
 def table1_differences(study: Study) -> str:
     """How the distilled student stands against every other row, on the virtual subjects and on the people."""
-    tests = _read(study, "significance").query("metric == 'psnr' and a == 'distilled'")
+    tests = _of_first_cell(study, _read(study, "significance")).query("metric == 'psnr' and a == 'distilled'")
     seeds = tests.seeds.max()
     heads = ["the distilled student against", *(f"{SETS[name]}" for name in ("test", "people"))]
     rows = []
@@ -184,6 +189,21 @@ def precision(study: Study) -> str:
     lost = _read(study, f"deployment_quality_{cell}").set_index("computed by")["psnr lost"]
     rows = [[name, f"{loss:.3f}"] for name, loss in lost.items()]
     return _markdown(["computed by", "PSNR lost / dB"], rows)
+
+
+@block("commands", "quick")
+def commands(study: Study) -> str:
+    """What the commands cost in a fresh clone, of those that were measured (`benchmark commands`)."""
+    table = pd.read_csv(PROJECT / "results" / "command_costs.csv")
+    if table.empty:
+        return f"Profile {study.name}: {study.profile.cost}.\n"
+    rows = [
+        [f"`{row.command}`", f"{row.minutes:.0f} min", f"{row.memory:.1f} GB", f"{row.disk:.1f} GB"]
+        for row in table.rename(columns={"memory / GB": "memory", "disk / GB": "disk"}).itertuples()
+    ]
+    where = ", ".join(sorted({*table.processor}))
+    note = f"In a fresh clone, their environment included: {where}."
+    return _markdown(["command", "time", "memory at most", "disk"], rows) + f"\n{note}\n"
 
 
 @block("notebooks", "quick")

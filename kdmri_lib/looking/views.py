@@ -98,9 +98,9 @@ class Views:
         -------
         A dict: `key`, the three arguments; `height`, `width`; `peak` and `white`, the slice's maximum and the value shown
         as white; `methods`, each with its name, and PSNR (dB; None where it is infinite) and SSIM of this slice on its own
-        maximum; `scale`, the upper end of the residues' colours; and `png`, bytes of an 8-bit image that holds, one below the other, the slice (255 is
-        `peak`), its centred k-space (log10 over its maximum, `FAINTEST` to 0), and each method's signed residue
-        (128 + residue / its `step`).
+        maximum; `scale`, the upper end of the residues' colours; and `png`, bytes of an 8-bit image that holds, one below
+        the other, the slice (255 is `peak`), its centred k-space (log10 over its maximum, `FAINTEST` to 0), and each
+        method's signed residue (128 + residue / its `step`).
         """
         made = self.reconstructions(person, number, setting)
         target = self.people[person].image[number]

@@ -113,7 +113,7 @@ def test_the_viewers_page_works_from_a_file_without_a_network(browser, page, wid
         look.get_by_role("button", name="Flick").focus()
         page.keyboard.press(key)
         assert caption.inner_text().startswith(f"{name}: PSNR {stated[name]:.2f} dB")
-    look.get_by_label("Wipe against").check()
+    look.get_by_label("Wipe against", exact=True).check()
     assert "right: Fully sampled (the reference)" in caption.inner_text()
     canvas = look.get_by_label(re.compile("^one, left"))
     before = canvas.evaluate("canvas => canvas.toDataURL()")

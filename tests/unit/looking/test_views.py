@@ -15,10 +15,10 @@ from kdmri_lib.evaluation import evaluate
 from kdmri_lib.looking.page import fragment, middle_slices, write_page
 from kdmri_lib.looking.views import Person, Setting, Views
 from kdmri_lib.looking.widget import LookInside
-from kdmri_lib.masks import cartesian_mask
+from kdmri_lib.masks import cartesian_mask, published_mask
 from kdmri_lib.models.base import build_model
 from kdmri_lib.operators import Undersampling
-from kdmri_study.committed import FOLDER, committed, look_at_people, networks
+from kdmri_study.committed import FOLDER, committed, look_at_people, networks, real_people
 
 SHAPE = (24, 20)
 
@@ -126,15 +126,24 @@ def test_the_widget_reconstructs_what_is_chosen():
 
 def test_the_committed_networks_reach_on_the_nine_people_what_their_card_says():
     """So they are the right weights, on the right mask, and the people are prepared as the test set was."""
-    views = look_at_people()
-    assert len(views.people) == 9 and sum(len(p.image) for p in views.people.values()) == 54
     card = (FOLDER / "brain_4x_distilled.md").read_text()
     stated = float(re.search(r"\| people \(real MR\) \| 9 \| ([\d.]+) ±", card)[1])
-    volumes = [Volume(name, "people", person.image, {"kind": "real MR"}) for name, person in views.people.items()]
-    setting = views.settings["4x"]
-    found, _ = evaluate(setting.networks["Distilled student"], Undersampling(setting.mask), volumes)
-    assert found.psnr.mean() == pytest.approx(stated, abs=0.006)
-    assert not setting.note and "trained at 4x" in views.settings["8x"].note
+    slices = int(re.search(r"subjects of (\d+) slices", card)[1])
+    people = real_people((240, 240), slices)
+    volumes = [Volume(name, "people", person.image, {"kind": "real MR"}) for name, person in people.items()]
+    operator = Undersampling(published_mask("brain", 4))
+    found, _ = evaluate(networks("brain", 4)["Distilled student"], operator, volumes)
+    assert len(found) == 9 and found.psnr.mean() == pytest.approx(stated, abs=0.006)
+
+
+def test_an_acceleration_without_networks_of_its_own_is_looked_at_by_others_and_says_so():
+    views = look_at_people()
+    own = {f"{c.acceleration:g}x" for c in committed() if c.dataset.name == "brain"}
+    assert {name for name, setting in views.settings.items() if not setting.note} == own
+    assert {"4x", "5x", "8x"} <= set(views.settings) and len(views.people) == 9
+    for name, setting in views.settings.items():
+        assert setting.mask.mean() == pytest.approx(1 / float(name[:-1]), abs=0.01)
+        assert "Teacher" in setting.networks and "Distilled student" in setting.networks
 
 
 def test_committed_networks_are_found_by_their_names_and_cards(tmp_path):
