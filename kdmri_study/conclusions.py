@@ -29,10 +29,11 @@ def alone_in_words(folders: Mapping[int, Mapping[str, RunFolder]]) -> str:
     some = next(iter(folders.values()))
     counts = {name: parameter_count(plain_network(some[name].run.network)) for name in found}
     gap = found["student"] - found["teacher"]
+    question = " Whether a teacher's help brings that back is the next notebook's question." if gap < 0 else ""
     return (
         f"On the test set the teacher reaches {found['teacher']:.2f} dB and the student, with "
-        f"{counts['student'] / counts['teacher']:.0%} of its parameters, {found['student']:.2f} dB: {_signed(gap)} dB. "
-        "Whether a teacher's help brings that back is the next notebook's question."
+        f"{counts['student'] / counts['teacher']:.0%} of its parameters, {found['student']:.2f} dB: {_signed(gap)} dB."
+        f"{question}"
     )
 
 

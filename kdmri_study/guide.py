@@ -124,7 +124,7 @@ def measured(study: Study) -> pd.DataFrame:
         rows[job.notebook] = {"profile": study.name, "minutes": round(seconds / 60, 2)}
     if not rows:
         raise StudyError(
-            f"{study.results / 'notebooks'}: no executed notebook; ./run_all.sh --profile {study.source} makes them"
+            f"{study.results / 'notebooks'}: none was executed; ./run_all.sh --profile {study.source} does it"
         )
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("notebook").reset_index()
     return table.assign(processor=processor_name())

@@ -81,7 +81,10 @@ class Notebook:
         use_threads(self.study.profile.threads)
         for dataset in self.job.datasets:
             if not self.study.prepared(dataset).exists():
-                prepare_dataset(self.study, dataset)
+                try:
+                    prepare_dataset(self.study, dataset)
+                except KeyboardInterrupt:
+                    raise StoppedError(f"stopped while the data set {dataset} was made; run this cell again") from None
         print(self.study.stamp)
 
     @cached_property

@@ -75,7 +75,7 @@ def test_notebooks_fold_their_imports_and_explain_their_parameters(path):
 
 
 def test_the_three_places_that_strip_notebooks_do_the_same():
-    wanted = "-m nbstripout --extra-keys metadata.language_info"
+    wanted = "-m nbstripout --keep-id --extra-keys metadata.language_info"
     for name in ("environment.sh", ".pre-commit-config.yaml"):
         assert wanted in (PROJECT / name).read_text()
     assert "*.ipynb filter=nbstripout" in (PROJECT / ".gitattributes").read_text()
