@@ -16,7 +16,8 @@ def _signed(value: float) -> str:
 
 def undersampling_in_words(worth: pd.DataFrame) -> str:
     """What is lost by each mask, of the table `tables.symmetry`."""
-    each = ", ".join(f"{row.mask} {row[4]:.2f} dB" for row in worth.itertuples(name="Row"))
+    psnr = worth.set_index("mask")["zero-filled PSNR / dB"]
+    each = ", ".join(f"{mask} {value:.2f} dB" for mask, value in psnr.items())
     return f"Zero-filled, a test volume's PSNR is: {each}. That is where every network begins."
 
 
@@ -46,7 +47,7 @@ def part_in_words(title: str, table: pd.DataFrame, tests: pd.DataFrame | None) -
     helped = table[(table.set == "test") & (table.control.fillna("") != "") & table.psnr.notna()]
     if helped.empty:
         return ""
-    best = helped.loc[helped.psnr.idxmax()]
+    best = helped.sort_values("psnr").iloc[-1]
     said = f"**{title}.** Best of what a teacher helped: {best.label}, {best.psnr:.2f} dB on the test set."
     if tests is None or tests.empty:
         return said

@@ -1,5 +1,6 @@
 """Notebooks in JupyterLab by "Run All", as a person sees them."""
 
+import contextlib
 import json
 import re
 import subprocess
@@ -7,6 +8,7 @@ import sys
 import time
 
 import pytest
+from playwright.sync_api import TimeoutError
 
 from kdmri_lib.storage import PROJECT
 from tests.studies import sharing_data, small_profile
@@ -31,9 +33,15 @@ def opened(lab, page, name: str, **parameters) -> str:
 
 
 def run_all(page) -> None:
-    page.click('li[role="menuitem"]:has-text("Run") >> nth=0')
-    page.click('li[role="menuitem"] >> text="Run All Cells"')
-    page.wait_for_function("document.querySelector('.jp-Notebook').innerText.includes('[*]')")
+    """Run all cells by the menu; again where JupyterLab, just opened, took no notice."""
+    for _ in range(4):
+        page.click('li[role="menuitem"]:has-text("Run") >> nth=0')
+        page.click('li[role="menuitem"] >> text="Run All Cells"')
+        with contextlib.suppress(TimeoutError):
+            begun = r"/\[(\*|\d+)\]:/.test(document.querySelector('.jp-Notebook').innerText)"
+            page.wait_for_function(begun, timeout=15_000)
+            return
+    raise AssertionError("no cell runs")
 
 
 def until_done(page) -> None:
