@@ -104,7 +104,8 @@ def train(arguments) -> None:
     if arguments.run not in study.runs:
         raise StudyError(f"profile '{study.name}' has no run '{arguments.run}'")
     use_threads(study.profile.threads)
-    trained(study, study.runs[arguments.run], study.labels[arguments.run], stop=asked_to_stop())
+    with asked_to_stop() as stop:
+        trained(study, study.runs[arguments.run], study.labels[arguments.run], stop)
 
 
 def failures(arguments) -> None:
@@ -172,10 +173,30 @@ def models(arguments) -> None:
 
 
 def readme(arguments) -> None:
-    """Write the README's numbers anew from the committed tables."""
+    """Write the README's numbers anew from the committed tables, and the heads of the notebooks."""
+    from kdmri_study.guide import write_heads
     from kdmri_study.readme import write_readme
 
-    print(*(write_readme() or ["nothing changed"]), sep="\n")
+    print(*([*write_readme(), *write_heads()] or ["nothing changed"]), sep="\n")
+
+
+def minutes(arguments) -> None:
+    """Write down how long each notebook of a profile took that was run; then `readme` says it."""
+    from kdmri_study.guide import write_minutes
+    from kdmri_study.study import Study
+
+    print(write_minutes(Study(arguments.profile, arguments.folder)))
+
+
+def look(arguments) -> None:
+    """Write the viewer, on the nine people and the committed networks, as a page that needs nothing beside itself."""
+    from pathlib import Path
+
+    from kdmri_lib.looking.page import middle_slices, write_page
+    from kdmri_study.committed import ABOUT, TITLE, look_at_people
+
+    views = look_at_people()
+    print(write_page(Path(arguments.output), views, middle_slices(views, arguments.slices), TITLE, ABOUT))
 
 
 def export(arguments) -> None:
@@ -258,10 +279,11 @@ def notebook(arguments) -> None:
 
 def benchmark(arguments) -> None:
     """Speed of training beside the same networks written plainly, of each loss, of data, of inference; or a profile."""
-    from benchmarks import data, inference, training
+    from benchmarks import commands, data, inference, training
 
     threads, seconds = arguments.threads, arguments.seconds
     reports = {
+        "command": lambda: commands.measure(arguments.command),
         "training": lambda: training.training_throughput(threads, seconds),
         "losses": lambda: training.loss_costs(threads, seconds),
         "profile": lambda: training.where_time_goes(threads),
@@ -302,6 +324,12 @@ def main() -> int:
     command(readme)
     command(report, profile, folder)
     command(follow, profile, folder, ("--jobs", {"type": int, "default": 1, "help": "how many run side by side"}))
+    command(minutes, profile, folder)
+    command(
+        look,
+        ("--output", {"default": "look_inside.html"}),
+        ("--slices", {"type": int, "default": 1, "help": "slices of each person"}),
+    )
     command(failures, profile, folder)
     command(
         export,
@@ -353,9 +381,15 @@ def main() -> int:
     )
     what = (
         "what",
-        {"nargs": "?", "default": "training", "choices": ["training", "losses", "profile", "data", "inference"]},
+        {
+            "nargs": "?",
+            "default": "training",
+            "choices": ["training", "losses", "profile", "data", "inference", "command"],
+        },
     )
-    command(benchmark, what, ("--threads", {"type": int, "default": 2}), ("--seconds", {"type": float, "default": 8.0}))
+    measured = ("--command", {"default": "./run_all.sh", "help": "what `benchmark command` measures in a fresh clone"})
+    threads = ("--threads", {"type": int, "default": 2})
+    command(benchmark, what, measured, threads, ("--seconds", {"type": float, "default": 8.0}))
     arguments = parser.parse_args()
     if hasattr(sys.stdout, "reconfigure"):  # people's paths hold letters that a terminal's encoding may not have
         sys.stdout.reconfigure(errors="backslashreplace")

@@ -122,6 +122,14 @@ def notebook(name: str) -> Callable:
     return add
 
 
+@notebook("00_start_here")
+def start_here(study: Study) -> Job:
+    """Notebook 00: on the committed weights and real people, so that nothing of the study is needed; it only shows."""
+    files = (PROJECT / folder for folder in ("results/models", "data/real"))
+    given = sorted(file for folder in files for file in folder.iterdir() if file.is_file())
+    return Job("00_start_here", "00_start_here", {}, (), files=tuple(given))
+
+
 @notebook("01_data_preparation")
 def data_preparation(study: Study, dataset: str) -> Job:
     """Notebook 01 of a data set."""
@@ -280,6 +288,7 @@ def jobs(study: Study) -> Iterator[Job]:
 
 
 def _before_the_report(study: Study) -> Iterator[Job]:
+    yield start_here(study)
     for dataset in study.used_datasets:
         yield data_preparation(study, dataset)
     for cell in study.cells:

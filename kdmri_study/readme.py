@@ -14,6 +14,7 @@ import pandas as pd
 from kdmri_lib.errors import StudyError
 from kdmri_lib.storage import PROJECT, write_text
 from kdmri_study.experiments.table1 import METHODS
+from kdmri_study.guide import map_of_notebooks
 from kdmri_study.rendering import NONE, value
 from kdmri_study.study import Study
 from kdmri_study.tables import PUBLISHED, published_table1
@@ -58,20 +59,45 @@ def _difference(row) -> str:
     return f"{row.difference:+.2f} [{row.low:+.2f}, {row.high:+.2f}]".replace("-", "−")
 
 
+@block("answer", "quick")
+def answer(study: Study) -> str:
+    """The study's answer in a paragraph, with its intervals."""
+    tests = _of_first_cell(study, _read(study, "significance"))
+    first = tests.query("metric == 'psnr' and set == 'people' and a == 'distilled'").set_index("b")
+    against = {
+        "student": "the student trained alone in the usual way",
+        "student_compute": "one trained alone for as much compute, the teacher given",
+        "student_whole": "one trained alone for as much compute as it *and its teacher* took",
+    }
+    said = [f"**{_difference(first.loc[b])}** from {words}" for b, words in against.items() if b in first.index]
+    some = first.iloc[0]
+    over = f"{some.seeds} seeds and people" if some.seeds > 1 else "people, on these networks: of one seed"
+    return (
+        f"On {some.people} real people, {some.dataset} {some.acceleration:g}x, the distilled student's PSNR in dB differs "
+        f"by {'; by '.join(said)} (95% intervals over {over}).\n"
+    )
+
+
+def _of_first_cell(study: Study, table: pd.DataFrame) -> pd.DataFrame:
+    """A table's rows of the first cell of a profile, the one that the README shows."""
+    cell = study.cells[0]
+    return table[(table.dataset == cell.dataset) & (table.acceleration == cell.acceleration)]
+
+
 SETS = {"test": "virtual subjects", "people": "people", "individual": "s1045, one slice", "template": "MNI152 template"}
 
 
 @block("table1", "quick")
 def table1(study: Study) -> str:
-    """Table 1 of its one cell: a column per test set, and what each row cost."""
-    table = _read(study, "table1")
+    """Table 1 of its first cell: a column per test set, and what each row cost."""
+    table = _of_first_cell(study, _read(study, "table1"))
     table = table[table.aggregation == "volume"]
     theirs = published_table1().query("dataset == 'brain' and acceleration == 4").set_index("method")
     sizes = {name: table[table.set == name].n.max() for name in SETS}
     heads = ["", *(f"{sizes[name]} {words}" if sizes[name] > 1 else words for name, words in SETS.items())]
     heads += ["the paper, MRBrainS", "steps", "compute", "with teacher"]
     rows = []
-    for method, label in METHODS.items():
+    for method, label in ((m, words) for m, words in METHODS.items() if m in set(table.method)):
         of = table[table.method == method].set_index("set")
         if of.empty:
             continue
@@ -87,7 +113,7 @@ def table1(study: Study) -> str:
 @block("table1-differences", "quick")
 def table1_differences(study: Study) -> str:
     """How the distilled student stands against every other row, on the virtual subjects and on the people."""
-    tests = _read(study, "significance").query("metric == 'psnr' and a == 'distilled'")
+    tests = _of_first_cell(study, _read(study, "significance")).query("metric == 'psnr' and a == 'distilled'")
     seeds = tests.seeds.max()
     heads = ["the distilled student against", *(f"{SETS[name]}" for name in ("test", "people"))]
     rows = []
@@ -167,6 +193,32 @@ def precision(study: Study) -> str:
     return _markdown(["computed by", "PSNR lost / dB"], rows)
 
 
+@block("commands", "quick")
+def commands(study: Study) -> str:
+    """What the commands cost in a fresh clone, of those that were measured (`benchmark commands`)."""
+    table = pd.read_csv(PROJECT / "results" / "command_costs.csv")
+    if table.empty:
+        return f"Profile {study.name}: {study.profile.cost}.\n"
+    rows = [
+        [f"`{row.command}`", f"{row.minutes:.0f} min", f"{row.memory:.1f} GB", f"{row.disk:.1f} GB"]
+        for row in table.rename(columns={"memory / GB": "memory", "disk / GB": "disk"}).itertuples()
+    ]
+    where = ", ".join(sorted({*table.processor}))
+    note = f"In a fresh clone, their environment included: {where}."
+    return _markdown(["command", "time", "memory at most", "disk"], rows) + f"\n{note}\n"
+
+
+@block("notebooks", "quick")
+def notebooks(study: Study) -> str:
+    """The map of the notebooks."""
+    return map_of_notebooks("notebooks/")
+
+
+def block_text(name: str) -> str:
+    """What the block of that name says, from the committed tables of its profile."""
+    return BLOCKS[name].write(Study(BLOCKS[name].profile))
+
+
 def written(text: str, profiles: set[str] | None = None) -> Iterator[tuple[str, str, str]]:
     """(name, as it stands, as it should) of each block of a README; of these profiles alone where they are given.
 
@@ -180,7 +232,7 @@ def written(text: str, profiles: set[str] | None = None) -> Iterator[tuple[str, 
         if name not in BLOCKS:
             raise StudyError(f"{README}: no numbers '{name}'; known: {', '.join(BLOCKS)}")
         if profiles is None or BLOCKS[name].profile in profiles:
-            yield name, match[3], "\n" + BLOCKS[name].write(Study(BLOCKS[name].profile)) + "\n"
+            yield name, match[3], f"\n{block_text(name)}\n"
 
 
 def wrong_blocks(study: Study) -> list[str]:
