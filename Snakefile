@@ -134,7 +134,7 @@ for job in jobs(study):
             records(job.runs),
             [study.prepared(dataset) for dataset in job.datasets],
             job.files,
-            written if job.notebook == "08_report" else [],
+            written if job.notebook == "09_report" else [],
         output:
             job.written(study),
         params:

@@ -72,7 +72,12 @@ WAY = (
         "Deployment",
         "how much smaller and faster the student is, and what each faster way to compute it loses",
     ),
-    Stop("08_report", "Report", "every table and figure of the study in one place"),
+    Stop(
+        "08_when_distillation_pays",
+        "When does distillation pay?",
+        "what a good start is worth, when longer training does as well, and how a teacher replaces true images at a site",
+    ),
+    Stop("09_report", "Table 1, and what it says", "how the paper's comparison comes out here, and how sure that is"),
 )
 
 
@@ -117,7 +122,7 @@ def measured(study: Study) -> pd.DataFrame:
             continue
         record = read_json(executed)["metadata"]["papermill"]
         begun, seconds = datetime.fromisoformat(record["start_time"]).timestamp(), record["duration"]
-        for run in _needed(job.runs if job.notebook != "08_report" else ()).values():
+        for run in _needed(job.runs if job.notebook != "09_report" else ()).values():
             folder = RunFolder(study, run)
             if (folder.path / "run.json").stat().st_mtime < begun:  # what the notebook trained is in its own time
                 seconds += folder.record["seconds"]

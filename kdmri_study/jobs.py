@@ -252,10 +252,10 @@ def super_resolution(study: Study, experiment: str) -> Job:
     return _of_experiment(study, "06_super_resolution", experiment, more=more, files=files)
 
 
-@notebook("09_when_distillation_pays")
+@notebook("08_when_distillation_pays")
 def when_distillation_pays(study: Study, experiment: str) -> Job:
     """Notebook 09 of an experiment."""
-    return _of_experiment(study, "09_when_distillation_pays", experiment)
+    return _of_experiment(study, "08_when_distillation_pays", experiment)
 
 
 _OF_SEVERAL = (
@@ -264,7 +264,7 @@ _OF_SEVERAL = (
 )
 
 
-@notebook("08_report")
+@notebook("09_report")
 def report(study: Study) -> Job:
     """Notebook 08, after all others."""
     others = list(_before_the_report(study))
@@ -278,7 +278,7 @@ def report(study: Study) -> Job:
     runs = tuple(study.runs.values())
     datasets = tuple(study.used_datasets)
     files, settings = (PUBLISHED["table1"], *masks), tuple(study.profile.cells.items())
-    return Job("08_report", "08_report", {}, outputs, runs, datasets, files, settings)
+    return Job("09_report", "09_report", {}, outputs, runs, datasets, files, settings)
 
 
 def jobs(study: Study) -> Iterator[Job]:

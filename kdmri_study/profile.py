@@ -29,7 +29,7 @@ CheckedNetwork = Annotated[Network, AfterValidator(_buildable)]
 class Experiment(Declaration):
     """A notebook beside Table 1's, and the setting that it runs in; what isn't given is the profile's."""
 
-    notebook: Literal["04_feature_distillation", "05_ablations", "06_super_resolution", "09_when_distillation_pays"]
+    notebook: Literal["04_feature_distillation", "05_ablations", "06_super_resolution", "08_when_distillation_pays"]
     dataset: Name
     degradation: Degradation
     teacher: CheckedNetwork | None = None

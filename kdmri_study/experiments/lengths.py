@@ -9,7 +9,7 @@ TEACHERS = (1, 4, 16)
 
 
 @part(
-    "09_when_distillation_pays",
+    "08_when_distillation_pays",
     "Against longer training",
     None,
     needs_cascades=True,

@@ -10,7 +10,7 @@ SIZES = (1, 2, 4, 8, 16)  # subjects at the site
 
 
 @part(
-    "09_when_distillation_pays",
+    "08_when_distillation_pays",
     "A site without fully sampled scans",
     None,
     needs_cascades=True,

@@ -9,7 +9,7 @@ from kdmri_study.jobs import execute, jobs
 from kdmri_study.study import Study
 
 QUICK = ("06_super_resolution",)  # the others by --long
-ALONE = [stop.notebook for stop in WAY if stop.notebook != "08_report"]
+ALONE = [stop.notebook for stop in WAY if stop.notebook != "09_report"]
 
 
 def execute_alone(name: str, folder):
@@ -31,4 +31,4 @@ def test_a_notebook_runs_alone_from_an_empty_folder(name, tmp_path):
 
 def test_the_report_alone_says_the_command_that_makes_what_it_needs(tmp_path):
     with pytest.raises(StudyError, match=r"StudyError: .* \(\./run_all\.sh --profile smoke makes what is missing\)"):
-        execute_alone("08_report", tmp_path)
+        execute_alone("09_report", tmp_path)

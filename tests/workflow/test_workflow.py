@@ -204,7 +204,7 @@ def test_a_run_that_is_deleted_is_trained_again_and_what_is_made_of_it_too(made)
     content = record.read_bytes()
     record.unlink()
     plan = planned(made.source, made.folder)
-    assert plan["train"] == 1 and {"03_distillation_cardiac_8x", "08_report"} <= set(plan)
+    assert plan["train"] == 1 and {"03_distillation_cardiac_8x", "09_report"} <= set(plan)
     record.write_bytes(content)
 
 

@@ -24,10 +24,10 @@ def test_no_two_notebooks_write_one_file_and_every_run_is_needed_by_one(name, tm
     found = list(jobs(study))
     written = [path for job in found for path in job.written(study)]
     assert len(written) == len(set(written)) and all(job.source.exists() for job in found)
-    shown = {run.id for job in found if job.notebook != "08_report" for run in job.runs}
+    shown = {run.id for job in found if job.notebook != "09_report" for run in job.runs}
     needed = {needed.id for run in study.runs.values() for needed in run.needs}
     assert set(study.runs) == shown | needed
-    assert found[-1].notebook == "08_report"
+    assert found[-1].notebook == "09_report"
 
 
 def test_every_notebook_of_the_project_is_declared():
@@ -40,7 +40,7 @@ def test_published_numbers_and_masks_of_ones_own_are_among_what_a_notebook_needs
     assert files["06_super_resolution"] == ["published_super_resolution.csv"]
     on_the_papers_grid = next(job for job in jobs(Study("quick")) if job.name == "03_distillation_brain_4x")
     assert on_the_papers_grid.files == (PUBLISHED,)
-    assert files["07_deployment"] == ["published_times.csv"] and "published_table1.csv" in files["08_report"]
+    assert files["07_deployment"] == ["published_times.csv"] and "published_table1.csv" in files["09_report"]
     study = Study("smoke")
     cardiac = study.dataset("cardiac").model_copy(update={"options": {"masks": "data/mine_{factor}x.npy"}})
     study.profile.datasets["cardiac"] = cardiac
