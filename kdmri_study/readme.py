@@ -90,10 +90,10 @@ def answer(study: Study) -> str:
     over = f"{seeds} seeds and people" if seeds > 1 else "people, on these networks"
     caution = "" if seeds > 1 else " One seed: whether another would find it again, profile table1 asks with six."
     return (
-        f"Distilled as the paper does, and against the same student trained alone for as much compute (the teacher given): "
-        f"ahead in **{ahead} of {len(cells)} cells** of Table 1 on generated images ({between}; in {sure} its 95% interval over "
-        f"{over} is above 0). On {people.people.max():.0f} real people, brain, dB [95% interval]: {on_people}. The paper's "
-        f"order, zero-filled < student < distilled < teacher, comes out in {in_order} of {len(cells)} cells.{caution}\n"
+        "Distilled as the paper does, and against the same student trained alone for as much compute (the teacher given): "
+        f"ahead in **{ahead} of {len(cells)} cells** of Table 1 on generated images ({between}; in {sure} its 95% interval "
+        f"over {over} is above 0). On {people.people.max():.0f} real people, brain, dB [95% interval]: {on_people}. The "
+        f"paper's order, zero-filled < student < distilled < teacher, comes out in {in_order} of {len(cells)} cells.{caution}\n"
     )
 
 
