@@ -2,12 +2,19 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kdmri_lib.datasets.sample import sample
 from kdmri_lib.deployment.phase import MOST, centre_of, check_phase, low_resolution, squares, unit_phase, without_phase
 from kdmri_lib.deployment.reconstruct import How, reconstruct_file
 from kdmri_lib.errors import StudyError
+from kdmri_lib.evaluation import psnr
+from kdmri_lib.masks import published_mask
+from kdmri_lib.models.base import build_model
+from kdmri_lib.storage import PROJECT
+from kdmri_study.runs import load_weights
 from tests.unit.deployment import scans
 
 SHAPE = (48, 40)
@@ -83,3 +90,41 @@ def test_a_magnitude_model_refuses_a_phase_and_takes_it_off_on_request(tmp_path,
     else:
         reconstruct_file(network, tmp_path / "in.npy", tmp_path / "out.h5")
     reconstruct_file(network, tmp_path / "in.npy", tmp_path / "out.h5", How(remove_phase=True), force=True)
+
+
+@pytest.fixture(scope="module")
+def committed():
+    """One slice of a person's head, and what the committed student of brain 4x makes of it with a phase: dB, with the phase
+    taken off where asked, and what is measured of the phase, rad."""
+    mask = published_mask("brain", 4, (240, 240))
+    lines, image = mask[:, 0], sample()[0][1:2]
+    network = build_model("dccnn", mask, cascades=5, convolutions=3, features=32).eval()
+    network.load_state_dict(load_weights(PROJECT / "results/models/brain_4x_distilled.safetensors"))
+
+    def reconstructed(radians, shape, off):
+        field = {"constant": np.exp(1j * radians), "smooth": scans.smooth_phase((240, 240), radians)}[shape]
+        kspace = (np.fft.fft2(image * field, norm="ortho") * mask).astype(np.complex64)
+        low = low_resolution(kspace, lines)
+        weighted, energy = squares(low)
+        kspace = without_phase(kspace, unit_phase(low)) if off else kspace
+        zero_filled = np.fft.ifft2(kspace * mask, norm="ortho")
+        scale = np.abs(zero_filled).max()
+        parts = [
+            torch.from_numpy((v[:, None] / scale).astype(np.float32)) for v in (abs(zero_filled), zero_filled.real)
+        ]
+        with torch.no_grad():
+            result = scale * network(*parts)[:, 0].numpy()
+        return psnr(image, result, 1.0), float(np.sqrt(weighted / energy)[0])
+
+    return reconstructed
+
+
+def test_what_a_phase_costs_a_committed_network_and_what_taking_it_off_gives_back(committed):
+    best, none = committed(0, "constant", off=False)
+    assert none < 1e-6
+    assert committed(0, "constant", off=True)[0] == pytest.approx(best, abs=1e-4)
+    assert committed(1.57, "constant", off=False)[0] < 15  # nothing warned of this
+    assert committed(1.57, "constant", off=True)[0] == pytest.approx(best, abs=0.01)
+    cost, found = committed(0.6, "smooth", off=False)
+    assert found == pytest.approx(MOST, abs=0.01) and 0.5 < best - cost < 1  # where it is refused
+    assert best - committed(1, "smooth", off=True)[0] < 1
