@@ -40,7 +40,7 @@ nb_merge_streams = True
 default_role = "code"
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
-autodoc_default_options = {"members": True, "show-inheritance": False}
+autodoc_default_options = {"members": True, "exclude-members": "model_config"}
 napoleon_use_ivar = True
 suppress_warnings = ["mystnb.unknown_mime_type"]
 

@@ -30,7 +30,7 @@ class Output(NamedTuple):
     """A table or figure that a notebook writes: its name and title, and the endings of its files.
 
     `measured` : whether it holds times, which differ from one measurement to the next. `reported` : whether a table has a
-    rendering of its own. `caption` : what a figure's lines, bands and colours mean.
+    rendering of its own.
     """
 
     kind: str
@@ -39,7 +39,6 @@ class Output(NamedTuple):
     endings: tuple[str, ...]
     measured: bool = False
     reported: bool = True
-    caption: str = ""
 
     def files(self, study: Study) -> list[Path]:
         """Its files, the one that others are renderings of first."""

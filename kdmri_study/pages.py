@@ -22,6 +22,20 @@ from kdmri_study.study import Study
 TITLE = "KD-MRI: knowledge distillation for MR reconstruction"
 LONG = 30  # rows of a table above which it is folded
 WIDGET = "application/vnd.jupyter.widget-view+json"
+# What a figure's lines, bands and colours mean, by what its name begins or ends with; the first that fits.
+CAPTIONS = {
+    r"^contact_|^people_": "Middle slices; grey is magnitude, each on its own scale from 0.",
+    r"^volumes_": "A row per volume, its slices evenly spaced; grey is magnitude, 0 to 1.",
+    r"spectrum_": "Mean power of a set's slices on rings of spatial frequency.",
+    r"^masks": "k-space with zero frequency in the middle; white is measured.",
+    r"^undersampling_|_truncation$": "One test slice: its k-space, what of it is measured, what that becomes zero-filled.",
+    r"^learning_curves|_curves$": "Validation PSNR per volume: a line is the mean over the seeds, a band their range.",
+    r"^figure2|^reconstructions_|^teacher_|_comparison$": "One test slice, networks of the first seed; a residue is the "
+    "absolute difference to the target.",
+    r"^attention_": "One test slice, networks of the first seed: maps over their L2 norm, and their differences.",
+    r"_map$|_points$": "PSNR per volume, a mean over the test set.",
+    r"^deployment_times_": "Medians of repeated calls.",
+}
 LINK = re.compile(r"(!?)\[([^\]]*)\]\((?!https?:|#|mailto:)([^)\s]+)\)")
 
 
@@ -121,7 +135,7 @@ class _Results:
             if words != before:
                 yield f"{level} {words}\n"
             before = words
-            yield self._table(output) if output.kind == "table" else self._figure(output, words)
+            yield self._table(output) if output.kind == "table" else self._figure(job, output)
 
     def _table(self, output: Output) -> str:
         path = self.study.table(output.name)
@@ -132,24 +146,27 @@ class _Results:
         beside = self.study.table(output.name.removesuffix("_significance"))
         if beside != path and beside.exists() and "label" in (rows := pd.read_csv(beside)):
             labels = dict(zip(rows.method, rows.label, strict=True))
-        text = for_reading(table, self.study.stamp, labels)
+        text = for_reading(table, self.study.stamp, labels).replace(" ± ", "\u00a0±\u00a0")
+        text = re.sub(r"(?<=\d), (?=[+−]\d+\.\d+\])", ",\u00a0", text)  # an interval stays on one line
         if len(table) > LONG and "\n**" not in text:
             text = f"<details><summary>{len(table)} rows</summary>\n\n{text}\n</details>\n"
         names = path.with_suffix(".runs.txt")
         runs = [line for line in names.read_text().splitlines() if line[:1] != "#"] if names.exists() else []
         return f"{text}\n{{download}}`CSV <tables/{path.name}>`. {self._origin(runs)}\n"
 
-    def _figure(self, output: Output, words: str) -> str:
+    def _figure(self, job: Job, output: Output) -> str:
         path = self.study.figure(output.name)
         if not path.exists():
             return self._missing(path)
         (self.folder / "figures" / path.name).write_bytes(path.read_bytes())
         with Image.open(path) as picture:
-            runs = re.findall(r"[\w.-]+", picture.text.get("Description", "").partition("made from runs: ")[2])
-        said = " ".join(part for part in (f"{output.title}.", output.caption) if part)
-        alternative = html.escape(said).replace("\n", " ")
-        head = f"```{{figure}} figures/{path.name}\n:alt: {alternative}\n:target: _images/{path.name}\n\n"
-        return f"{head}{output.caption or f'{words}.'}\n\n{self._origin([r for r in runs if r != 'none'])}\n```\n"
+            made_from = picture.text.get("Description", "").partition("made from runs: ")[2]
+        runs = [name for name in made_from.split(", ") if name not in ("", "none")]
+        said = [next((words for name, words in CAPTIONS.items() if re.search(name, output.name)), "")]
+        said += [f"Test set of {n}: {self.study.dataset(n).test} subjects." for n in job.datasets if runs]
+        words = " ".join([f"{output.title}.", *filter(None, said)])
+        head = f"```{{figure}} figures/{path.name}\n:alt: {words}\n:target: _images/{path.name}\n\n"
+        return f"{head}{words}\n\n{self._origin(runs)}\n```\n"
 
     def _origin(self, names: Sequence[str]) -> str:
         """From which runs something is, of how many seeds, by which commit and machine; the runs by name."""

@@ -49,6 +49,7 @@ COLUMNS = {
     "of matrix product": Column("of a matrix product's rate", 2, "↑"),
     "of plain teacher": Column("times as fast as the plain teacher", 1, "↑"),
     "of plain student": Column("as the plain student", 1, "↑"),
+    "time / s": Column("time / s", 0),
     "difference / dB": Column("difference / dB", 3),
     "with symmetry": Column("with symmetry / dB", 2),
     "lines without their mirror": Column("share of lines without their mirror", 2),
@@ -304,43 +305,37 @@ def order_in_words(table: pd.DataFrame, tests: pd.DataFrame) -> str:
 
 def answer_markdown(table: pd.DataFrame, tests: pd.DataFrame) -> str:
     """The study's answer, of Table 1 and its `significance`: where each distilled student stands against the same network
-    trained alone."""
-    taught = set(table[table.control.notna() & (table.control != "")].method)
+    trained alone, on every test set of several people."""
+    taught = list(dict.fromkeys(table[table.control.notna() & (table.control != "")].method))
     alone = tests[
         (tests.metric == "psnr") & tests.a.isin(taught) & ~tests.b.isin(taught) & ~tests.b.str.contains("teacher")
     ]
     if alone.empty:
         return "*No set of several people: nothing can be said.*\n"
-    asked = alone.groupby(["a", "b"], sort=False)
-    lines, heads = ["PSNR against the same network trained alone, on every test set of several people:\n"], [""]
-    for (a, b), rows in asked:
-        known = rows[rows.difference.notna()]
-        above, below = int((known.low > 0).sum()), int((known.high < 0).sum())
-        heads.append(f"{METHODS[a]} − {METHODS[b][0].lower()}{METHODS[b][1:]}")
-        lines.append(
-            f"- **{heads[-1]}**: the 95% interval is above 0 in {above} of {units(len(known), 'comparison')}, below 0 in "
-            f"{below}, and holds 0 in {len(known) - above - below}."
-        )
-    seeds = alone.seeds.max()
+    seeds, lines = alone.seeds.max(), []
     over = (
         f"{seeds} seeds and people"
         if seeds > 1
         else "people, on these networks: of one seed nothing follows for others"
     )
-    lines.append(
-        f"\n*Mean difference in dB, its 95% interval over {over}, and verdict. Equivalent: within ±{MARGIN:g} dB.*\n"
-    )
-    rows = []
-    for (dataset, factor, name, kind), block in alone.groupby(SET, sort=False):
-        found = {(row.a, row.b): row for row in block.itertuples()}
-        cells = [
-            f"{interval(found[pair], 2)}<br>{found[pair].verdict}"
-            if pair in found and not math.isnan(found[pair].difference)
-            else NONE
-            for pair in asked.groups
-        ]
-        rows.append([f"{dataset} {factor:g}x, {name}: {units(block.people.max(), kind)}", *cells])
-    return "\n".join([*lines, grid(heads, rows)])
+    note = f"*Difference in PSNR / dB, its 95% interval over {over}, and verdict. Equivalent: within ±{MARGIN:g} dB.*\n"
+    for method in taught:
+        asked = alone[alone.a == method]
+        others, rows = list(dict.fromkeys(asked.b)), []
+        for (dataset, factor, name, kind), block in asked.groupby(SET, sort=False):
+            found = {row.b: row for row in block.itertuples()}
+            cells = [
+                f"{interval(found[b], 2)}<br>{found[b].verdict}" if not math.isnan(found[b].difference) else NONE
+                for b in others
+            ]
+            rows.append([f"{dataset} {factor:g}x, {name}: {units(block.people.max(), kind)}", *cells])
+        sides = {"above": asked.low > 0, "below": asked.high < 0, "around": (asked.low <= 0) & (asked.high >= 0)}
+        for side, there in sides.items():
+            counts = [f"{there[asked.b == b].sum()} of {asked[asked.b == b].difference.count()}" for b in others]
+            rows.append([f"interval {side} 0", *counts])
+        heads = [METHODS[b].removeprefix("Student, ") for b in others]
+        lines.append(f"**{METHODS[method]}, against the same network trained alone**\n\n{grid(['', *heads], rows)}")
+    return "\n".join([*lines, note])
 
 
 def for_reading(table: pd.DataFrame, stamp: str, labels: Mapping[str, str] = METHODS) -> str:
