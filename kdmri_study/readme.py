@@ -93,7 +93,8 @@ def answer(study: Study) -> str:
         "Distilled as the paper does, and against the same student trained alone for as much compute (the teacher given): "
         f"ahead in **{ahead} of {len(cells)} cells** of Table 1 on generated images ({between}; in {sure} its 95% interval "
         f"over {over} is above 0). On {people.people.max():.0f} real people, brain, dB [95% interval]: {on_people}. The "
-        f"paper's order, zero-filled < student < distilled < teacher, comes out in {in_order} of {len(cells)} cells.{caution}\n"
+        f"paper's order, zero-filled < student < distilled < teacher, comes out in {in_order} of {len(cells)} cells."
+        f"{caution}\n"
     )
 
 
