@@ -178,7 +178,8 @@ with torch.inference_mode():
 import sys, numpy
 from kdmri_lib.deployment import Model
 model = Model(sys.argv[1], engine=sys.argv[2], threads=int(sys.argv[3]))
-model.reconstruct(numpy.random.default_rng(0).random((1, *model.shape)).astype(numpy.complex64))
+image = numpy.random.default_rng(0).random((1, *model.shape))
+model.reconstruct(numpy.fft.fft2(image, norm="ortho").astype(numpy.complex64))
 """
     with tempfile.TemporaryDirectory() as folder:
         np.save(Path(folder) / "mask.npy", mask)

@@ -22,6 +22,7 @@ from kdmri_lib.datasets.writing import write_prepared
 from kdmri_lib.declarations import Dataset, Degradation
 from kdmri_lib.deployment.export import stamped, to_onnx
 from kdmri_lib.deployment.model import FORMAT, read_model
+from kdmri_lib.deployment.readers import open_kspace
 from kdmri_lib.errors import StudyError
 from kdmri_lib.masks import cartesian_mask
 from kdmri_lib.models.base import build_model
@@ -30,6 +31,7 @@ from kdmri_study.build import declared_mask
 from kdmri_study.profile import load_profile
 from kdmri_study.runs import load_weights
 from tests import downloads, trees
+from tests.unit.deployment import scans
 
 SECONDS = 20  # for one file; far more than any takes
 
@@ -72,6 +74,11 @@ def _read_mask(path: Path):
     return declared_mask(dataset, Degradation(acceleration=4, mask=str(path)))
 
 
+def _read_scan(path: Path):
+    with open_kspace(path) as kspace:
+        return kspace.read(0, kspace.shape[0]).ndim
+
+
 # What makes a valid file; what reads it; and what is right about a file that is read all the same.
 READERS = {
     "prepared.h5": (_prepared, lambda p: [v.image.shape for v in read_prepared(p)], [(3, *downloads.SHAPE)]),
@@ -84,6 +91,14 @@ READERS = {
         lambda p: __import__("scipy.io").io.savemat(p, {"rawdata": downloads.image(1) * 1j}),
         lambda p: knee_matlab.read_mat(p, "rawdata").dtype,
         np.complex64,
+    ),
+    "kspace.npy": (lambda p: np.save(p, scans.CENTRED), _read_scan, 4),
+    "kspace.mat": (lambda p: scans.save_matlab(p, scans.CENTRED), _read_scan, 4),
+    "kspace.cfl": (lambda p: scans.save_bart(p, scans.CENTRED), _read_scan, 4),
+    "readouts.h5": (
+        lambda p: scans.save_ismrmrd(p, scans.CENTRED, scans.header(scans.CENTRED.shape[2:])),
+        _read_scan,
+        4,
     ),
     "scan.nii": (lambda p: downloads.save_nifti(p, downloads.image(1)), lambda p: read_nifti(p)[0].ndim, 3),
     "scan.nii.gz": (lambda p: downloads.save_nifti(p, downloads.image(1)), lambda p: read_nifti(p)[0].ndim, 3),

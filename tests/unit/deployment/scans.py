@@ -163,3 +163,8 @@ def save_every_format(folder: Path, kspace: np.ndarray) -> dict[str, Path]:
     save_fastmri(paths["fastMRI"], plain, xml, mask=lines)
     save_ismrmrd(paths["ISMRMRD"], kspace, xml)
     return paths
+
+
+CENTRED = FORMATS["fftshift(fft2(ifftshift))"](objects(2, (24, 20))[:, None] * sensitivities((24, 20), 3)).astype(
+    np.complex64
+)

@@ -75,6 +75,10 @@ def test_what_a_model_refuses(model, deployed, kspace):
         (kspace.real, "float32 of shape"),
         (np.where(np.arange(72) == 3, np.nan, kspace), "NaN or infinite values"),
         (0 * kspace, "nothing but zeros on the lines of the mask"),
+        (
+            1j * kspace,
+            "k-space: images with a phase, 1.57 rad at low resolution, but student.onnx was made for magnitudes",
+        ),
     ]:
         with pytest.raises(StudyError, match=message):
             model.reconstruct(bad)
