@@ -4,6 +4,7 @@ It is plain HTML under a display's id, so that an executed copy of the notebook 
 """
 
 import html
+import io
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 
 from IPython import get_ipython
 from IPython.display import display
+from tqdm.std import tqdm
 
 from kdmri_lib.declarations import Run
 from kdmri_study.costs import stage
@@ -36,6 +38,29 @@ def in_words(seconds: float) -> str:
     return f"{hours} h" + (f" {minutes} min" if minutes else "")
 
 
+class Bar(tqdm):
+    """A progress bar of tqdm's as a line of a cell's output, which ends as a sentence."""
+
+    def __init__(self, *arguments, **settings):
+        self._output = None
+        super().__init__(*arguments, **settings | {"file": io.StringIO()})  # where its own text goes
+
+    def display(self, msg: str | None = None, pos: int | None = None) -> None:
+        """Write the state, as tqdm asks for now and then."""
+        found = self.format_dict
+        done, total, took = found["n"], found["total"], found["elapsed"]
+        pace = Pace(total, done, found["initial"], time.monotonic() - took)
+        line = f"{self.desc}{done:,} of {total:,} {self.unit}s · {pace.left}"
+        shown = {f"{self.desc}done, in {in_words(took)}.": None} if done == total else {line: pace.share}
+        if self._output is None:
+            self._output = Output(shown)
+        else:
+            self._output.show(shown)
+
+    def clear(self, nolock: bool = False) -> None:
+        """The line stays."""
+
+
 @dataclass
 class Pace:
     """How long what is left will take, from the work done since the first look: any unit of work."""
@@ -43,7 +68,7 @@ class Pace:
     total: float
     done: float = 0.0
     before: float = 0.0  # done by an earlier process
-    started: float = field(default_factory=time.monotonic)
+    started: float = field(default_factory=lambda: time.monotonic())
 
     @property
     def share(self) -> float:
@@ -59,7 +84,7 @@ class Pace:
         return f"{in_words((time.monotonic() - self.started) * (self.total - self.done) / here)} left"
 
 
-class Lines:
+class Output:
     """Lines of text with a bar under each, in the place of one output of a cell."""
 
     def __init__(self, lines: Mapping[str, float | None]):
@@ -95,7 +120,7 @@ class Trainings:
         self._work = {label: stage(run)[1] for label, run in runs.items()}
         self._count, self._finished = len(runs), 0
         self._pace = Pace(sum(self._work.values()))
-        self._lines = Lines({self._heading(): 0.0})
+        self._output = Output({self._heading(): 0.0})
 
     def _heading(self) -> str:
         return f"Training {min(self._finished + 1, self._count)} of {self._count} · {self._pace.left}"
@@ -117,7 +142,7 @@ class Trainings:
             shown = time.monotonic()
             psnr = f" · validation PSNR {latest['validation_psnr']:.2f} dB" if latest else ""
             current = f"{label}: step {done:,} of {steps:,}{psnr} · {pace.left}"
-            self._lines.show({self._heading(): self._pace.share, current: pace.share})
+            self._output.show({self._heading(): self._pace.share, current: pace.share})
 
         yield report
         self._pace.done = whole + work
@@ -128,4 +153,4 @@ class Trainings:
         took = in_words(time.monotonic() - self._pace.started)
         networks = "network" if self._count == 1 else "networks"
         trained = self._count if self._finished == self._count else f"{self._finished} of {self._count}"
-        self._lines.show({f"Trained {trained} {networks} in {took}.": None})
+        self._output.show({f"Trained {trained} {networks} in {took}.": None})

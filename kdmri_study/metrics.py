@@ -103,3 +103,12 @@ def costs_table(study: Study, rows: Mapping[int, Rows]) -> pd.DataFrame:
             **{"seconds": sum(took) / len(took), "control": row.control},
         }
     return pd.DataFrame.from_dict(found, orient="index").rename_axis("method")
+
+
+def readable_costs(table: pd.DataFrame, labels: Mapping[str, str]) -> pd.DataFrame:
+    """`costs_table` for reading: rows and controls by their labels, multiply-accumulates in 10¹²."""
+    macs = {"macs_given": "compute / 10¹² MAC", "macs_whole": "with its teacher's / 10¹² MAC"}
+    shown = table.assign(**{key: (table[key] / 1e12).map("{:.3g}".format) for key in macs})
+    shown["steps"], shown["seconds"] = table.steps.map("{:,}".format), table.seconds.map("{:,.0f}".format)
+    shown["control"] = table.control.map(labels).fillna("–")
+    return shown.rename(index=labels).rename(columns={**macs, "seconds": "time / s", "control": "set beside"})

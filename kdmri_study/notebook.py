@@ -32,7 +32,7 @@ from kdmri_study.experiments.part import PARTS, Row, Rows
 from kdmri_study.experiments.recipe import Recipe
 from kdmri_study.experiments.table1 import METHODS
 from kdmri_study.jobs import NOTEBOOKS
-from kdmri_study.live import Trainings, in_kernel
+from kdmri_study.live import Bar, Trainings, in_kernel
 from kdmri_study.metrics import Folders
 from kdmri_study.rendering import plain_markdown
 from kdmri_study.runs import DONE, RunFolder, asked_to_stop, label_of_needed, prepare_dataset, trained
@@ -87,9 +87,11 @@ class Notebook:
         for dataset in self.job.datasets:
             if not self.study.prepared(dataset).exists():
                 try:
-                    prepare_dataset(self.study, dataset)
+                    prepare_dataset(self.study, dataset, **({"bar": Bar} if in_kernel() else {}))
                 except KeyboardInterrupt:
-                    raise StoppedError(f"stopped while the data set {dataset} was made; run this cell again") from None
+                    raise StoppedError(
+                        f"stopped; what was made of {dataset} is kept, and this cell, run again, goes on from there"
+                    ) from None
         print(self.study.stamp)
 
     @cached_property

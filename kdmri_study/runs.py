@@ -13,6 +13,7 @@ import pandas as pd
 import safetensors.torch
 from filelock import FileLock
 from torch import nn
+from tqdm import tqdm
 
 from kdmri_lib import training
 from kdmri_lib.answers import forget
@@ -154,10 +155,13 @@ def check_finished(study: Study) -> None:
         )
 
 
-def prepare_dataset(study: Study, name: str, jobs: int = 1) -> Preparation:
-    """Prepare a data set of the study where it isn't there or up to date, with its index and contact sheet beside it."""
+def prepare_dataset(study: Study, name: str, jobs: int = 1, bar: type[tqdm] = tqdm) -> Preparation:
+    """Prepare a data set of the study where it isn't there or up to date, with its index and contact sheet beside it.
+
+    `bar` : shows how it comes along.
+    """
     dataset, path = study.dataset(name), study.prepared(name)
-    result = prepare(dataset, path, preparing_code(dataset), jobs)
+    result = prepare(dataset, path, preparing_code(dataset), jobs, bar)
     if result.made or not all(path.with_suffix(ending).exists() for ending in (".csv", ".png")):
         write_overview(path)
     return result

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, Protocol
 import h5py
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from kdmri_lib.datasets import phantoms, sources
 from kdmri_lib.datasets.cohort import SPLITS, Member
@@ -109,7 +109,7 @@ def _check_options(dataset: Dataset, known: Mapping[str, Any] | set[str]) -> Non
                 raise StudyError(f"data set '{dataset.name}', option '{name}': {found}, found {value!r}") from None
 
 
-def prepare(dataset: Dataset, path: Path, code: str, jobs: int = 1) -> Preparation:
+def prepare(dataset: Dataset, path: Path, code: str, jobs: int = 1, bar: type[tqdm] = tqdm) -> Preparation:
     """Make every volume of `dataset` and write the prepared file at `path`.
 
     A volume that can't be made is left out, and said; the others go on. Each is kept in a file of its own until all are
@@ -120,6 +120,7 @@ def prepare(dataset: Dataset, path: Path, code: str, jobs: int = 1) -> Preparati
     ----------
     code : digest of the code that prepares; a file of other code is made again.
     jobs : processes, each holding one volume in memory.
+    bar : shows how it comes along.
 
     Raises
     ------
@@ -135,7 +136,7 @@ def prepare(dataset: Dataset, path: Path, code: str, jobs: int = 1) -> Preparati
     cohort = members(dataset)
     parts.mkdir(parents=True, exist_ok=True)
     stats = {file: _stat(file) for member in cohort for file in _files(member)}
-    problems = _make_parts(dataset, cohort, parts, code, jobs)
+    problems = _make_parts(dataset, cohort, parts, code, jobs, bar)
     made = _left(dataset, cohort, problems)
     untried = {m.volume: _checksums(dataset, _files(m), stats) for m in cohort if m.volume in problems}
     wholes = [_part(parts, member) for member in made]
@@ -296,11 +297,13 @@ def _each(
             ) from None
 
 
-def _make_parts(dataset: Dataset, cohort: list[Member], parts: Path, code: str, jobs: int) -> dict[str, str]:
+def _make_parts(
+    dataset: Dataset, cohort: list[Member], parts: Path, code: str, jobs: int, bar_of: type[tqdm]
+) -> dict[str, str]:
     """Make what isn't there yet; returns the reason by volume that couldn't be made."""
     problems: dict[str, str] = {}
     waiting = [member for member in cohort if not _is_there(dataset, member, _part(parts, member), code)]
-    with tqdm(total=len(cohort), initial=len(cohort) - len(waiting), unit="volume", mininterval=2) as bar:
+    with bar_of(total=len(cohort), initial=len(cohort) - len(waiting), unit="volume", mininterval=2) as bar:
         bar.set_description(f"preparing {dataset.name}")
         for member, found in _each(dataset, waiting, partial(_make_part, parts=parts, code=code), jobs, bar):
             if isinstance(found, StudyError):
