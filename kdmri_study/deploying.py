@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from kdmri_lib.channels import as_channels
+from kdmri_lib.channels import as_channels, magnitude
 from kdmri_lib.datasets import people
 from kdmri_lib.datasets.framing import padded
 from kdmri_lib.datasets.prepared import Slices, Volume
@@ -30,6 +30,7 @@ def about_run(folder: RunFolder) -> dict:
         "format": FORMAT,
         "run": run.id,
         "dataset": run.dataset.name,
+        "domain": run.dataset.domain or "magnitude",
         "acceleration": run.degradation.acceleration,
         "mask": about_mask(declared_mask(run.dataset, run.degradation), f"run {run.id}"),
         "normalisation": "divided by the maximum of the volume's zero-filled magnitude",
@@ -70,11 +71,11 @@ def _shown(folder: RunFolder) -> torch.Tensor:
         return slices[[0, len(slices) // 2, len(slices) - 1]]
     image, _ = people.make(str(people.FOLDER / people.PEOPLE["colin27"].file), 3)
     image = np.stack([padded(one, dataset.shape) for one in image / image.max()])
-    return as_channels(image if dataset.domain == "magnitude" else (np.exp(0.5j) * image).astype(np.complex64))
+    return as_channels(image if dataset.channels == 1 else (np.exp(0.5j) * image).astype(np.complex64))
 
 
 def calibration_slices(folder: RunFolder, count: int = 32) -> Iterator[Measurement]:
-    """Undersampled training slices, spread over the split: (1, 1, H, W) each; `StudyError` where they aren't prepared."""
+    """Undersampled training slices, spread over the split: (1, C, H, W) each; `StudyError` where they aren't prepared."""
     prepared = folder.study.prepared(folder.run.dataset.name)
     if not prepared.exists():
         raise StudyError(
@@ -88,7 +89,7 @@ def calibration_slices(folder: RunFolder, count: int = 32) -> Iterator[Measureme
 
 
 def as_network(model: Model) -> Callable:
-    """An exported model as `evaluate` calls a network: tensors (B, 1, H, W) in and out."""
+    """An exported model as `evaluate` calls a network: tensors (B, C, H, W) in and out."""
 
     def network(zero_filled: torch.Tensor, measured_image: torch.Tensor) -> torch.Tensor:
         return torch.from_numpy(model.run(zero_filled.contiguous().numpy(), measured_image.contiguous().numpy()))
@@ -127,7 +128,7 @@ def scales(folder: RunFolder, path: Path, volumes: Sequence[Volume]) -> pd.DataF
     rows = []
     for volume in volumes:
         own = model.reconstruct(np.fft.fft2(volume.image, norm="ortho"), batch=4)
-        usual = reconstruct(network, operator, volume.image)
+        usual = magnitude(reconstruct(network, operator, volume.image))
         pairs = {"by the zero-filled maximum": own, "by the true maximum": usual}
-        rows.append({label: psnr(volume.image, image, 1.0) for label, image in pairs.items()})
+        rows.append({label: psnr(magnitude(volume.image), image, 1.0) for label, image in pairs.items()})
     return pd.DataFrame(rows)

@@ -6,7 +6,7 @@ import torch
 
 from kdmri_study.runs import prepare_dataset
 from kdmri_study.study import Study
-from tests.studies import sharing_data
+from tests.studies import sharing_data, small_profile
 
 matplotlib.use("Agg")
 torch.set_num_threads(1)
@@ -27,6 +27,15 @@ def pytest_collection_modifyitems(config, items):
 def prepared_study(tmp_path_factory) -> Study:
     """The smoke study with its cardiac phantoms prepared; nothing trained."""
     study = Study("smoke", tmp_path_factory.mktemp("study"))
+    prepare_dataset(study, "cardiac")
+    return study
+
+
+@pytest.fixture(scope="session")
+def complex_study(tmp_path_factory) -> Study:
+    """The same of complex images, with its cell alone."""
+    folder = tmp_path_factory.mktemp("complex")
+    study = Study(small_profile(folder / "complex.yaml", domain="complex"), folder)
     prepare_dataset(study, "cardiac")
     return study
 

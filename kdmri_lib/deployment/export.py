@@ -33,9 +33,9 @@ def about_mask(mask: np.ndarray, name: str) -> dict:
     return {"shape": list(mask.shape), "axis": axis, "kept": np.flatnonzero(lines).tolist()}
 
 
-def to_onnx(network: nn.Module, axis: int, shape: tuple[int, int]) -> onnx.ModelProto:
-    """A network as ONNX: zero_filled and measured_image (B, 1, H, W) in, image out; B and extent along lines free."""
-    example = (torch.rand(2, 1, *shape), torch.rand(2, 1, *shape))
+def to_onnx(network: nn.Module, axis: int, shape: tuple[int, int], channels: int = 1) -> onnx.ModelProto:
+    """A network as ONNX: zero_filled and measured_image (B, C, H, W) in, image out; B and extent along lines free."""
+    example = (torch.rand(2, channels, *shape), torch.rand(2, channels, *shape))
     free = {0: torch.export.Dim("batch", min=1, max=2**16), 3 - axis: torch.export.Dim("extent", min=1, max=2**16)}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -63,7 +63,7 @@ def stamped(model: onnx.ModelProto, about: dict) -> bytes:
 
 
 def largest_difference(network: nn.Module, path: Path, slices: torch.Tensor, operator: Undersampling) -> float:
-    """Between PyTorch and ONNX Runtime in float32, over (B, 1, H, W) images, as a batch and as narrower single slices."""
+    """Between PyTorch and ONNX Runtime in float32, over (B, C, H, W) images, as a batch and as narrower single slices."""
     model = Model(path, engine="onnxruntime", precision="float32")
     narrow = slices[:1, :, :, : slices.shape[3] // 2] if model.axis == 0 else slices[:1, :, : slices.shape[2] // 2]
     worst = 0.0
@@ -82,7 +82,7 @@ def export(network: nn.Module, operator: Undersampling, about: dict, slices: tor
     ----------
     operator : the undersampling operator of the network's mask.
     about : what the file says of itself, with `about_mask` of the mask as "mask".
-    slices : true images (B, 1, H, W) in [0, 1], on which ONNX Runtime is compared with PyTorch.
+    slices : true images (B, C, H, W), magnitudes in [0, 1], on which ONNX Runtime is compared with PyTorch.
 
     Returns
     -------
@@ -93,7 +93,8 @@ def export(network: nn.Module, operator: Undersampling, about: dict, slices: tor
     StudyError
         When ONNX Runtime doesn't agree with PyTorch; then no file is left.
     """
-    content = stamped(to_onnx(network, about["mask"]["axis"], tuple(about["mask"]["shape"])), about)
+    mask = about["mask"]
+    content = stamped(to_onnx(network, mask["axis"], tuple(mask["shape"]), slices.shape[1]), about)
     with tempfile.TemporaryDirectory() as trial:
         (Path(trial) / "trial.onnx").write_bytes(content)
         difference = largest_difference(network, Path(trial) / "trial.onnx", slices, operator)
@@ -118,13 +119,14 @@ class _Reader:
 
 
 def convolutions(model: onnx.ModelProto) -> list[list[str]]:
-    """Names of the convolutions' nodes, cascade by cascade: a cascade ends where one channel comes out."""
+    """Names of the convolutions' nodes, cascade by cascade: a cascade ends where the image's channels come out."""
+    channels = model.graph.output[0].type.tensor_type.shape.dim[1].dim_value
     weights = {w.name: list(w.dims) for w in model.graph.initializer}
     found: list[list[str]] = [[]]
     for node in model.graph.node:
         if node.op_type == "Conv":
             found[-1].append(node.name)
-            if weights[node.input[1]][0] == 1:
+            if weights[node.input[1]][0] == channels:
                 found.append([])
     return [names for names in found if names]
 
@@ -132,8 +134,8 @@ def convolutions(model: onnx.ModelProto) -> list[list[str]]:
 def quantise(path: Path, output: Path, calibration: Iterable[Measurement], kept: str = INNER) -> None:
     """The int8 version of an exported file: weights per channel, activations by the ranges that `calibration` shows.
 
-    `kept` in float32: "nothing"; "first and last", the convolutions of each cascade that have one channel on one side, next
-    to no work; or these and the "last cascade", whose errors nothing after it corrects (the default).
+    `kept` in float32: "nothing"; "first and last", the convolutions of each cascade that have the image's channels on one
+    side, next to no work; or these and the "last cascade", whose errors nothing after it corrects (the default).
     """
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process

@@ -13,7 +13,8 @@ import scipy.fft
 from kdmri_lib.deployment.phase import check_phase, low_resolution, squares
 from kdmri_lib.errors import StudyError
 
-FORMAT = "kdmri-onnx-2"  # 2: its second input is called measured_image
+FORMAT = "kdmri-onnx-3"  # it says its domain
+KNOWN = (FORMAT, "kdmri-onnx-2")  # 2: of magnitudes, since there was nothing else
 KEY, CHECKSUM = "kdmri", "kdmri_sha256"
 ENGINES = ("auto", "openvino", "onnxruntime")
 PRECISIONS = ("auto", "float32", "bfloat16")
@@ -43,8 +44,8 @@ def read_model(path: Path) -> tuple[onnx.ModelProto, dict]:
         found = about["format"]
     except (ValueError, KeyError, TypeError):
         raise StudyError(f"{path}: what it says of itself can't be read; the file is damaged") from None
-    if found != FORMAT:
-        raise StudyError(f"{path}: format {found!r}, expected {FORMAT!r}; a newer file needs a newer version")
+    if found not in KNOWN:
+        raise StudyError(f"{path}: format {found!r}, expected {' or '.join(KNOWN)}; a newer file needs a newer version")
     if stated.get(CHECKSUM) != graph_checksum(model.graph, stated[KEY]):
         raise StudyError(f"{path}: damaged, its checksum is wrong")
     return model, about
@@ -101,7 +102,7 @@ class Model:
 
     Attributes
     ----------
-    about : dict: data set, acceleration, run, normalisation, parameters, precision.
+    about : dict: data set, acceleration, run, domain, normalisation, parameters, precision.
     mask : boolean (H, W), unshifted. The extent of the image along its lines may be another.
 
     Raises
@@ -180,28 +181,34 @@ class Model:
         return scipy.fft.ifft2(np.where(along, kspace, 0), norm="ortho")
 
     def undersample(self, images: np.ndarray) -> np.ndarray:
-        """What a scanner would leave of real images (..., H, W): complex zero-filled images."""
+        """What a scanner would leave of images (..., H, W), real or complex: complex zero-filled images."""
         return self.zero_fill(scipy.fft.fft2(images, norm="ortho"))
 
     def restore(self, zero_filled: np.ndarray, scale: float) -> np.ndarray:
-        """The network on complex zero-filled images (slices, H, W): float32, in their own units.
+        """The network on complex zero-filled images (slices, H, W), in their own units: magnitudes, float32, or complex64
+        of a complex model.
 
         `scale` : the maximum of the volume's zero-filled magnitude, which stands in for the image's, that isn't known.
         """
-        inputs = (np.abs(zero_filled), zero_filled.real)
-        prepared = [np.ascontiguousarray(v[:, None] / scale, dtype=np.float32) for v in inputs]
-        return self.run(*prepared)[:, 0] * np.float32(scale)
+        if self.domain == "complex":
+            channels = np.stack((zero_filled.real, zero_filled.imag), axis=1) / scale
+            inputs = (channels, channels)
+        else:
+            inputs = (np.abs(zero_filled)[:, None] / scale, zero_filled.real[:, None] / scale)
+        image = self.run(*(np.ascontiguousarray(v, dtype=np.float32) for v in inputs)) * np.float32(scale)
+        return image[:, 0] + 1j * image[:, 1] if self.domain == "complex" else image[:, 0]
 
-    def reconstruct(self, kspace: np.ndarray, batch: int = 1) -> np.ndarray:
+    def reconstruct(self, kspace: np.ndarray, batch: int = 1, phase: bool = False) -> np.ndarray:
         """Reconstruct a volume of unshifted k-space.
 
         Parameters
         ----------
         kspace : (slices, H, W) complex, orthonormal FFT, measured on the model's mask; other lines are set to zero.
+        phase : return complex images, of a complex model.
 
         Returns
         -------
-        (slices, H, W) float32 magnitude images in the units of the k-space.
+        (slices, H, W) float32 magnitude images, or complex64, in the units of the k-space.
 
         Raises
         ------
@@ -209,6 +216,8 @@ class Model:
             When the shape isn't the mask's, or values aren't finite, or all zero; when a magnitude model is given images
             with a phase (`kdmri_lib.deployment.phase` takes a smooth one off).
         """
+        if phase and self.domain != "complex":
+            raise StudyError(f"{self.path.name} was made for magnitudes; its images have no phase")
         kspace = np.asarray(kspace)
         if kspace.ndim != 3 or not np.iscomplexobj(kspace):
             raise StudyError(f"k-space: {kspace.dtype} of shape {kspace.shape}, expected complex (slices, H, W)")
@@ -223,4 +232,5 @@ class Model:
         if scale == 0:
             raise StudyError("k-space: nothing but zeros on the lines of the mask")
         parts = [self.restore(zero_filled[n : n + batch], scale) for n in range(0, len(zero_filled), batch)]
-        return np.concatenate(parts)
+        images = np.concatenate(parts)
+        return images if phase or self.domain != "complex" else np.abs(images)

@@ -17,9 +17,7 @@ from kdmri_lib.models.base import begin_from
 from kdmri_lib.storage import CHECKED_MAGIC, read_checked, write_bytes
 from kdmri_lib.training import CURVE_COLUMNS, learning_rate, predict, validate_network
 from kdmri_study.build import declared_network, declared_operator, training_step
-from kdmri_study.runs import prepare_dataset
-from kdmri_study.study import Study
-from tests.studies import CELL, small_profile
+from tests.studies import CELL
 from tests.trainings import Trap, assert_same_bits, data_of, train, train_by
 
 
@@ -141,14 +139,6 @@ def test_true_images_that_are_missing_are_asked_for_by_no_loss(runs, data, tmp_p
     step = training_step(run, declared_network(runs["teacher"]))
     with pytest.raises(StudyError, match=r"true images of 2 of \d+ slices, and an objective that looks at them"):
         train_by(step, run, data, tmp_path / "x.pt", truths=2)
-
-
-@pytest.fixture(scope="module")
-def complex_study(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("complex")
-    study = Study(small_profile(folder / "complex.yaml", domain="complex"), folder)
-    prepare_dataset(study, "cardiac")
-    return study
 
 
 @pytest.mark.parametrize("method", ["student", "attention_transfer", "distilled"])

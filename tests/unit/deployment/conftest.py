@@ -20,6 +20,15 @@ def deployed(prepared_study, tmp_path_factory):
     return folder, path, list(read_prepared(study.prepared("cardiac"), "test"))
 
 
+@pytest.fixture(scope="session")
+def complex_deployed(complex_study):
+    """The same of complex images."""
+    folder = trained(complex_study, complex_study.methods(CELL, 0)["student"])
+    path = complex_study.folder / "complex.onnx"
+    assert export(folder, path) < 1e-5
+    return folder, path, list(read_prepared(complex_study.prepared("cardiac"), "test"))
+
+
 @pytest.fixture
 def model(deployed):
     return Model(deployed[1], engine="onnxruntime", precision="float32", threads=1)

@@ -24,15 +24,16 @@ from kdmri_study.deploying import about_run, calibration_slices, export
 from kdmri_study.runs import WEIGHTS, RunFolder
 
 
+@pytest.mark.parametrize("channels", [1, 2])
 @pytest.mark.parametrize("axis", [0, 1])
-def test_any_batch_and_any_extent_along_the_lines(tmp_path, axis):
+def test_any_batch_and_any_extent_along_the_lines(tmp_path, axis, channels):
     mask = cartesian_mask((18, 18), 3, axis=axis, centre=4)
-    network = build_model("dccnn", mask, cascades=2, convolutions=3, features=4)
-    (tmp_path / "x.onnx").write_bytes(to_onnx(network, axis, mask.shape).SerializeToString())
+    network = build_model("dccnn", mask, channels, cascades=2, convolutions=3, features=4)
+    (tmp_path / "x.onnx").write_bytes(to_onnx(network, axis, mask.shape, channels).SerializeToString())
     session = onnxruntime.InferenceSession(tmp_path / "x.onnx")
     for batch, extent in ((1, 7), (3, 16), (5, 41)):
         shape = (18, extent) if axis == 0 else (extent, 18)
-        measurement = Undersampling(mask)(torch.rand(batch, 1, *shape))
+        measurement = Undersampling(mask)(torch.rand(batch, channels, *shape))
         inputs = dict(zip(("zero_filled", "measured_image"), (v.numpy() for v in measurement), strict=True))
         found = session.run(None, inputs)[0]
         with torch.no_grad():
@@ -51,6 +52,18 @@ def test_the_file_says_what_it_is(deployed):
         assert json.loads(file.metadata()["kdmri"]) == about
     weights = safetensors.torch.load_file(path.with_suffix(".safetensors"))
     assert all(torch.equal(weights[k], v) for k, v in folder.network().state_dict().items())
+
+
+def test_int8_of_a_complex_network_keeps_the_outer_convolutions_and_stays_near(complex_deployed, tmp_path):
+    folder, path, (volume, _) = complex_deployed
+    quantise(path, tmp_path / "int8.onnx", calibration_slices(folder, 4), "first and last")
+    stored, about = read_model(tmp_path / "int8.onnx")
+    assert about["domain"] == "complex" and [len(c) for c in convolutions(read_model(path)[0])] == [3, 3]
+    weights = {w.name for w in stored.graph.initializer if w.data_type == onnx.TensorProto.INT8 and len(w.dims) == 4}
+    assert len(weights) == 2, "the middle convolution of each of the two cascades"
+    plain, small = (Model(p, engine="onnxruntime", threads=1) for p in (path, tmp_path / "int8.onnx"))
+    kspace = np.fft.fft2(volume.image, norm="ortho") * plain.mask
+    assert 0 < np.abs(plain.reconstruct(kspace, phase=True) - small.reconstruct(kspace, phase=True)).max() < 0.05
 
 
 def test_int8_keeps_the_outer_convolutions_and_stays_near(deployed, kspace, tmp_path):

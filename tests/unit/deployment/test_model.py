@@ -11,7 +11,7 @@ from kdmri_lib.deployment import Model
 from kdmri_lib.deployment.export import stamped
 from kdmri_lib.deployment.model import read_model
 from kdmri_lib.errors import StudyError
-from kdmri_lib.evaluation import reconstruct
+from kdmri_lib.evaluation import psnr, reconstruct
 from kdmri_lib.storage import PROJECT
 from kdmri_study.build import declared_operator
 
@@ -29,6 +29,50 @@ def test_three_lines_of_python_give_what_the_study_gives(deployed, kspace, engin
     expected = scale * reconstruct(folder.network(), declared_operator(folder.run), volume.image / scale)
     assert image.dtype == np.float32 and image.shape == volume.image.shape
     np.testing.assert_allclose(image, expected, atol=tolerance)
+
+
+@pytest.mark.parametrize(
+    ("engine", "precision", "tolerance"),
+    [("onnxruntime", "float32", 1e-5), ("openvino", "float32", 1e-5), ("openvino", "bfloat16", 3e-2)],
+)
+def test_a_complex_model_gives_the_complex_images_that_the_study_gives(complex_deployed, engine, precision, tolerance):
+    folder, path, (volume, _) = complex_deployed
+    model, operator = Model(path, engine=engine, precision=precision, threads=1), declared_operator(folder.run)
+    assert model.domain == model.about["domain"] == "complex"
+    kspace = np.fft.fft2(volume.image.astype(np.complex128), norm="ortho") * model.mask
+    scale = np.abs(reconstruct(None, operator, volume.image)).max()
+    expected = scale * reconstruct(folder.network(), operator, volume.image / scale)
+    image = model.reconstruct(kspace, phase=True)
+    assert image.dtype == np.complex64 and image.shape == volume.image.shape
+    np.testing.assert_allclose(image, expected, atol=tolerance)
+    size = model.reconstruct(kspace)
+    assert size.dtype == np.float32
+    np.testing.assert_allclose(size, np.abs(expected), atol=tolerance)
+
+
+@pytest.mark.parametrize(("engine", "precision"), [("onnxruntime", "float32"), ("openvino", "bfloat16")])
+def test_a_constant_phase_of_the_k_space_does_not_change_a_complex_models_magnitude(
+    complex_deployed, engine, precision
+):
+    """By less than 0.05 dB: exactly, but for rounding."""
+    _, path, (volume, _) = complex_deployed
+    model, truth = Model(path, engine=engine, precision=precision, threads=1), np.abs(volume.image)
+    kspace = np.fft.fft2(volume.image, norm="ortho") * model.mask
+    before = psnr(truth, model.reconstruct(kspace), 1.0)
+    for angle in (0.5, np.pi / 2, np.pi, -2.0):
+        assert abs(psnr(truth, model.reconstruct(kspace * np.exp(1j * angle)), 1.0) - before) < (
+            1e-3 if precision == "float32" else 0.05
+        )
+
+
+def test_a_model_of_the_format_before_is_one_of_magnitudes(deployed, kspace, model, tmp_path):
+    stored, about = read_model(deployed[1])
+    del about["domain"]
+    (tmp_path / "old.onnx").write_bytes(stamped(stored, {**about, "format": "kdmri-onnx-2"}))
+    old = Model(tmp_path / "old.onnx", engine="onnxruntime", precision="float32", threads=1)
+    assert old.domain == "magnitude" and np.array_equal(old.reconstruct(kspace), model.reconstruct(kspace))
+    with pytest.raises(StudyError, match=r"old.onnx was made for magnitudes; its images have no phase"):
+        old.reconstruct(kspace, phase=True)
 
 
 def test_using_a_model_needs_no_pytorch(deployed):
@@ -59,7 +103,7 @@ def flipped(content):
         (lambda c: c[: len(c) // 2], "not an ONNX file, or cut short|not one of KD-MRI's|damaged"),
         (flipped, "damaged, its checksum is wrong|not an ONNX file"),
         (lambda c: b"\x80\x04K\x01.", "not an ONNX file"),
-        (lambda c: c.replace(b"kdmri-onnx-2", b"kdmri-onnx-9"), "format 'kdmri-onnx-9', expected 'kdmri-onnx-2'"),
+        (lambda c: c.replace(b"kdmri-onnx-3", b"kdmri-onnx-9"), "format 'kdmri-onnx-9', expected kdmri-onnx-3 or"),
         (lambda c: onnx.ModelProto(ir_version=8).SerializeToString(), "not one of KD-MRI's"),
     ],
 )
