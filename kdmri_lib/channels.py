@@ -30,7 +30,8 @@ def magnitude(image: np.ndarray) -> np.ndarray:
 
 def times_i(channels: Tensor) -> Tensor:
     """Complex images (..., 2, H, W) times the imaginary unit: (a, b) to (-b, a)."""
-    return torch.cat((-channels[..., 1:, :, :], channels[..., :1, :, :]), dim=-3)
+    real, imaginary = channels.unbind(-3)
+    return torch.stack((-imaginary, real), dim=-3)
 
 
 def turned(channels: Tensor, angles: np.ndarray) -> Tensor:

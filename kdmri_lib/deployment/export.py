@@ -151,7 +151,8 @@ def quantise(path: Path, output: Path, calibration: Iterable[Measurement], kept:
         simplified, quantised = Path(work) / "simplified.onnx", Path(work) / "quantised.onnx"
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            quant_pre_process(path, simplified)
+            # ONNX's own shapes suffice for convolutions; the symbolic ones stumble over a complex image's channels.
+            quant_pre_process(path, simplified, skip_symbolic_shape=True)
             quantize_static(
                 simplified,
                 quantised,
