@@ -20,6 +20,7 @@ from kdmri_study.rendering import answer_markdown, capital, failures_markdown, f
 from kdmri_study.study import Study
 
 TITLE = "KD-MRI: knowledge distillation for MR reconstruction"
+LOOK = "look_inside.html"  # the page of the viewer, beside these
 LONG = 30  # rows of a table above which it is folded
 WIDGET = "application/vnd.jupyter.widget-view+json"
 # What a figure's lines, bands and colours mean, by what its name begins or ends with; the first that fits.
@@ -48,7 +49,7 @@ def write_pages(study: Study, folder: Path) -> None:
     results = _Results(study, folder, records, notebooks.pages)
     *others, last = jobs(study)
     chapters: dict[str, list[Job]] = {}
-    for job in others:
+    for job in sorted((job for job in others if job.outputs), key=lambda job: job.notebook):
         chapters.setdefault(job.notebook.partition("_")[2], []).append(job)
     for name, found in chapters.items():
         write_text(folder / f"{name}.md", results.chapter(found))
@@ -97,10 +98,15 @@ class _Results:
         answer = self._missing(missing[0]) if missing else answer_markdown(*map(pd.read_csv, paths))
         failed = {self.study.labels.get(run, run): r["failed"] for run, r in self.records.items() if r.get("failed")}
         lines = [f"# {TITLE}\n", f"{capital(self.study.stamp)}. {capital(self.study.profile.description)}.\n"]
-        lines += ["## The answer\n", answer, f"(results-{last.name})=", *self._outputs(last, "##")]
+        look = f'<a href="{LOOK}">Look inside</a>: real people, slice by slice, by the committed networks.\n'
+        lines += [look, "## The answer\n", answer, f"(results-{last.name})=", *self._outputs(last, "##")]
         lines += ["## Trainings that failed\n", failures_markdown(failed)]
-        away = [each.name for each in pieces(self.study) if any(run.id not in self.records for run in each.runs)]
-        lines += ["## Not here yet\n", f"Trainings of {', '.join(away)}.\n"] if away else []
+        away = [
+            each.name.replace("_seed", ", seed ").replace("_", " ")
+            for each in pieces(self.study)
+            if any(run.id not in self.records for run in each.runs)
+        ]
+        lines += ["## Not here yet\n", f"Trainings of {'; '.join(away)}.\n"] if away else []
         lines += [f"Made by [the notebook]({self.pages[last.name]}). This report was built at commit {git_commit()}.\n"]
         return "\n".join(lines)
 

@@ -3,6 +3,7 @@
 `kdmri_study.pages` writes its pages, Sphinx builds them as `docs/conf.py` says.
 """
 
+import html
 import shutil
 import subprocess
 import sys
@@ -10,8 +11,10 @@ import tempfile
 from pathlib import Path
 
 from kdmri_lib.errors import StudyError
-from kdmri_lib.storage import PROJECT
-from kdmri_study.pages import write_pages
+from kdmri_lib.looking.page import middle_slices, write_page
+from kdmri_lib.storage import PROJECT, write_text
+from kdmri_study.committed import ABOUT, TITLE, look_at_people
+from kdmri_study.pages import LOOK, write_pages
 from kdmri_study.study import Study
 
 FILES = tuple(sorted((PROJECT / "docs").glob("*.*")))
@@ -45,6 +48,11 @@ def write_report(study: Study) -> list[str]:
         told = subprocess.run([*command, "-D", title, pages, made], capture_output=True, text=True, cwd=PROJECT)
         if told.returncode:
             raise StudyError(f"{folder}: can't be built: {told.stderr.strip()[-2000:]}")
+        try:
+            views = look_at_people()
+            write_page(made / LOOK, views, middle_slices(views), TITLE, ABOUT)
+        except StudyError as error:  # without weights there is nothing to look at
+            write_text(made / LOOK, f'<meta charset="utf-8"><title>{TITLE}</title><p>{html.escape(str(error))}</p>\n')
         shutil.rmtree(folder, ignore_errors=True)
         made.rename(folder)
     return [line.replace(f"{pages}/", "") for line in told.stderr.splitlines() if "WARNING" in line or "ERROR" in line]

@@ -1,7 +1,5 @@
 """Every notebook executed by papermill at profile smoke, as the one list of jobs has them; and what they leave."""
 
-import html
-
 import nibabel
 import numpy as np
 import pandas as pd
@@ -13,6 +11,7 @@ from kdmri_lib.storage import read_json, sha256_file
 from kdmri_study.experiments.comparison import FEATURE_LOSSES
 from kdmri_study.experiments.table1 import METHODS
 from kdmri_study.jobs import NOTEBOOKS, execute, jobs
+from kdmri_study.pages import write_pages
 from kdmri_study.study import Study
 
 OWN = (*FEATURE_LOSSES[:1], "cosine_attention")
@@ -164,15 +163,13 @@ def test_a_scan_of_ones_own_is_reconstructed(executed):
     assert set(table.method) == set(METHODS.values()) and table.psnr.between(5, 80).all()
 
 
-def test_the_report_begins_with_table_1_and_shows_every_declared_output_and_no_other(executed):
-    page = (executed.results / "report" / "index.html").read_text()
-    assert page.index("Table 1") < page.index("<img") and "<table>" in page and "not a result" in page
+def test_the_report_shows_every_declared_output_and_every_executed_notebook_and_no_other(executed, tmp_path):
+    write_pages(executed, tmp_path / "pages")
+    pages = {path.name: path.read_text() for path in (tmp_path / "pages").rglob("*.md")}
+    whole, front = "\n".join(pages.values()), pages["index.md"]
+    assert front.index("## The answer") < front.index("## Table 1") and "not a result" in front
     for job in jobs(executed):
-        for output in (o for o in job.outputs if o.reported):
-            assert output.kind == "report" or html.escape(output.title) in page, output
-            if output.kind == "figure":
-                assert f"figures/{output.name}.png" in page
-        if job.notebook != "09_report":
-            assert f'href="{job.name}.html"' in page
-            assert (executed.results / "report" / f"{job.name}.html").exists()
-    assert "super_resolution_positions" not in page and "scan_brain" not in page, "the profile asks for neither"
+        assert (tmp_path / "pages" / "notebooks" / f"{job.name}.ipynb").exists() and f"(results-{job.name})=" in whole
+        for output in (o for o in job.outputs if o.kind in ("table", "figure")):
+            assert f"{output.kind}s/{output.name}.{'csv' if output.kind == 'table' else 'png'}" in whole, output
+    assert "super_resolution_positions" not in whole and "scan_brain" not in whole, "the profile asks for neither"

@@ -13,7 +13,6 @@ from kdmri_study.jobs import jobs
 from kdmri_study.report import report_page, write_report
 from kdmri_study.study import Study
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 MISSING_TABLE, MISSING_FIGURE = "significance", "masks"
 TEX = re.compile(r"\$[^$\n]+\$|\\(?:frac|sum|[lr]Vert|mathrm|times|theta|lambda|hat|left|begin)\b")
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -115,18 +114,6 @@ def test_a_notebooks_page_leads_back_and_leaves_frozen_bars_out(study):
     text = (report_page(study).parent / "notebooks" / "03_distillation_cardiac_8x.html").read_text(encoding="utf-8")
     assert 'href="../distillation.html#results-03-distillation-cardiac-8x"' in text
     assert "<math" in text and "a frozen bar" not in text and "Picture under the heading" in text
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if not CHROMIUM:
-        pytest.skip("there is no chromium to open the report in (Debian's package chromium has it)")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
 
 
 @pytest.mark.parametrize("width", [1400, 390])
