@@ -2,8 +2,10 @@
 import re
 import shlex
 
+from kdmri_study.evidence import pieces
 from kdmri_study.jobs import jobs, mask_files
-from kdmri_study.provenance import preparing_code, training_code
+from kdmri_study.provenance import code_digest, preparing_code, training_code
+from kdmri_study.report import FILES, report_page
 from kdmri_study.runs import RunFolder
 from kdmri_study.study import Study
 
@@ -44,7 +46,9 @@ rule all:
         # Every file by name: what is deleted is made again.
         [file for job in jobs(study) for file in job.written(study)],
         records(study.runs.values()),
+        [piece.file(study) for piece in pieces(study)],
         [study.prepared(dataset) for dataset in study.used_datasets],
+        report_page(study),
 
 
 for dataset in study.used_datasets:
@@ -94,6 +98,31 @@ rule train:
         "python -m kdmri_lib train {params.where} {wildcards.run}"
 
 
+for piece in pieces(study):
+
+    # By its name, a piece can be made alone: ./run_all.sh --profile table1 brain_4x_seed0
+    rule:
+        name:
+            piece.name
+        input:
+            records(piece.runs),
+            study.prepared(piece.runs[0].dataset.name),
+        output:
+            piece.file(study),
+        params:
+            where=where,
+            piece=piece.name,
+            code=code_digest(["kdmri_study.evidence", "kdmri_lib.evaluation"]),
+        group:
+            together("evidence")
+        resources:
+            **asked("notebook"),
+        message:
+            f"evidence of {piece.name}"
+        shell:
+            "python -m kdmri_lib evidence {params.where} {params.piece}"
+
+
 written = []
 for job in jobs(study):
 
@@ -105,7 +134,7 @@ for job in jobs(study):
             records(job.runs),
             [study.prepared(dataset) for dataset in job.datasets],
             job.files,
-            written if job.notebook == "08_report" else [],
+            written if job.notebook == "09_report" else [],
         output:
             job.written(study),
         params:
@@ -125,3 +154,22 @@ for job in jobs(study):
             "python -m kdmri_lib notebook {params.source:q} {params.executed:q} {params.parameters}"
 
     written = [*written, *job.written(study)]
+
+
+localrules:
+    report,
+
+
+rule report:
+    input:
+        written,
+        FILES,
+    output:
+        report_page(study),
+    params:
+        where=where,
+        code=code_digest(["kdmri_study.report"]),
+    message:
+        "building the report"
+    shell:
+        "python -m kdmri_lib report {params.where}"

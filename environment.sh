@@ -14,7 +14,13 @@ END
 if [ "$(cat .venv/.made-from 2>/dev/null)" != "$wanted" ]; then
     echo "kdmri: making the environment in .venv (first use; about a minute, and 2 GB of disk)" >&2
     "$python" -m venv --clear .venv
-    .venv/bin/python -m pip install --quiet --quiet --disable-pip-version-check -c constraints.txt -e '.[deploy,dicom,slurm,test]'
+    .venv/bin/python -m pip install --quiet --quiet --disable-pip-version-check -c constraints.txt -e '.[deploy,dicom,scanner,slurm,test]'
+    if git -C . rev-parse --git-dir > /dev/null 2>&1; then
+        # Notebooks that were run don't count as changed (.gitattributes). Not `required`: without .venv they pass as they are.
+        git config filter.nbstripout.clean "'$PWD/.venv/bin/python' -m nbstripout --keep-id --extra-keys metadata.language_info"
+        git config filter.nbstripout.smudge cat
+        git config diff.ipynb.textconv "'$PWD/.venv/bin/python' -m nbstripout -t"
+    fi
     echo "$wanted" > .venv/.made-from
 fi
 . .venv/bin/activate

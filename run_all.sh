@@ -50,11 +50,25 @@ fi
 slurm=()
 . ./cluster/slurm/functions.sh
 if uses_slurm "${rest[@]}"; then slurm_options; fi
+# In a terminal: one line over all, a bar for each job; the rest goes to results/NAME/logs.
+shown=
+case " ${rest[*]} " in
+    *" --dry-run "* | *" -n "*) exec 8>&1 ;;
+    *)
+        if [ -t 1 ]; then
+            exec 8> >(exec python -m kdmri_lib follow --profile "$profile" --folder "$folder" --jobs "$jobs")
+            shown=$!
+        else
+            exec 8>&1
+        fi
+        ;;
+esac
 # In a process group of its own, to which a signal to this shell is passed on: trainings save and end within seconds.
 set -m
 snakemake "${slurm[@]}" "${rest[@]}" --quiet host --nolock --keep-going --rerun-incomplete --cores "$jobs" \
-    --config profile="$profile" folder="$folder" &
+    --config profile="$profile" folder="$folder" >&8 2>&8 8>&- &
 study=$!
+exec 8>&-
 set +m
 stop() {
     kill -TERM -- "-$study" 2> /dev/null || return 0
@@ -80,6 +94,7 @@ while kill -0 "$study" 2> /dev/null; do # a signal ends the wait early
     wait "$study" || status=$?
 done
 trap - TERM INT HUP
+if [ -n "$shown" ]; then wait "$shown" || true; fi
 if [ "$status" -ne 0 ]; then
     echo "kdmri: not finished; the same command goes on from here" >&2
     exit "$status"

@@ -79,16 +79,6 @@ def _first(names: list[str]) -> str:
     return f"{len(names)} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
 
 
-def profiles(arguments) -> None:
-    """List the profiles with what they do and cost."""
-    from kdmri_lib.storage import PROJECT
-    from kdmri_study.profile import load_profile
-
-    for path in sorted((PROJECT / "profiles").glob("*.yaml")):
-        name, profile = load_profile(str(path))
-        print(f"  {name:6} {profile.description}\n         {profile.cost}")
-
-
 def prepare(arguments) -> None:
     """Prepare one data set of a profile; nothing is done for one that is there and up to date."""
     from kdmri_study.runs import prepare_dataset
@@ -114,7 +104,8 @@ def train(arguments) -> None:
     if arguments.run not in study.runs:
         raise StudyError(f"profile '{study.name}' has no run '{arguments.run}'")
     use_threads(study.profile.threads)
-    trained(study, study.runs[arguments.run], study.labels[arguments.run], stop=asked_to_stop())
+    with asked_to_stop() as stop:
+        trained(study, study.runs[arguments.run], study.labels[arguments.run], stop)
 
 
 def failures(arguments) -> None:
@@ -127,6 +118,32 @@ def failures(arguments) -> None:
         print(f"{label}: {reason}", file=sys.stderr)
     if found:
         raise StudyError(f"{len(found)} trainings failed; their numbers are holes in the tables, all others are there")
+
+
+def evidence(arguments) -> None:
+    """Write the evidence of a piece of a profile (a cell or an experiment with a seed), whose runs are finished."""
+    from kdmri_study.evidence import piece, write_evidence
+    from kdmri_study.study import Study
+
+    study = Study(arguments.profile, arguments.folder)
+    print(write_evidence(study, piece(study, arguments.piece)))
+
+
+def tables(arguments) -> None:
+    """Write every table of metrics anew from the evidence that is there."""
+    import tempfile
+    from pathlib import Path
+
+    from kdmri_study.derived import all_tables
+    from kdmri_study.evidence import unpacked
+    from kdmri_study.study import Study
+    from kdmri_study.tables import write_table
+
+    study = Study(arguments.profile, arguments.folder)
+    with tempfile.TemporaryDirectory() as folder:
+        for derived in all_tables(unpacked(study, Path(folder))):
+            write_table(derived.table, study.table(derived.name), derived.runs, derived.text)
+            print(study.table(derived.name))
 
 
 def verify(arguments) -> None:
@@ -156,28 +173,45 @@ def models(arguments) -> None:
 
 
 def readme(arguments) -> None:
-    """Write the README's numbers anew from the committed tables."""
+    """Write the README's numbers anew from the committed tables, and the heads of the notebooks."""
+    from kdmri_study.guide import write_heads
     from kdmri_study.readme import write_readme
 
-    print(*(write_readme() or ["nothing changed"]), sep="\n")
+    print(*([*write_readme(), *write_heads()] or ["nothing changed"]), sep="\n")
+
+
+def minutes(arguments) -> None:
+    """Write down how long each notebook of a profile took that was run; then `readme` says it."""
+    from kdmri_study.guide import write_minutes
+    from kdmri_study.study import Study
+
+    print(write_minutes(Study(arguments.profile, arguments.folder)))
+
+
+def look(arguments) -> None:
+    """Write the viewer, on the nine people and the committed networks, as a page that needs nothing beside itself."""
+    from pathlib import Path
+
+    from kdmri_lib.looking.page import middle_slices, write_page
+    from kdmri_study.committed import ABOUT, TITLE, look_at_people
+
+    views = look_at_people()
+    print(write_page(Path(arguments.output), views, middle_slices(views, arguments.slices), TITLE, ABOUT))
 
 
 def export(arguments) -> None:
-    """Write a trained network as ONNX, with safetensors beside it; with --int8 its quantised version too."""
+    """Write a network, trained here or committed, as ONNX, with safetensors beside it; with --int8 quantised too."""
     from pathlib import Path
 
     from kdmri_lib.deployment.export import quantise
+    from kdmri_study.cards import network_of
     from kdmri_study.deploying import calibration_slices
     from kdmri_study.deploying import export as to_file
-    from kdmri_study.runs import RunFolder
     from kdmri_study.study import Study
 
     study = Study(arguments.profile, arguments.folder)
     cell = study.cell(f"{arguments.dataset}_{arguments.acceleration:g}x")
-    runs = study.methods(cell, arguments.seed)
-    if arguments.method not in runs:
-        raise StudyError(f"no method '{arguments.method}'; known: {', '.join(runs)}")
-    folder, output = RunFolder(study, runs[arguments.method]), Path(arguments.output)
+    folder, output = network_of(study, cell, arguments.method, arguments.seed), Path(arguments.output)
     if output.suffix != ".onnx":
         raise StudyError(f"{output}: expected a name that ends in .onnx")
     difference = to_file(folder, output)
@@ -189,11 +223,11 @@ def export(arguments) -> None:
 
 
 def reconstruct(arguments) -> None:
-    """Reconstruct a volume (HDF5 of k-space or images, NIfTI) with an exported network, slice by slice."""
+    """Reconstruct a scan (fastMRI, ISMRMRD, MATLAB, .npy, BART; images, for a trial) with an exported network."""
     from pathlib import Path
 
     from kdmri_lib.deployment import Model
-    from kdmri_lib.deployment.reconstruct import reconstruct_file
+    from kdmri_lib.deployment.reconstruct import How, reconstruct_file
 
     model = Model(
         arguments.model, arguments.engine, arguments.precision, threads=arguments.threads, device=arguments.device
@@ -203,17 +237,37 @@ def reconstruct(arguments) -> None:
     print(
         f"{about['dataset']} {about['acceleration']:g}x, run {about['run']}; {model.engine} in {model.precision}{weights}"
     )
-    done = reconstruct_file(
-        model,
-        Path(arguments.input),
-        Path(arguments.output),
+    how = How(
         order=arguments.order,
+        axes=arguments.axes,
         undersample=arguments.undersample,
+        coils=arguments.coils,
+        sensitivities=Path(arguments.sensitivities) if arguments.sensitivities else None,
+        remove_phase=arguments.remove_phase,
+        complex=arguments.complex,
         batch=arguments.batch,
-        force=arguments.force,
-        figures=Path(arguments.figures) if arguments.figures else None,
     )
+    figures = Path(arguments.figures) if arguments.figures else None
+    done = reconstruct_file(model, Path(arguments.input), Path(arguments.output), how, arguments.force, figures)
     print("\n".join([*done, f"written: {arguments.output}"]))
+
+
+def follow(arguments) -> None:
+    """Show, in a terminal, where the workflow stands whose output comes in; ./run_all.sh uses it."""
+    from kdmri_study.study import Study
+    from kdmri_study.terminal import follow as shown
+
+    study = Study(arguments.profile, arguments.folder)
+    shown(sys.stdin, study, study.results / "logs" / "workflow.txt", arguments.jobs)
+
+
+def report(arguments) -> None:
+    """Build the report from what is there of a profile's results: the committed ones, where nothing was run."""
+    from kdmri_study.report import report_page, write_report
+    from kdmri_study.study import Study
+
+    study = Study(arguments.profile, arguments.folder)
+    print(*write_report(study), report_page(study), sep="\n")
 
 
 def notebook(arguments) -> None:
@@ -225,10 +279,11 @@ def notebook(arguments) -> None:
 
 def benchmark(arguments) -> None:
     """Speed of training beside the same networks written plainly, of each loss, of data, of inference; or a profile."""
-    from benchmarks import data, inference, training
+    from benchmarks import commands, data, inference, training
 
     threads, seconds = arguments.threads, arguments.seconds
     reports = {
+        "command": lambda: commands.measure(arguments.command),
         "training": lambda: training.training_throughput(threads, seconds),
         "losses": lambda: training.loss_costs(threads, seconds),
         "profile": lambda: training.where_time_goes(threads),
@@ -254,7 +309,6 @@ def main() -> int:
     jobs = ("--jobs", {"type": int, "default": 1, "help": "volumes made side by side"})
     only = ("--headers", {"action": "store_true", "help": "read headers alone: in seconds, but not what values are"})
     command(check, profile, folder, jobs, only)
-    command(profiles)
     command(prepare, profile, folder, jobs, ("dataset", {"help": "name of a data set of the profile"}))
     command(train, profile, folder, ("run", {"help": "name of the run's folder"}))
     command(
@@ -264,8 +318,18 @@ def main() -> int:
         ("--parameter", {"action": "append", "default": [], "metavar": "NAME=VALUE"}),
     )
     command(verify, profile, folder, ("--runs", {"action": "store_true", "help": "from the runs, figures too"}))
+    command(evidence, profile, folder, ("piece", {"help": "such as brain_4x_seed0"}))
+    command(tables, profile, folder)
     command(models, profile, folder)
     command(readme)
+    command(report, profile, folder)
+    command(follow, profile, folder, ("--jobs", {"type": int, "default": 1, "help": "how many run side by side"}))
+    command(minutes, profile, folder)
+    command(
+        look,
+        ("--output", {"default": "look_inside.html"}),
+        ("--slices", {"type": int, "default": 1, "help": "slices of each person"}),
+    )
     command(failures, profile, folder)
     command(
         export,
@@ -278,12 +342,34 @@ def main() -> int:
         ("--output", {"required": True, "help": "name of the .onnx file"}),
         ("--int8", {"action": "store_true", "help": "also quantise, calibrated on training slices"}),
     )
+    orders = [
+        "auto",
+        "unshifted",
+        "shifted",
+        "centred",
+        "corners",
+    ]  # orders.ORDERS, whose module takes seconds to import
+    order = ("--order", {"default": "auto", "choices": orders, "help": "of k-space; auto finds it in the data"})
     command(
         reconstruct,
         ("--model", {"required": True, "help": "file from `export`"}),
-        ("--input", {"required": True, "help": "HDF5 with kspace or image (slices, H, W), a prepared file, or NIfTI"}),
-        ("--output", {"required": True}),
-        ("--order", {"default": "auto", "choices": ["auto", "centred", "unshifted"], "help": "of k-space"}),
+        (
+            "--input",
+            {
+                "required": True,
+                "help": "k-space: HDF5 (fastMRI, ISMRMRD), .mat, .npy, .cfl; images: NIfTI, HDF5",
+            },
+        ),
+        ("--output", {"required": True, "help": "an HDF5 file; a NIfTI file where the input is one"}),
+        order,
+        ("--axes", {"default": "", "help": "what an array's axes are: S slices, C coils, H rows, W columns; e.g. HWC"}),
+        (
+            "--coils",
+            {"default": "rss", "choices": ["rss", "espirit"], "help": "root sum of squares, or ESPIRiT's maps"},
+        ),
+        ("--sensitivities", {"default": "", "help": "file of the coils' sensitivities, to combine them with"}),
+        ("--complex", {"action": "store_true", "help": "write the complex image, with its phase"}),
+        ("--remove-phase", {"action": "store_true", "help": "magnitude models: take the smooth phase off first"}),
         ("--undersample", {"action": "store_true", "help": "the input is fully sampled; keep the model's lines alone"}),
         ("--batch", {"type": int, "default": 4}),
         ("--engine", {"default": "auto", "choices": ["auto", "openvino", "onnxruntime"]}),
@@ -295,9 +381,15 @@ def main() -> int:
     )
     what = (
         "what",
-        {"nargs": "?", "default": "training", "choices": ["training", "losses", "profile", "data", "inference"]},
+        {
+            "nargs": "?",
+            "default": "training",
+            "choices": ["training", "losses", "profile", "data", "inference", "command"],
+        },
     )
-    command(benchmark, what, ("--threads", {"type": int, "default": 2}), ("--seconds", {"type": float, "default": 8.0}))
+    measured = ("--command", {"default": "./run_all.sh", "help": "what `benchmark command` measures in a fresh clone"})
+    threads = ("--threads", {"type": int, "default": 2})
+    command(benchmark, what, measured, threads, ("--seconds", {"type": float, "default": 8.0}))
     arguments = parser.parse_args()
     if hasattr(sys.stdout, "reconfigure"):  # people's paths hold letters that a terminal's encoding may not have
         sys.stdout.reconfigure(errors="backslashreplace")

@@ -38,18 +38,20 @@ class Answers:
 
 def answered(
     folder: Path,
-    ask: Callable[[Tensor], Tensor],
+    ask: Callable[[Tensor, int], Tensor],
     images,
     origin: str,
     device: torch.device,
+    known: int = 0,
     held_bytes: int = HELD_BYTES,
 ) -> Answers:
     """The answers to all `images`, from the file in `folder` where it is whole and of the same origin; asked for otherwise.
 
     Parameters
     ----------
-    ask : from true images (B, 1, H, W) to answers (B, K, H, W).
+    ask : from true images (B, 1, H, W), and of how many of them the true image is the answer, to answers (B, K, H, W).
     images : (slices, 1, H, W), a tensor or `Slices`.
+    known : of how many of `images`, the first, the true image is the answer.
     origin : digest of what the answers depend on: teacher, data, mask, losses.
 
     Raises
@@ -66,12 +68,13 @@ def answered(
         print(f"kdmri: {path}: {wrong}; the teacher is asked again", file=sys.stderr)
     about.unlink(missing_ok=True)
     with atomic_write(path) as temporary, temporary.open("wb") as file:
-        for number, part in enumerate(_asked(ask, images)):
+        for number, part in enumerate(in_fours(images)):
+            answers = ask(part, min(max(known - number * BATCH, 0), len(part))).cpu().numpy()
             if number == 0:
-                shape = (len(images), *part.shape[1:])
+                shape = (len(images), *answers.shape[1:])
                 header = {"descr": "<f4", "fortran_order": False, "shape": shape}
                 np.lib.format.write_array_header_1_0(file, header)
-            file.write(np.ascontiguousarray(part, dtype="<f4").data)
+            file.write(np.ascontiguousarray(answers, dtype="<f4").data)
     write_json(about, {"origin": origin, "sha256": sha256_file(path)})
     return Answers(path, device, held_bytes)
 
@@ -82,9 +85,10 @@ def forget(folder: Path) -> None:
         file.unlink(missing_ok=True)
 
 
-def _asked(ask: Callable[[Tensor], Tensor], images) -> Iterator[np.ndarray]:
+def in_fours(images) -> Iterator[Tensor]:
+    """`images` (slices, 1, H, W), a tensor or `Slices`, a few slices at a time."""
     for first in range(0, len(images), BATCH):
-        yield ask(images[list(range(first, min(first + BATCH, len(images))))]).cpu().numpy()
+        yield images[list(range(first, min(first + BATCH, len(images))))]
 
 
 def _wrong(path: Path, about: Path, origin: str) -> str:

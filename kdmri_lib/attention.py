@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kdmri_lib.channels import as_channels
 from kdmri_lib.datasets.prepared import Volume
 from kdmri_lib.losses.attention_transfer import attention_map
 from kdmri_lib.models.base import Model
@@ -31,5 +32,5 @@ def mean_attention_distances(
     network: Model, teacher: Model, operator: Undersampling, volumes: Iterable[Volume]
 ) -> np.ndarray:
     """`attention_distances`, a mean over each volume's slices, then over the volumes: (groups,)."""
-    measurements = (operator(torch.from_numpy(volume.image).unsqueeze(1)) for volume in volumes)
+    measurements = (operator(as_channels(volume.image)) for volume in volumes)
     return np.mean([attention_distances(network, teacher, m).mean(axis=1) for m in measurements], axis=0)

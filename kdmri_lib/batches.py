@@ -1,4 +1,4 @@
-"""Which slices, or strips of slices, a training step sees: a function of the seed and the step, nothing else."""
+"""Which slices, or strips of slices, a training step sees, at which phase: a function of the seed and the step alone."""
 
 from functools import lru_cache
 
@@ -6,14 +6,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kdmri_lib.channels import turned
 from kdmri_lib.datasets.prepared import Slices
 
 
 class Batches:
-    """Batch number `step` of an endless shuffled stream of slices, (batch, 1, H, W).
+    """Batch number `step` of an endless shuffled stream of slices, (batch, C, H, W).
 
-    With `strip`, each sample is a random strip of that extent along `axis` (2 rows, 3 columns of (B, 1, H, W)), which the
-    mask must sample fully. `images` may be a tensor (slices, 1, H, W) or `Slices` that are read from their file.
+    With `strip`, each sample is a random strip of that extent along `axis` (2 rows, 3 columns of (B, C, H, W)), which the
+    mask must sample fully. `images` may be a tensor (slices, C, H, W) or `Slices` that are read from their file.
+
+    Complex samples (C = 2) are each turned by a random constant phase. Networks don't depend on one (`CommonPhase`), but
+    losses of real and imaginary part do: they weigh an error by the phase that it happens to be at, and so all are equal.
     """
 
     def __init__(self, images: Tensor | Slices, batch: int, seed: int, strip: int | None = None, axis: int = 3):
@@ -27,7 +31,20 @@ class Batches:
         return [int(self.order(p // len(self.images))[p % len(self.images)]) for p in positions]
 
     def __call__(self, step: int) -> Tensor:
-        return self.cut(self.images, step)
+        return self.phased(self.cut(self.images, step), step)
+
+    def phased(self, shown: Tensor, step: int) -> Tensor:
+        """The batch's images, or what begins with them, (batch, K, H, W), at the batch's phases; channels after the image's
+        stay.
+
+        So a teacher's answers to slices as they are become those to the batch: its image turns as its input does, its
+        attention maps don't change (`CommonPhase`).
+        """
+        channels = self.images.shape[1]
+        if channels == 1:
+            return shown
+        angles = np.random.default_rng([self.seed, step, 3]).uniform(0, 2 * np.pi, self.batch)
+        return torch.cat((turned(shown[:, :channels], angles), shown[:, channels:]), dim=1)
 
     def cut(self, images, step: int) -> Tensor:
         """The same batch, cut alike, of something else that is known for each slice, (slices, K, H, W)."""

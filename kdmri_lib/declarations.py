@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     NonNegativeInt,
@@ -29,6 +30,7 @@ def plain_name(name: str) -> str:
 
 
 Name = Annotated[str, AfterValidator(plain_name)]
+Pairs = tuple[tuple[str, str], ...]
 
 
 class Declaration(BaseModel):
@@ -53,11 +55,24 @@ class Dataset(Declaration):
     test: PositiveInt = Field(description="subjects that tables are computed on")
     slices_per_volume: PositiveInt | None = Field(None, description="evenly spaced; all of a volume when not given")
     contrast: str = "t1"
+    domain: Annotated[
+        Literal["complex"] | None, BeforeValidator(lambda said: None if said == "magnitude" else said)
+    ] = Field(
+        None, description="complex: a scanner's complex images, two channels; magnitude (or nothing): one channel"
+    )
+    sampled_like: Literal["brain", "cardiac", "knee"] | None = Field(
+        None, description="whose undersampling masks it has; by its name otherwise, a brain's where it is none of these"
+    )
     seed: NonNegativeInt = 0
     folder: str | None = Field(None, description="where a download lies, for the sources that read one")
     pattern: str | None = Field(None, description="glob of the volumes below `folder`")
     splits: str | None = Field(None, description="CSV with columns subject, split, in place of the order of names")
     options: dict[str, bool | int | float | str] = Field({}, description="choices that only this source knows")
+
+    @property
+    def channels(self) -> int:
+        """Channels of an image: 1 of a magnitude, 2 of a complex one."""
+        return 2 if self.domain == "complex" else 1
 
     @property
     def file_name(self) -> str:
@@ -109,6 +124,13 @@ class Schedule(Declaration):
         description="step: times 0.1 at 4/15, 8/15 and 12/15, as the published code's every 40 of 150 epochs",
     )
     validations: PositiveInt = Field(10, description="how often in a run the validation set is reconstructed")
+    expansion: PositiveInt | None = Field(
+        None, description="train each 3x3 convolution over-parameterised, through so many channels; plain at the end"
+    )
+    averaging: float | None = Field(
+        None, gt=0, lt=1, description="keep a moving average of the weights, this share of the old at each step"
+    )
+    clip: PositiveFloat | None = Field(None, description="largest norm of a step's gradient; longer ones are scaled")
 
     @model_validator(mode="after")
     def _one_length(self):
@@ -145,6 +167,23 @@ class Run(Declaration):
         description="once for each whole training slice, where all losses allow it; or at each step, of the batch",
     )
     start: "Run | None" = Field(None, description="whose weights this run starts from; random ones otherwise")
+    taken: Pairs | None = Field(
+        None, description="[convolution of `start`, own] whose weights are taken over; all, by name, otherwise"
+    )
+    subjects: tuple[NonNegativeInt, PositiveInt] | None = Field(
+        None, description="[first, end) of the training subjects, by name; all otherwise"
+    )
+    truths: NonNegativeInt | None = Field(
+        None,
+        description="of how many of its subjects, the first, the true images are at hand; for the others the teacher's "
+        "image stands in, so that only losses that compare with it alone may train; all otherwise",
+    )
+
+    @model_validator(mode="after")
+    def _taken_from(self):
+        if self.taken is not None and self.start is None:
+            raise ValueError("convolutions to take over, and no run to start from")
+        return self
 
     @property
     def id(self) -> str:

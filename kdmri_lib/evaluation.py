@@ -15,6 +15,7 @@ from scipy import ndimage
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import nn
 
+from kdmri_lib.channels import as_channels, as_image, magnitude
 from kdmri_lib.datasets.prepared import Volume
 
 METRICS = {  # the first two better when higher, the last two when lower
@@ -68,21 +69,22 @@ def measure(target: np.ndarray, image: np.ndarray) -> dict[str, float]:
 
 @torch.inference_mode()
 def reconstruct(model: nn.Module | None, operator: nn.Module, image: np.ndarray, batch: int = 4) -> np.ndarray:
-    """Undersample (slices, H, W) and reconstruct it: float32 array of the same shape; zero-filled when `model` is None."""
+    """Undersample (slices, H, W), real or complex, and reconstruct it: float32 or complex64 array of the same shape;
+    zero-filled when `model` is None."""
     device = next(operator.buffers()).device
     parts = []
     for first in range(0, len(image), batch):
-        target = torch.from_numpy(image[first : first + batch]).unsqueeze(1).to(device)
+        target = as_channels(image[first : first + batch]).to(device)
         measurement = operator(target)
         result = measurement.zero_filled if model is None else model(*measurement)
-        parts.append(result.squeeze(1).float().cpu().numpy())
+        parts.append(as_image(result))
     return np.concatenate(parts)
 
 
 def evaluate(
     model: nn.Module | None, operator: nn.Module, volumes: Iterable[Volume]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Reconstruct volumes and measure them.
+    """Reconstruct volumes and measure them; of complex ones the magnitude.
 
     Returns
     -------
@@ -91,7 +93,7 @@ def evaluate(
     """
     by_volume, by_slice, hole = [], [], dict.fromkeys(METRICS, math.nan)
     for volume in volumes:
-        image = reconstruct(model, operator, volume.image)
+        truth, image = magnitude(volume.image), magnitude(reconstruct(model, operator, volume.image))
         sound = bool(np.isfinite(image).all())
         about = {
             "set": volume.split,
@@ -99,8 +101,8 @@ def evaluate(
             "person": volume.attributes.get("person", volume.subject),
         }
         about["subject"] = volume.subject
-        by_volume.append({**about, "slices": len(image), **(measure(volume.image, image) if sound else hole)})
-        for number, (target, result) in enumerate(zip(volume.image, image, strict=True)):
+        by_volume.append({**about, "slices": len(image), **(measure(truth, image) if sound else hole)})
+        for number, (target, result) in enumerate(zip(truth, image, strict=True)):
             # A slice without signal has no NMSE; it counts in its volume.
             if target.any():
                 by_slice.append({**about, "slice": number, **(measure(target, result) if sound else hole)})

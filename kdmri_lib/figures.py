@@ -1,5 +1,7 @@
 """Every plot of the study. Functions return figures; `save` writes PNG and PDF and says what they were made from.
 
+Of complex images the magnitude is shown; so are residues, between magnitudes, as metrics see them.
+
 One size of letters, so that none is lost when a figure is made smaller. Lines are told apart by dashes and markers as well
 as by colours (Okabe and Ito's, made for the colour-blind, and a wine red), so that they can be in grey print too.
 """
@@ -19,6 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from scipy import ndimage
 
+from kdmri_lib.channels import magnitude
 from kdmri_lib.evaluation import psnr, ssim
 from kdmri_lib.fourier import centred, to_kspace
 from kdmri_lib.masks import line_axis
@@ -122,7 +125,8 @@ def contact_sheet(groups: Mapping[str, Mapping[str, np.ndarray]], title: str, co
     height, width = rows[0][0][2].shape
     figure, axes = grid([1.15 * height / width] * len(rows), max(map(len, rows)), 1.15, wide=0.8)
     for axes_row, row in zip(axes, rows, strict=True):
-        for axis, (name, label, image) in zip(axes_row, row, strict=False):
+        for axis, (name, label, shown) in zip(axes_row, row, strict=False):
+            image = magnitude(shown)
             _grey(axis, image, white_of(image))
             axis.set_title(label if len(label) <= MOST_LETTERS else f"{label[: MOST_LETTERS - 1]}…")
             if name not in named:
@@ -135,6 +139,7 @@ def contact_sheet(groups: Mapping[str, Mapping[str, np.ndarray]], title: str, co
 @styled
 def before_and_after(zero_filled: np.ndarray, image: np.ndarray, title: str) -> Figure:
     """Zero-filled and reconstructed slice (H, W) side by side, on one grey scale, in the units of the measurement."""
+    zero_filled, image = magnitude(zero_filled), magnitude(image)
     figure, axes = grid([3.2 * image.shape[0] / image.shape[1]], 2, 3.2)
     for axis, (label, picture) in zip(
         axes.flat, {"zero-filled": zero_filled, "reconstructed": image}.items(), strict=True
@@ -152,7 +157,7 @@ def slices(volumes: Mapping[str, np.ndarray], columns: int = 5, title: str = "")
     first = next(iter(volumes.values()))
     figure, axes = grid([1.7 * first.shape[1] / first.shape[2]] * len(volumes), columns, 1.7)
     for row, (label, volume) in zip(axes, volumes.items(), strict=True):
-        chosen = np.linspace(0, len(volume) - 1, columns).round().astype(int)
+        volume, chosen = magnitude(volume), np.linspace(0, len(volume) - 1, columns).round().astype(int)
         # A volume of fewer slices than columns leaves the rest of its row empty.
         for axis, number in zip(row, dict.fromkeys(chosen.tolist()), strict=False):
             picture = _grey(axis, volume[number], white_of(volume))
@@ -202,6 +207,7 @@ def undersampling(image: np.ndarray, mask: np.ndarray, zero_filled: np.ndarray, 
     error. What isn't measured is black in the mask and in k-space."""
     kspace = centred(to_kspace(torch.from_numpy(image))).abs().numpy()
     logarithm = np.log10(kspace / kspace.max() + 1e-6)
+    image, zero_filled = magnitude(image), magnitude(zero_filled)
     measured = np.where(np.fft.fftshift(mask), logarithm, np.nan)
     # Tall images are drawn narrower, lest the figure be higher than a page.
     height = min(2.3 * image.shape[0] / image.shape[1], 3.6)
@@ -262,6 +268,7 @@ def people(images: Mapping[str, np.ndarray], title: str, columns: int = 5) -> Fi
     rows = -(-len(images) // columns)
     figure, axes = grid([1.7 * height / width] * rows, min(columns, len(images)), 1.7)
     for axis, (name, image) in zip(axes.flat, images.items(), strict=False):
+        image = magnitude(image)
         shown = _grey(axis, image / white_of(image), 1)
         axis.set_title(name)
     figure.colorbar(shown, ax=axes, shrink=0.8, pad=0.01, extend="max", label="magnitude (of each one's white)")
@@ -393,6 +400,7 @@ def comparison(cases: Mapping[str, tuple[np.ndarray, Mapping[str, np.ndarray]]],
     in each (`detail`). All residues are on one scale, cut where few of the networks' are larger; the zero-filled image's,
     the first, are.
     """
+    cases = {label: (magnitude(x), {n: magnitude(i) for n, i in shown.items()}) for label, (x, shown) in cases.items()}
     names = list(next(iter(cases.values()))[1])
     aspects = [target.shape[0] / target.shape[1] for target, _ in cases.values() for _ in range(2)]
     width = 1.95 if max(aspects) < 1.4 else 1.6  # tall images are drawn smaller, lest the figure be higher than a page
@@ -573,4 +581,17 @@ def times(measured: pd.DataFrame, title: str) -> Figure:
     axis.legend(loc="lower right" if len(slowest) < 3 else "best")
     axis.grid(axis="x")
     figure.suptitle(title, wrap=True)
+    return figure
+
+
+@styled
+def lines(groups: Mapping[str, Sequence[tuple[float, float]]], across: str, up: str, title: str) -> Figure:
+    """Points (x, y) of each group, joined in the order of x, which is drawn logarithmically."""
+    figure, axis = plt.subplots(figsize=(7.5, 4.2), layout="constrained")
+    for number, (label, points) in enumerate(groups.items()):
+        x, y = zip(*sorted(points), strict=True)
+        axis.plot(x, y, label=label, **line_style(number))
+    axis.set(xscale="log", xlabel=across, ylabel=up, title=title)
+    axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+    axis.grid()
     return figure

@@ -1,8 +1,8 @@
 """Orthonormal Fourier transform pairs between images and k-space, centring, and coil combination.
 
-k-space is kept unshifted throughout the study (zero frequency at index 0); only `centred` and `uncentred`, for display
-and for raw scanner data, know the other order. Conventions follow `numpy.fft` with ``norm="ortho"``, so that the energy
-of image and k-space are equal (Parseval).
+k-space is kept unshifted throughout the study (zero frequency at index 0), of images whose middle is at N // 2; the other
+orders that people's files have are `kdmri_lib.orders`' affair. Conventions follow `numpy.fft` with ``norm="ortho"``,
+so that the energy of image and k-space are equal (Parseval).
 """
 
 import torch
@@ -42,3 +42,14 @@ def magnitude_image(kspace: Tensor) -> Tensor:
 def root_sum_of_squares(coil_images: Tensor, coil_axis: int = -3) -> Tensor:
     """Combine coil images to one real magnitude image (Roemer et al. 1990): sqrt(sum over coils of |image|^2)."""
     return torch.linalg.vector_norm(coil_images, dim=coil_axis)
+
+
+def sensitivity_weighted(coil_images: Tensor, sensitivities: Tensor, coil_axis: int = -3) -> Tensor:
+    """Combine coil images to one complex image with their sensitivity maps S (Roemer et al. 1990): sum over coils of
+    conj(S) image / sqrt(sum of |S|^2), 0 where no coil sees anything.
+
+    Without noise its magnitude is the root sum of squares; the coils' noise, where it is of one strength and independent
+    between them, is white in it, of that strength.
+    """
+    weight = root_sum_of_squares(sensitivities, coil_axis)
+    return (sensitivities.conj() * coil_images).sum(coil_axis) / weight.clamp_min(torch.finfo(weight.dtype).tiny)

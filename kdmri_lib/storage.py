@@ -32,8 +32,7 @@ def atomic_write(path: Path):
         When the disk is full or the folder can't be written; what stood at `path` before is untouched.
     """
     path = Path(path)
-    # The name ends as `path` does, since writers tell the format by the suffix.
-    temporary = path.with_name(f".{HOST}-{os.getpid()}.partial.{path.name}")
+    temporary = path.with_name(f".{HOST}-{os.getpid()}.partial.{_short(path)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(path)
@@ -53,6 +52,12 @@ def atomic_write(path: Path):
             temporary.unlink()
 
 
+def _short(path: Path) -> str:
+    """What a temporary name has of `path`: a digest, since a whole name could be too long with anything in front; and the
+    suffixes, by which writers tell the format."""
+    return hashlib.sha256(path.name.encode()).hexdigest()[:16] + "".join(path.suffixes[-2:])[-32:]
+
+
 def reserve(path: Path, size: int) -> None:
     """Make `path` a file of that many bytes; `OSError` when they don't fit, as far as the system can tell beforehand."""
     with Path(path).open("wb") as file:
@@ -62,7 +67,7 @@ def reserve(path: Path, size: int) -> None:
 
 def _remove_abandoned(path: Path) -> None:
     """Remove what a process of this machine was writing beside `path` when it was killed."""
-    for left in path.parent.glob(f".{HOST}-*.partial.{glob.escape(path.name)}"):
+    for left in path.parent.glob(f".{HOST}-*.partial.{glob.escape(_short(path))}"):
         writer = left.name.removeprefix(f".{HOST}-").partition(".")[0]
         if writer.isdigit() and not alive(int(writer)):
             left.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
 """Training one stage: one loop for every stage of Algorithm 1.
 
-Everything random is a function of the seed and the step: batches, strips and initial weights. So a training that was
-killed and goes on from its checkpoint ends with the same bits as one that was not.
+Everything random is a function of the seed and the step: batches, strips, phases and initial weights. So a training that
+was killed and goes on from its checkpoint ends with the same bits as one that was not.
 """
 
 import io
@@ -16,9 +16,11 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from kdmri_lib.answers import BATCH, answered
+from kdmri_lib.answers import answered, in_fours
 from kdmri_lib.batches import Batches
+from kdmri_lib.channels import as_channels, as_image, magnitude
 from kdmri_lib.datasets.prepared import Slices, Volume
 from kdmri_lib.declarations import Schedule
 from kdmri_lib.devices import accelerated
@@ -27,7 +29,8 @@ from kdmri_lib.evaluation import psnr, reconstruct
 from kdmri_lib.losses.base import Prediction
 from kdmri_lib.losses.objective import Objective
 from kdmri_lib.models.base import Model
-from kdmri_lib.operators import Measurement, Undersampling
+from kdmri_lib.models.expansion import collapse, expand
+from kdmri_lib.operators import Measurement, Undersampling, line_matrix
 from kdmri_lib.storage import read_checked, write_checked
 
 CHECKPOINT_SECONDS = 60
@@ -72,6 +75,7 @@ class Step:
     each_step : ask the teacher at each step, of the batch itself, also where the objective could do with its answers to
         whole slices (`asks_once`).
     precision : see `accelerated`.
+    expansion, averaging, clip : as a `Schedule` says them.
 
     Raises
     ------
@@ -87,51 +91,101 @@ class Step:
         teacher: Model | None = None,
         precision: str = "auto",
         each_step: bool = False,
+        expansion: int | None = None,
+        averaging: float | None = None,
+        clip: float | None = None,
     ):
         if objective.uses_teacher and teacher is None:
             raise StudyError("the objective needs a teacher and none is given")
         self.fabric = accelerated(precision)
         self.objective = objective.to(self.fabric.device)
         self.asks_once = objective.asks_once and not each_step
+        self.clip = clip
+        if expansion:
+            expand(network, expansion)
         self.parameters = [*network.parameters(), *objective.parameters()]
         self.network, self.optimizer = self.fabric.setup(network, torch.optim.Adam(self.parameters, fused=True))
+        self.averaged, self.judged = None, self.network
+        if averaging:
+            self.averaged = AveragedModel(self.network.module, multi_avg_fn=get_ema_multi_avg_fn(averaging))
+            self.judged = self.fabric.setup(self.averaged.module)
         self.operator = self.fabric.to_device(operator)
         self.teacher = None
         if objective.uses_teacher:
             teacher = teacher.to(memory_format=torch.channels_last).eval().requires_grad_(False)
             self.teacher = self.fabric.setup(teacher)
 
-    def loss(self, target: Tensor, answers: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The objective on true images (B, 1, H, W) after undersampling, and the image that the network makes of them.
+    @property
+    def parts(self) -> dict[str, nn.Module | torch.optim.Optimizer]:
+        """What changes with the steps, by the names of a checkpoint."""
+        found = {"network": self.network, "objective": self.objective, "optimizer": self.optimizer}
+        return found if self.averaged is None else {**found, "averaged": self.averaged}
 
-        `answers` : the teacher's, where it was asked before (`ask`).
+    def loss(
+        self,
+        target: Tensor,
+        answers: Tensor | None = None,
+        network: nn.Module | None = None,
+        draw: np.random.Generator | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """The objective on true images (B, C, H, W) after undersampling, and the image that the network makes of them.
+
+        `answers` : the teacher's, where it was asked before (`ask`); `network` : the one that trains by default; `draw` :
+        draws the lines that are held out, where the objective holds any.
         """
+        if self.objective.held_out:
+            return self._loss_of_held_out(target, network or self.network, draw or np.random.default_rng(0))
         measurement = self.operator(target)
-        prediction = predict(self.network, measurement, self.objective.network_features)
+        prediction = predict(network or self.network, measurement, self.objective.network_features)
         teacher = answers
         if self.teacher is not None and answers is None:
             teacher = self._teach(measurement)
         return self.objective(target, prediction, teacher), prediction.image
+
+    def _loss_of_held_out(self, target: Tensor, network: nn.Module, draw: np.random.Generator) -> tuple[Tensor, Tensor]:
+        seen, held = self.operator.split(self.objective.held_out, draw)
+        matrix = torch.from_numpy(line_matrix(seen.lines, target.shape[1])).to(seen.real)
+        # Its data consistency knows the seen lines alone, for this call.
+        consistency = {n: matrix for n, _ in network.named_buffers() if n.endswith("data_consistency.matrix")}
+        image = torch.func.functional_call(network, consistency, tuple(seen(target)))
+        with torch.autocast(target.device.type, enabled=False):
+            left = Prediction(held.left(image.float()), {})
+            return self.objective(held.left(target), left, None), image
 
     @torch.no_grad()
     def _teach(self, measurement: Measurement) -> Prediction:
         return predict(self.teacher, measurement, self.objective.teacher_features)
 
     @torch.no_grad()
-    def ask(self, target: Tensor) -> Tensor:
-        """What an objective that `asks_once` takes of the teacher for true images (B, 1, H, W): (B, K, H, W)."""
-        return self.objective.answers(self._teach(self.operator(target)))
+    def ask(self, target: Tensor, known: int = 0) -> Tensor:
+        """What an objective that `asks_once` takes of the teacher for true images (B, C, H, W): (B, K, H, W).
 
-    def __call__(self, target: Tensor, rate: float, answers: Tensor | None = None) -> float:
-        """Step by a batch (B, 1, H, W) at this learning rate; the loss before it. One that isn't finite steps nowhere."""
+        Of the first `known` the true image stands in the stead of the teacher's.
+        """
+        teacher = self._teach(self.operator(target))
+        image = torch.cat([target[:known], teacher.image[known:].float()])
+        return self.objective.answers(teacher._replace(image=image))
+
+    def __call__(
+        self,
+        target: Tensor,
+        rate: float,
+        answers: Tensor | None = None,
+        draw: np.random.Generator | None = None,
+    ) -> float:
+        """Step by a batch (B, C, H, W) at this learning rate; the loss before it. One that isn't finite steps nowhere."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        loss, _ = self.loss(target, answers)
+        loss, _ = self.loss(target, answers, draw=draw)
         value = loss.item()
         if math.isfinite(value):
             self.optimizer.zero_grad()
             self.fabric.backward(loss)
+            if self.clip:
+                nn.utils.clip_grad_norm_(self.parameters, self.clip)
             self.optimizer.step()
+            if self.averaged is not None:
+                self.averaged.update_parameters(self.network.module)
         return value
 
     @property
@@ -144,8 +198,7 @@ class Step:
         """The teacher's mean squared error on every training sample, (samples,): slices, or the strips that they hold."""
         images, axis = batches.images, batches.axis
         extent, errors = batches.strip or images.shape[axis], []
-        for first in range(0, len(images), 4):
-            target = images[list(range(first, min(first + 4, len(images))))]
+        for target in in_fours(images):
             squared = (predict(self.teacher, self.operator(target), []).image - target).square()
             strips = squared.narrow(axis, 0, squared.shape[axis] // extent * extent).unfold(axis, extent, extent)
             errors.append(strips.movedim(axis, 1).flatten(2).mean(dim=2).flatten())
@@ -153,12 +206,12 @@ class Step:
 
     @torch.inference_mode()
     def validate(self, volumes: list[Tensor], answers: Tensor | None = None, batch: int = 4) -> dict[str, float]:
-        """Mean over volumes (slices, 1, H, W) of volume PSNR (dB) and mean absolute error; the objective too, its mean over
-        slices, if it judges no image.
+        """Mean over volumes (slices, C, H, W) of volume PSNR (dB) and mean absolute error of magnitudes; the objective too,
+        its mean over slices, if it judges no image.
 
         `answers` : the teacher's to all slices, where it was asked before.
         """
-        self.network.eval()
+        self.judged.eval()
         slices = torch.cat(volumes)
         # Chunks as even as can be: with a remainder of one, losses between samples would have nothing to compare.
         chunks = max(1, math.ceil(len(slices) / batch))
@@ -166,14 +219,14 @@ class Step:
         images, objective = [], 0.0
         for target, shown in zip(slices.tensor_split(chunks), given, strict=True):
             if self.objective.judges_image:
-                images.append(predict(self.network, self.operator(target), []).image)
+                images.append(predict(self.judged, self.operator(target), []).image)
                 continue
-            value, image = self.loss(target, shown)
+            value, image = self.loss(target, shown, self.judged)
             objective += float(value) * len(target) / len(slices)
             images.append(image)
-        self.network.train()
+        self.judged.train()
         parts = torch.cat(images).split([len(volume) for volume in volumes])
-        pairs = [[v.float().cpu().numpy()[:, 0] for v in both] for both in zip(volumes, parts, strict=True)]
+        pairs = [[magnitude(as_image(v)) for v in both] for both in zip(volumes, parts, strict=True)]
         return {
             "validation_psnr": float(np.mean([psnr(x, y, float(x.max())) for x, y in pairs])),
             "validation_l1": float(np.mean([np.abs(x - y).mean() for x, y in pairs])),
@@ -185,8 +238,8 @@ def validate_network(network: Model, operator: Undersampling, volumes: list[Volu
     """Mean volume PSNR (dB) of a network over prepared volumes, computed in "float32" or "bfloat16"."""
     fabric = accelerated(precision)
     network, operator = fabric.setup(network.eval()), fabric.to_device(operator)
-    images = [reconstruct(network, operator, v.image) for v in volumes]
-    return float(np.mean([psnr(v.image, i, float(v.image.max())) for v, i in zip(volumes, images, strict=True)]))
+    pairs = [(magnitude(v.image), magnitude(reconstruct(network, operator, v.image))) for v in volumes]
+    return float(np.mean([psnr(x, y, float(x.max())) for x, y in pairs]))
 
 
 def train(
@@ -198,6 +251,7 @@ def train(
     validation: list[Volume],
     checkpoint: Path,
     origin: str = "",
+    truths: int | None = None,
     progress: Callable[[int, int, dict], None] = lambda step, steps, latest: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Trained:
@@ -207,8 +261,9 @@ def train(
     ----------
     name : what messages call this training.
     step : the network with its objective and its teacher.
-    training, validation : true images in [0, 1].
+    training, validation : true images, their magnitudes in [0, 1].
     origin : digest of what the teacher's answers depend on, which are kept beside the checkpoint (`kdmri_lib.answers`).
+    truths : of how many slices, the first, the true images are at hand; of all when not given.
     progress : called after each step with the steps done, their number, and the last validation's values.
     stop : asked after each step; when true, the checkpoint is written and `StoppedError` raised.
 
@@ -218,7 +273,7 @@ def train(
         When the loss or the weights are NaN or infinite, naming step, volumes and slices; the last good checkpoint is kept.
     StudyError
         When strips are asked for with a mask that isn't made of lines, or a loss compares the samples of a batch and there
-        is but one, in training or in validation.
+        is but one, in training or in validation; when true images are missing that the objective looks at.
     """
     device = step.fabric.device
     count = sum(len(volume.image) for volume in validation)
@@ -227,26 +282,32 @@ def train(
             raise StudyError(
                 f"{name}: its loss compares samples with one another, and {what} holds 1; expected at least 2"
             )
+    if truths is not None and (step.objective.uses_truth or not step.asks_once):
+        raise StudyError(
+            f"{name}: true images of {truths} of {len(training)} slices, and an objective that looks at them; expected "
+            "losses that compare with the teacher alone and ask it once"
+        )
     if schedule.strip and step.operator.axis is None:
         raise StudyError(f"{name}: strips need a mask of whole lines; this one isn't")
     along = 2 if step.operator.axis == 1 else 3
     batches = Batches(training.to(device), schedule.batch, seed, schedule.strip, along)
-    validated = [torch.from_numpy(v.image).unsqueeze(1).to(device) for v in validation]
+    validated = [as_channels(v.image).to(device) for v in validation]
     steps = schedule.total_steps(len(training))
     checks = {round((i + 1) * steps / schedule.validations) for i in range(schedule.validations)}
     if step.objective.needs_teacher_errors:
         step.objective.prepare(step.teacher_errors(batches))
+    turn = batches.phased if step.objective.takes_teacher_image else lambda shown, number: shown
     answers = validation_answers = None
     if step.asks_once:
-        answers = answered(checkpoint.parent, step.ask, batches.images, origin, device)
+        answers = answered(checkpoint.parent, step.ask, batches.images, origin, device, truths or 0)
         if not step.objective.judges_image:
-            validation_answers = torch.cat([step.ask(part) for part in torch.cat(validated).split(BATCH)])
+            validation_answers = torch.cat([step.ask(part) for part in in_fours(torch.cat(validated))])
 
     first, rows, best, best_value, loss_sum, loss_count = 0, [], None, -math.inf, 0.0, 0
     if checkpoint.exists():
         state = _load_checkpoint(checkpoint, device)
-        for part in ("network", "objective", "optimizer"):
-            getattr(step, part).load_state_dict(state[part])
+        for name_of, part in step.parts.items():
+            part.load_state_dict(state[name_of])
         first, rows, best, best_value = state["step"], state["rows"], state["best"], state["best_value"]
         loss_sum, loss_count = state["loss_sum"], state["loss_count"]
 
@@ -259,7 +320,7 @@ def train(
             return  # the last good checkpoint stays; the next loss will say what happened
         state: Mapping = {
             "step": done,
-            **{part: getattr(step, part).state_dict() for part in ("network", "objective", "optimizer")},
+            **{name_of: part.state_dict() for name_of, part in step.parts.items()},
             **{"rows": rows, "best": best, "best_value": best_value, "loss_sum": loss_sum, "loss_count": loss_count},
         }
         write_checked(checkpoint, lambda file: torch.save(state, file))
@@ -267,7 +328,8 @@ def train(
     saved = time.monotonic()
     for number in range(first, steps):
         rate = learning_rate(schedule, number, steps)
-        value = step(batches(number), rate, None if answers is None else batches.cut(answers, number))
+        shown = None if answers is None else turn(batches.cut(answers, number), number)
+        value = step(batches(number), rate, shown, np.random.default_rng([seed, number, 3]))
         if not math.isfinite(value):
             raise failed(f"the loss is {value}", number)
         loss_sum, loss_count = loss_sum + value, loss_count + 1
@@ -280,7 +342,7 @@ def train(
             value = latest["validation_psnr"] if step.objective.judges_image else -latest["validation_objective"]
             if value > best_value:
                 best_value = value
-                best = {k: v.detach().clone() for k, v in step.network.state_dict().items()}
+                best = {k: v.detach().clone() for k, v in step.judged.state_dict().items()}
         progress(done, steps, rows[-1] if rows else {})
         asked_to_stop = stop()
         if done in checks or asked_to_stop or time.monotonic() - saved > CHECKPOINT_SECONDS:
@@ -292,7 +354,9 @@ def train(
     if not step.finite or best is None:
         raise failed("the weights or all validations are NaN or infinite", steps - 1)
     step.network.load_state_dict(best)
-    return Trained(step.network.module.to("cpu"), pd.DataFrame(rows))
+    network = step.network.module.to("cpu")
+    collapse(network)
+    return Trained(network, pd.DataFrame(rows))
 
 
 def _load_checkpoint(path: Path, device: torch.device) -> dict:

@@ -28,8 +28,8 @@ from kdmri_lib.training import Step
 
 
 def _sampled_like(dataset: Dataset) -> str:
-    """Which of the paper's data sets this one is sampled like: the one of its name, otherwise the brain."""
-    return dataset.name if dataset.name in GRIDS else "brain"
+    """Which of the paper's data sets this one is sampled like: as declared, the one of its name, otherwise the brain."""
+    return dataset.sampled_like or (dataset.name if dataset.name in GRIDS else "brain")
 
 
 def mask_file(dataset: Dataset, degradation: Degradation) -> Path | None:
@@ -82,24 +82,52 @@ def declared_network(run: Run) -> Model:
     """The run's network with its mask, initial weights by its seed: layer by layer uniform, PyTorch's default."""
     torch.manual_seed(run.seed)
     mask = declared_mask(run.dataset, run.degradation)
-    return build_model(run.network.kind, mask, **run.network.options).to(memory_format=torch.channels_last)
+    network = build_model(run.network.kind, mask, run.dataset.channels, **run.network.options)
+    return network.to(memory_format=torch.channels_last)
 
 
 @cache
-def _plain(declaration: str) -> Model:
+def _plain(declaration: str, channels: int) -> Model:
     network = Network.model_validate_json(declaration)
-    return build_model(network.kind, np.ones((8, 8), dtype=bool), **network.options)
+    return build_model(network.kind, np.ones((8, 8), dtype=bool), channels, **network.options)
 
 
-def plain_network(declaration: Network) -> Model:
-    """The declared network with a mask that doesn't matter, for counting and for its feature names; made once."""
-    return _plain(declaration.model_dump_json())
+def plain_network(declaration: Network, channels: int = 1) -> Model:
+    """The declared network for images of `channels`, with a mask that doesn't matter, for counting and for its feature
+    names, which are the same for any number; made once."""
+    return _plain(declaration.model_dump_json(), channels)
+
+
+def run_network(run: Run) -> Model:
+    """The run's network with a mask that doesn't matter, for counting; made once."""
+    return plain_network(run.network, run.dataset.channels)
 
 
 def training_step(run: Run, teacher: Model | None = None, start: Model | None = None) -> Step:
-    """What `run` trains by; `teacher` and `start` are the trained networks of the runs that it names."""
+    """What `run` trains by; `teacher` and `start` are the trained networks of the runs that it names.
+
+    A teacher of other images or of another mask is asked with the data consistency of this run's.
+    """
     network = declared_network(run)
     if start is not None:
-        begin_from(network, start)
-    objective, each_step = Objective(run.objective), run.teacher_asked == "each step"
-    return Step(network, declared_operator(run), objective, teacher, run.precision, each_step)
+        begin_from(network, start, run.taken)
+    if teacher is not None and _sampling(run) != _sampling(run.teacher):
+        here = run.teacher.model_copy(update={"dataset": run.dataset, "degradation": run.degradation})
+        weights, teacher = teacher.state_dict(), declared_network(here)
+        teacher.load_state_dict(weights)
+    schedule = run.schedule
+    return Step(
+        network,
+        declared_operator(run),
+        Objective(run.objective),
+        teacher,
+        run.precision,
+        each_step=run.teacher_asked == "each step",
+        expansion=schedule.expansion,
+        averaging=schedule.averaging,
+        clip=schedule.clip,
+    )
+
+
+def _sampling(run: Run) -> tuple[Dataset, Degradation]:
+    return run.dataset, run.degradation

@@ -1,25 +1,29 @@
-"""Committed weights: the teacher and the distilled student of each cell, with a model card each, in `results/models/`."""
+"""Committed weights, in `results/models/`: of each cell the teacher, the student alone, the distilled and the best one,
+with a model card each."""
 
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
+from kdmri_lib.declarations import Run
 from kdmri_lib.errors import StudyError
 from kdmri_lib.evaluation import METRICS
 from kdmri_lib.masks import line_axis
 from kdmri_lib.models.base import parameter_count
 from kdmri_lib.statistics import interval
 from kdmri_lib.storage import sha256_file, write_bytes, write_text
-from kdmri_study.build import declared_mask, mask_file, plain_network
+from kdmri_study.build import declared_mask, mask_file, run_network
 from kdmri_study.costs import cost
+from kdmri_study.evidence import record_of
 from kdmri_study.experiments.table1 import METHODS
 from kdmri_study.profile import Cell
 from kdmri_study.rendering import value
-from kdmri_study.runs import WEIGHTS, RunFolder
+from kdmri_study.runs import WEIGHTS, RunFolder, named_run
 from kdmri_study.study import Study
 
-SHOWN = ("teacher", "distilled")
+SHOWN = ("teacher", "student", "distilled", "best")
 LIMITS = """Trained on generated images (virtual subjects or phantoms) unless the data say otherwise, on magnitudes without
 phase or coils, with one undersampling mask; on k-space from a scanner, on other masks, contrasts or sizes it isn't right.
 Its figures compare methods; they say nothing of patients. Not for clinical use."""
@@ -53,7 +57,7 @@ def card(study: Study, cell: Cell, method: str) -> str:
     weights = model_files(study, cell, method)[0].name
     return f"""# {METHODS[method]}, {cell.label}
 
-`{weights}`: {run.network.kind} ({options}), {parameter_count(plain_network(run.network)):,} parameters, float32.
+`{weights}`: {run.network.kind} ({options}), {parameter_count(run_network(run)):,} parameters, float32.
 
 | | |
 |---|---|
@@ -82,13 +86,20 @@ that `kdmri_lib.models.base.build_model` makes of these options; a file that nee
 """
 
 
+def _shown(study: Study, cell: Cell) -> dict[str, Run]:
+    methods = study.methods(cell, study.profile.seeds[0])
+    return {method: methods[method] for method in SHOWN if method in methods}
+
+
 def write_models(study: Study) -> list[Path]:
-    """Write weights and cards of all cells from finished runs; `StudyError` where one isn't."""
+    """Write weights and cards of all cells from finished runs; `StudyError` where one isn't, but of a study in pieces."""
     written = []
     for cell in study.cells:
-        for method in SHOWN:
-            folder = RunFolder(study, study.methods(cell, study.profile.seeds[0])[method])
+        for method, run in _shown(study, cell).items():
+            folder = RunFolder(study, run)
             if (state := folder.state()) != "finished":
+                if study.profile.in_pieces and state == "missing":
+                    continue
                 raise StudyError(f"{folder.path}: {state}; its weights can't be given away")
             weights, text = model_files(study, cell, method)
             write_bytes(weights, (folder.path / WEIGHTS).read_bytes())
@@ -97,13 +108,54 @@ def write_models(study: Study) -> list[Path]:
     return written
 
 
+class CommittedRun(RunFolder):
+    """A run whose weights are committed, where it wasn't trained: its record is the evidence's."""
+
+    def __init__(self, study: Study, run: Run, weights: Path):
+        super().__init__(study, run)
+        self._weights = weights
+
+    @property
+    def weights(self) -> Path:
+        """The committed file."""
+        return self._weights
+
+    @cached_property
+    def record(self) -> dict:
+        """run.json, as the evidence has it."""
+        return record_of(self.study, self.run)
+
+    @property
+    def inputs(self) -> dict:
+        """What the result was made from, by its record."""
+        return self.record["inputs"]
+
+    def state(self) -> str:
+        """ "finished", or that the file isn't as the evidence records."""
+        whole = sha256_file(self.weights) == self.record["files"].get(WEIGHTS)
+        return "finished" if whole else f"{self.weights} isn't what the evidence records"
+
+
+def network_of(study: Study, cell: Cell, method: str, seed: int) -> RunFolder:
+    """A run of a cell with its network: the run folder where it was trained, else the committed weights of the same run.
+
+    `StudyError` for a method that the study hasn't.
+    """
+    runs = study.methods(cell, seed)
+    if method not in runs:
+        raise StudyError(f"no method '{method}'; known: {', '.join(runs)}")
+    folder, (weights, _) = RunFolder(study, runs[method]), model_files(study, cell, method)
+    if folder.state() == "missing" and weights.exists() and named_run(weights) == folder.run.id:
+        return CommittedRun(study, folder.run, weights)
+    return folder
+
+
 def wrong_models(study: Study, evidence: Study) -> list[str]:
     """Which committed weights and cards of a profile's cells aren't as its evidence says; those of other profiles aside."""
     wrong = []
     for cell in study.cells:
-        for method in SHOWN:
+        for method, run in _shown(study, cell).items():
             weights, text = model_files(study, cell, method)
-            run = evidence.methods(cell, study.profile.seeds[0])[method]
             if not text.exists() or run.id not in text.read_text(encoding="utf-8"):
                 continue
             if not weights.exists() or sha256_file(weights) != RunFolder(evidence, run).record["files"][WEIGHTS]:

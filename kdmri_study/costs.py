@@ -15,7 +15,7 @@ from kdmri_lib.declarations import Run
 from kdmri_lib.losses.objective import Objective
 from kdmri_lib.masks import line_axis
 from kdmri_lib.models.base import multiply_accumulates
-from kdmri_study.build import declared_mask, plain_network
+from kdmri_study.build import declared_mask, run_network
 
 
 class Cost(NamedTuple):
@@ -32,7 +32,8 @@ def training_slices(run: Run) -> int:
 
     Where that isn't so, costs are of that many slices; the ratio of two runs in epochs is right all the same.
     """
-    return run.dataset.train * (run.dataset.slices_per_volume or 1)
+    first, end = run.subjects or (0, run.dataset.train)
+    return (end - first) * (run.dataset.slices_per_volume or 1)
 
 
 def _pixels(run: Run) -> float:
@@ -45,19 +46,25 @@ def _pixels(run: Run) -> float:
     return across * min(run.schedule.strip, extent)
 
 
+def stage(run: Run) -> tuple[int, float]:
+    """Optimiser steps of one training alone, and its multiply-accumulates with the teacher given."""
+    return _stage(run.model_dump_json())
+
+
 @cache
 def _stage(declaration: str) -> tuple[int, float]:
     run = Run.model_validate_json(declaration)
     slices = training_slices(run)
     steps = run.schedule.total_steps(slices)
     seen = steps * run.schedule.batch * _pixels(run)
-    total = 3 * seen * multiply_accumulates(plain_network(run.network))
+    # The product of two that an expanded convolution trains by is as a pass over so many pixels more.
+    total = 3 * (seen + steps * (run.schedule.expansion or 0)) * multiply_accumulates(run_network(run))
     objective = Objective(run.objective)
     if objective.uses_teacher and run.teacher:
         whole = slices * math.prod(run.dataset.shape)
         once = objective.asks_once and run.teacher_asked == "once"
         asked = (whole if once else seen) + (whole if objective.needs_teacher_errors else 0)
-        total += asked * multiply_accumulates(plain_network(run.teacher.network))
+        total += asked * multiply_accumulates(run_network(run.teacher))
     return steps, total
 
 
@@ -77,7 +84,7 @@ def stages(run: Run) -> tuple[list[Run], list[Run]]:
 def cost(run: Run) -> Cost:
     """What a run costs, from its declaration alone."""
     own, others = stages(run)
-    counted = [_stage(stage.model_dump_json()) for stage in own]
+    counted = [stage(each) for each in own]
     given = sum(total for _, total in counted)
     return Cost(sum(steps for steps, _ in counted), given, given + sum(cost(other).whole for other in others))
 

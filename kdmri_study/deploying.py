@@ -7,6 +7,9 @@ import numpy as np
 import pandas as pd
 import torch
 
+from kdmri_lib.channels import as_channels
+from kdmri_lib.datasets import people
+from kdmri_lib.datasets.framing import padded
 from kdmri_lib.datasets.prepared import Slices, Volume
 from kdmri_lib.deployment.export import INNER, about_mask, quantise
 from kdmri_lib.deployment.export import export as write_network
@@ -16,8 +19,8 @@ from kdmri_lib.evaluation import evaluate, psnr, reconstruct
 from kdmri_lib.models.base import parameter_count
 from kdmri_lib.operators import Measurement
 from kdmri_lib.storage import sha256_file
-from kdmri_study.build import declared_mask, declared_operator, plain_network
-from kdmri_study.runs import WEIGHTS, RunFolder
+from kdmri_study.build import declared_mask, declared_operator, run_network
+from kdmri_study.runs import RunFolder
 
 
 def about_run(folder: RunFolder) -> dict:
@@ -30,9 +33,9 @@ def about_run(folder: RunFolder) -> dict:
         "acceleration": run.degradation.acceleration,
         "mask": about_mask(declared_mask(run.dataset, run.degradation), f"run {run.id}"),
         "normalisation": "divided by the maximum of the volume's zero-filled magnitude",
-        "parameters": parameter_count(plain_network(run.network)),
+        "parameters": parameter_count(run_network(run)),
         "precision": "float32",
-        "weights_sha256": sha256_file(folder.path / WEIGHTS),
+        "weights_sha256": sha256_file(folder.weights),
         "data_sha256": folder.inputs["data"],
         "commit": folder.record["commit"],
         "result": folder.study.profile.result,
@@ -44,7 +47,7 @@ def export(folder: RunFolder, path: Path) -> float:
 
     Returns
     -------
-    The largest difference to PyTorch on training slices.
+    The largest difference to PyTorch on training slices or, where these aren't prepared, on a person's.
 
     Raises
     ------
@@ -56,14 +59,29 @@ def export(folder: RunFolder, path: Path) -> float:
     if state != "finished":
         missing = folder.failed if state == "failed" else f"run {folder.run.id}: {state}; ./run_all.sh trains it"
         raise StudyError(f"there is no network to export: {missing}")
-    slices = Slices(folder.study.prepared(folder.run.dataset.name), "train")
-    shown = slices[[0, len(slices) // 2, len(slices) - 1]]
-    return write_network(folder.network(), declared_operator(folder.run), about_run(folder), shown, path)
+    return write_network(folder.network(), declared_operator(folder.run), about_run(folder), _shown(folder), path)
+
+
+def _shown(folder: RunFolder) -> torch.Tensor:
+    """Three slices (3, C, H, W) of at most 1 that a network is shown, as its training showed them where that is there."""
+    dataset = folder.run.dataset
+    if folder.study.prepared(dataset.name).exists():
+        slices = Slices(folder.study.prepared(dataset.name), "train")
+        return slices[[0, len(slices) // 2, len(slices) - 1]]
+    image, _ = people.make(str(people.FOLDER / people.PEOPLE["colin27"].file), 3)
+    image = np.stack([padded(one, dataset.shape) for one in image / image.max()])
+    return as_channels(image if dataset.domain == "magnitude" else (np.exp(0.5j) * image).astype(np.complex64))
 
 
 def calibration_slices(folder: RunFolder, count: int = 32) -> Iterator[Measurement]:
-    """Undersampled training slices, spread over the split: (1, 1, H, W) each."""
-    slices = Slices(folder.study.prepared(folder.run.dataset.name), "train")
+    """Undersampled training slices, spread over the split: (1, 1, H, W) each; `StudyError` where they aren't prepared."""
+    prepared = folder.study.prepared(folder.run.dataset.name)
+    if not prepared.exists():
+        raise StudyError(
+            f"{prepared}: no such file; int8 is calibrated on training slices (python -m kdmri_lib prepare --profile "
+            f"{folder.study.source} {folder.run.dataset.name} makes them)"
+        )
+    slices = Slices(prepared, "train")
     operator = declared_operator(folder.run)
     for n in np.linspace(0, len(slices) - 1, min(count, len(slices))).round().astype(int).tolist():
         yield operator(slices[[n]])

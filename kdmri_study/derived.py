@@ -1,6 +1,6 @@
 """The tables that follow from metrics and costs alone. Notebooks write them; verification makes them from evidence."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import pandas as pd
@@ -34,37 +34,75 @@ def folders_of(study: Study, rows: Mapping[int, Rows]) -> dict[int, dict[str, Ru
     return {seed: {n: RunFolder(study, row.run) for n, row in named.items()} for seed, named in rows.items()}
 
 
-def cell_tables(study: Study, cell: Cell) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
-    """A cell of Table 1: its rows per volume and per slice with their costs; its comparisons; the runs."""
+def done(study: Study, rows: Mapping[int, Rows]) -> dict[int, Rows]:
+    """The rows of those seeds whose runs are all there, of a profile that is made piece by piece; of any other, all."""
+
+    def whole(named: Rows) -> bool:
+        return all((RunFolder(study, row.run).path / "run.json").exists() for row in named.values())
+
+    return {seed: named for seed, named in rows.items() if not study.profile.in_pieces or whole(named)}
+
+
+def _cell_rows(study: Study, cell: Cell) -> dict[int, Rows]:
     rows = {
         seed: {name: row for name, row in study.rows(cell, seed).items() if name in METHODS}
         for seed in study.profile.seeds
     }
+    return done(study, rows)
+
+
+def cell_tables(study: Study, cell: Cell) -> tuple[pd.DataFrame, pd.DataFrame, list[str]] | None:
+    """A cell of Table 1: its rows per volume and per slice with their costs; its comparisons; the runs. None where no seed
+    of it is there."""
+    rows = _cell_rows(study, cell)
+    if not rows:
+        return None
     folders = folders_of(study, rows)
     metrics = joined_metrics(study, study.recipe(cell, 0), folders, ["zero_filled"])
     table = pd.concat([summary(metrics["volumes"], "volume"), summary(metrics["slices"], "slice")])
-    questions = [("distilled", "student_compute"), *QUESTIONS]
+    known = next(iter(rows.values()))
+    questions = [(a, b) for a, b in QUESTIONS if a in known and b in known]
     costs = costs_table(study, rows)
     return table.join(costs, on="method"), significance(metrics["volumes"], questions), _runs(folders)
 
 
 def table1_tables(study: Study) -> list[Derived]:
     """Table 1 over all cells, and what it says."""
-    tables, tests, runs = zip(*(cell_tables(study, cell) for cell in study.cells), strict=True)
+    found = [tables for cell in study.cells if (tables := cell_tables(study, cell))]
+    if not found:
+        return []
+    tables, tests, runs = zip(*found, strict=True)
     table, test = pd.concat(tables, ignore_index=True), pd.concat(tests, ignore_index=True)
     names = [name for some in runs for name in some]
     words = f"{order_in_words(table, test)}\n{significance_markdown(test)}"
     return [
-        Derived("table1", table, table1_markdown(table, study.stamp), names),
+        Derived("table1", table, f"{table1_markdown(table, study.stamp)}{holes(study)}", names),
         Derived("significance", test, words, names),
     ]
+
+
+def holes(study: Study) -> str:
+    """Which seeds of which cells aren't there yet, in words, for a table of those that are; empty where none is missing."""
+    missing = {
+        cell: [seed for seed in study.profile.seeds if seed not in there]
+        for cell in study.cells
+        if len(there := _cell_rows(study, cell)) < len(study.profile.seeds)
+    }
+    if not missing:
+        return ""
+    cell, seeds = next(iter(missing.items()))
+    lines = [f"\nNot there yet (`./run_all.sh --profile {study.source} {cell.tag}_seed{seeds[0]}` makes the first):\n"]
+    lines += [f"- {c.label}: seed{'s' * (len(s) > 1)} {', '.join(map(str, s))}" for c, s in missing.items()]
+    return "\n".join(lines) + "\n"
 
 
 def experiment_tables(study: Study, experiment: str, part: str, losses: Sequence[str] = ()) -> list[Derived]:
     """A part of an experiment: its rows with their costs, and its comparisons where it asks any."""
     declared, seeds = PARTS.find(part), study.experiment_seeds(experiment)
-    rows = {seed: study.experiment_rows(experiment, part, seed, losses) for seed in seeds}
-    first, folders = rows[seeds[0]], folders_of(study, rows)
+    rows = done(study, {seed: study.experiment_rows(experiment, part, seed, losses) for seed in seeds})
+    if not rows:
+        return []
+    first, folders = next(iter(rows.values())), folders_of(study, rows)
     recipe: Recipe = study.experiment_recipe(experiment, seeds[0])
     setting = next(iter(first.values())).run
     metrics = joined_metrics(study, setting, folders, declared.untrained)["volumes"]
@@ -79,3 +117,12 @@ def experiment_tables(study: Study, experiment: str, part: str, losses: Sequence
         found = [Derived(f"{experiment}_{part}_significance", tests, "", names)]
         text += f"\n{significance_markdown(tests, labels)}"
     return [Derived(f"{experiment}_{part}", table, text, names), *found]
+
+
+def all_tables(study: Study) -> Iterator[Derived]:
+    """Every table that follows from metrics and costs alone."""
+    yield from table1_tables(study)
+    for name in study.profile.experiments:
+        for part in map(PARTS.find, study.experiment_parts(name)):
+            if part.tabled:
+                yield from experiment_tables(study, name, part.name)

@@ -23,14 +23,14 @@ from kdmri_study.provenance import notebook_code
 from kdmri_study.study import Study
 from kdmri_study.tables import PUBLISHED
 
-FOLDERS = {"table": "tables", "figure": "figures", "report": "report", "evidence": "."}
+FOLDERS = {"table": "tables", "figure": "figures"}
 
 
 class Output(NamedTuple):
     """A table or figure that a notebook writes: its name and title, and the endings of its files.
 
-    `measured` : whether it holds times, which differ from one measurement to the next. `reported` : whether the report
-    shows it.
+    `measured` : whether it holds times, which differ from one measurement to the next. `reported` : whether a table has a
+    rendering of its own.
     """
 
     kind: str
@@ -119,6 +119,14 @@ def notebook(name: str) -> Callable:
         return declare
 
     return add
+
+
+@notebook("00_start_here")
+def start_here(study: Study) -> Job:
+    """Notebook 00: on the committed weights and real people, so that nothing of the study is needed; it only shows."""
+    files = (PROJECT / folder for folder in ("results/models", "data/real"))
+    given = sorted(file for folder in files for file in folder.iterdir() if file.is_file())
+    return Job("00_start_here", "00_start_here", {}, (), files=tuple(given))
 
 
 @notebook("01_data_preparation")
@@ -243,13 +251,19 @@ def super_resolution(study: Study, experiment: str) -> Job:
     return _of_experiment(study, "06_super_resolution", experiment, more=more, files=files)
 
 
+@notebook("08_when_distillation_pays")
+def when_distillation_pays(study: Study, experiment: str) -> Job:
+    """Notebook 09 of an experiment."""
+    return _of_experiment(study, "08_when_distillation_pays", experiment)
+
+
 _OF_SEVERAL = (
     figure("figure2", "Reconstructions and residues (Figure 2)"),
     figure("masks", "What of k-space is measured (appendix C)"),
 )
 
 
-@notebook("08_report")
+@notebook("09_report")
 def report(study: Study) -> Job:
     """Notebook 08, after all others."""
     others = list(_before_the_report(study))
@@ -259,14 +273,11 @@ def report(study: Study) -> Job:
         table("significance", "Does the paper's order come out?"),
         # Of one data set, notebooks 01 and 03 show as much.
         *(_OF_SEVERAL if len(study.profile.cells) > 1 else ()),
-        Output("evidence", "evidence", "What all tables follow from", (".tar.xz",), reported=False),
-        Output("report", "index", "The report", (".html",), reported=False),
-        *(Output("report", job.name, f"Notebook {job.name}", (".html",), reported=False) for job in others),
     )
     runs = tuple(study.runs.values())
     datasets = tuple(study.used_datasets)
     files, settings = (PUBLISHED["table1"], *masks), tuple(study.profile.cells.items())
-    return Job("08_report", "08_report", {}, outputs, runs, datasets, files, settings)
+    return Job("09_report", "09_report", {}, outputs, runs, datasets, files, settings)
 
 
 def jobs(study: Study) -> Iterator[Job]:
@@ -276,11 +287,14 @@ def jobs(study: Study) -> Iterator[Job]:
 
 
 def _before_the_report(study: Study) -> Iterator[Job]:
+    yield start_here(study)
     for dataset in study.used_datasets:
         yield data_preparation(study, dataset)
     for cell in study.cells:
-        for declare in (teacher_training, distillation, deployment):
+        for declare in (teacher_training, distillation):
             yield declare(study, cell.tag)
+    # Of one cell: the networks of the others cost the same, and measuring times takes minutes on an idle machine.
+    yield deployment(study, study.cells[0].tag)
     for name, experiment in study.profile.experiments.items():
         yield NOTEBOOKS[experiment.notebook](study, name)
 

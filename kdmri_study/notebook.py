@@ -15,25 +15,33 @@ from kdmri_lib.datasets.nifti import framed_slices
 from kdmri_lib.datasets.phantoms import embedded_brain
 from kdmri_lib.datasets.prepared import Volume, read_prepared, test_volumes
 from kdmri_lib.datasets.writing import checked_volume
-from kdmri_lib.declarations import Degradation
+from kdmri_lib.declarations import Degradation, Run
 from kdmri_lib.devices import use_threads
-from kdmri_lib.errors import StudyError
+from kdmri_lib.errors import StoppedError, StudyError
 from kdmri_lib.evaluation import reconstruct
+from kdmri_lib.looking.views import Person, Setting, Views
+from kdmri_lib.looking.widget import LookInside
+from kdmri_lib.masks import FACTORS
 from kdmri_lib.operators import Undersampling
 from kdmri_study import drawn
 from kdmri_study.build import declared_mask, declared_operator
+from kdmri_study.committed import on_mask, unseen
+from kdmri_study.conclusions import part_in_words
 from kdmri_study.derived import Derived, experiment_tables
-from kdmri_study.experiments.part import Rows
+from kdmri_study.experiments.part import PARTS, Row, Rows
 from kdmri_study.experiments.recipe import Recipe
 from kdmri_study.experiments.table1 import METHODS
 from kdmri_study.jobs import NOTEBOOKS
+from kdmri_study.live import Trainings, in_kernel
 from kdmri_study.metrics import Folders
-from kdmri_study.runs import prepare_dataset, trained
+from kdmri_study.rendering import plain_markdown
+from kdmri_study.runs import DONE, RunFolder, asked_to_stop, label_of_needed, prepare_dataset, trained
 from kdmri_study.study import Study
 from kdmri_study.tables import write_table
 
 # What IPython shows of an error: one that says what is wrong needs no page of internals.
-StudyError._render_traceback_ = lambda error: [f"kdmri: {error}"]
+for known in (StudyError, StoppedError):
+    known._render_traceback_ = lambda error: [f"kdmri: {error}"]
 
 
 class Shown(NamedTuple):
@@ -45,6 +53,11 @@ class Shown(NamedTuple):
     table: pd.DataFrame
     tests: pd.DataFrame | None
     names: list[str]
+
+
+def _label(row: Row, seed: int) -> str:
+    """What people call a row's training."""
+    return f"{row.label}, seed {seed}"
 
 
 class Notebook:
@@ -68,11 +81,15 @@ class Notebook:
         self.job = NOTEBOOKS[name](self.study, **parameters)
         self.experiment = parameters.get("experiment", "")
         self.seeds = self.study.experiment_seeds(self.experiment) if self.experiment else self.study.profile.seeds
+        self._said: list[str] = []
         self.declared = {(output.kind, output.name): output for output in self.job.outputs}
         use_threads(self.study.profile.threads)
         for dataset in self.job.datasets:
             if not self.study.prepared(dataset).exists():
-                prepare_dataset(self.study, dataset)
+                try:
+                    prepare_dataset(self.study, dataset)
+                except KeyboardInterrupt:
+                    raise StoppedError(f"stopped while the data set {dataset} was made; run this cell again") from None
         print(self.study.stamp)
 
     @cached_property
@@ -141,7 +158,7 @@ class Notebook:
     def table(self, name: str, table: pd.DataFrame, runs: Iterable[str] = (), text: str = "") -> None:
         """Write a declared table; `text` renders it for reading, as a plain Markdown table where it isn't given."""
         output = self._declared("table", name)
-        text = (text or table.to_markdown(index=False, floatfmt=".4g") + "\n") if ".md" in output.endings else ""
+        text = (text or plain_markdown(table)) if ".md" in output.endings else ""
         write_table(table, self.study.table(name), list(runs), text)
 
     def figure(self, name: str, figure: Figure, runs: Iterable[str] = ()) -> None:
@@ -157,12 +174,66 @@ class Notebook:
         """The rows of a part of the notebook's experiment, of its first seed unless another is given."""
         return self.study.experiment_rows(self.experiment, part, self.seeds[0] if seed is None else seed, losses)
 
-    def trained(self, rows: Mapping[int, Rows]) -> Folders:
-        """The finished folders of rows by seed: loaded, or trained now."""
-        return {
-            seed: {name: trained(self.study, row.run, f"{row.label}, seed {seed}") for name, row in named.items()}
-            for seed, named in rows.items()
+    def look(self, folders: Mapping[str, RunFolder]) -> LookInside:
+        """Look inside: the test sets' volumes by the networks of these folders, by label, at 4x, 5x and 8x.
+
+        At other accelerations than their own they are used on masks that they never saw, and it says so.
+        """
+        people = {
+            v.subject: Person(v.image, f"{v.subject}: {v.attributes['kind']}, set “{v.split}”") for v in self.volumes
         }
+        given, settings = self.recipe.degradation, {}
+        for factor in dict.fromkeys((given.acceleration, *FACTORS)):
+            same = factor == given.acceleration
+            mask = declared_mask(self.recipe.dataset, given if same else Degradation(acceleration=factor))
+            networks = {
+                label: on_mask(folder.run.network, folder.network().state_dict(), mask)
+                for label, folder in folders.items()
+                if not folder.failed
+            }
+            note = "" if same else unseen(factor, given.acceleration)
+            settings[f"{factor:g}x"] = Setting(mask, networks, note)
+        return LookInside(Views(people, settings))
+
+    def _waiting(self, rows: Mapping[int, Rows]) -> dict[str, Run]:
+        """The runs that these rows need and that aren't there yet, by what people call them, in their order."""
+        found: dict[str, tuple[str, Run]] = {}
+
+        def add(run: Run, label: str) -> None:
+            for needed in run.needs:
+                add(needed, label_of_needed(self.study, needed, label))
+            if run.id not in found and RunFolder(self.study, run).state() not in DONE:
+                found[run.id] = (label, run)
+
+        for seed, named in rows.items():
+            for row in named.values():
+                add(row.run, _label(row, seed))
+        return dict(found.values())
+
+    def trained(self, rows: Mapping[int, Rows]) -> Folders:
+        """The finished folders of rows by seed: loaded, or trained now.
+
+        Interrupted, it saves what is trained and raises `StoppedError`; called again, it goes on from there.
+        """
+        waiting = self._waiting(rows)
+        shown = Trainings(waiting) if waiting and in_kernel() else None
+        how = {"progress": shown.one} if shown else {}
+        folders: Folders = {seed: {} for seed in rows}
+        with asked_to_stop() as stop:
+            try:
+                for seed, named in rows.items():
+                    for name, row in named.items():
+                        folders[seed][name] = trained(self.study, row.run, _label(row, seed), stop, **how)
+                        if stop():
+                            raise StoppedError("stopped between trainings")
+            except StoppedError:
+                raise StoppedError(
+                    "stopped; all that was trained is kept, and this cell, run again, goes on from there"
+                ) from None
+            finally:
+                if shown:
+                    shown.end()
+        return folders
 
     def curves(self, name: str, rows: Rows, folders: Folders) -> None:
         """Write a declared figure of the validation curves of rows, against what they cost; of those controls whose length
@@ -183,7 +254,13 @@ class Notebook:
             self.derived(derived)
         display(Markdown(found[0].text))
         tests = found[1].table if len(found) > 1 else None
+        words = part_in_words(PARTS.find(part).title, found[0].table, tests)
+        self._said += [words] if words else []
         return Shown(rows[self.seeds[0]], folders, found[0].table, tests, found[0].runs)
+
+    def conclude(self) -> None:
+        """Say what the parts shown above come to, a paragraph each."""
+        display(Markdown("\n\n".join(self._said) or "Nothing that a teacher helped was shown."))
 
     def derived(self, derived: Derived) -> None:
         """Write a declared table that follows from metrics."""

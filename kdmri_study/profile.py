@@ -11,6 +11,7 @@ from kdmri_lib.errors import StudyError
 from kdmri_lib.storage import PROJECT
 from kdmri_study.build import plain_network
 from kdmri_study.experiments.part import parts_of
+from kdmri_study.experiments.table1 import Beside
 
 
 def _buildable(network: Network) -> Network:
@@ -28,7 +29,7 @@ CheckedNetwork = Annotated[Network, AfterValidator(_buildable)]
 class Experiment(Declaration):
     """A notebook beside Table 1's, and the setting that it runs in; what isn't given is the profile's."""
 
-    notebook: Literal["04_feature_distillation", "05_ablations", "06_super_resolution"]
+    notebook: Literal["04_feature_distillation", "05_ablations", "06_super_resolution", "08_when_distillation_pays"]
     dataset: Name
     degradation: Degradation
     teacher: CheckedNetwork | None = None
@@ -71,6 +72,9 @@ class Profile(Declaration):
 
     description: str
     cost: str
+    domain: Literal["magnitude", "complex"] = Field(
+        "magnitude", description="of the images of all data sets that say none of their own"
+    )
     result: bool = Field(True, description="false stamps every output as a trial of the software, not a result")
     datasets: dict[Name, Dataset]
     cells: dict[Name, Annotated[tuple[float, ...], Field(min_length=1)]] = Field(
@@ -79,6 +83,13 @@ class Profile(Declaration):
     seeds: tuple[NonNegativeInt, ...] = Field((0,), min_length=1)
     over_seeds: bool = Field(
         False, description="its comparisons are to hold for other seeds: fewer than two are refused; tests need six"
+    )
+    in_pieces: bool = Field(
+        False,
+        description="too long for one sitting: tables hold the cells, experiments and seeds whose evidence is there",
+    )
+    beside: tuple[Beside, ...] = Field(
+        ("steps", "whole"), description="rows of Table 1 beside the paper's and the control of its distilled student"
     )
     teacher: CheckedNetwork = Network(options={"cascades": 5, "convolutions": 5, "features": 32})
     student: CheckedNetwork = Network(options={"cascades": 5, "convolutions": 3, "features": 32})
@@ -100,9 +111,10 @@ class Profile(Declaration):
     @model_validator(mode="before")
     @classmethod
     def _named_datasets(cls, values):
-        """A data set is named by its key."""
+        """A data set is named by its key, and of the profile's domain."""
         if isinstance(values, dict) and isinstance(values.get("datasets"), dict):
-            named = {k: {**v, "name": k} if isinstance(v, dict) else v for k, v in values["datasets"].items()}
+            usual = {"domain": values.get("domain", "magnitude")}
+            named = {k: {**usual, **v, "name": k} if isinstance(v, dict) else v for k, v in values["datasets"].items()}
             values = {**values, "datasets": named}
         return values
 

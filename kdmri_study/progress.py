@@ -1,13 +1,14 @@
-"""How far a training has come: a bar in a notebook, whole lines in a terminal, where several trainings may report."""
+"""How far a training has come, in a terminal: whole lines, since several trainings may report side by side."""
 
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
-from tqdm.auto import tqdm as notebook_or_terminal
 from tqdm.std import tqdm
 
 SECONDS_BETWEEN_LINES = 5
+
+Report = Callable[[int, int, dict], None]  # of steps done, steps in all, and the latest validation
+Progress = Callable[[str], AbstractContextManager[Report]]  # of what people call a training
 
 
 class Lines(tqdm):
@@ -23,19 +24,21 @@ class Lines(tqdm):
 
 
 @contextmanager
-def training_progress(label: str) -> Iterator[Callable[[int, int, dict], None]]:
-    """Yield a function of (steps done, steps in all, the latest validation) that shows both, and the time left."""
-    in_notebook = "ipykernel" in sys.modules
+def training_progress(label: str) -> Iterator[Report]:
+    """Yield a function that shows how far the training of that name is, and the time left."""
     bar = None
 
     def report(done: int, steps: int, latest: dict) -> None:
         nonlocal bar
         if bar is None:
-            # In a notebook as wide as its cell: there a width in columns is one in pixels.
-            kind, interval, width = (
-                (notebook_or_terminal, 0.5, None) if in_notebook else (Lines, SECONDS_BETWEEN_LINES, 110)
+            bar = Lines(
+                total=steps,
+                initial=done - 1,
+                desc=label,
+                unit="step",
+                mininterval=SECONDS_BETWEEN_LINES,
+                ncols=110,
             )
-            bar = kind(total=steps, initial=done - 1, desc=label, unit="step", mininterval=interval, ncols=width)
         if latest:
             bar.set_postfix_str(f"validation PSNR {latest['validation_psnr']:.2f} dB", refresh=False)
         bar.update(done - bar.n)

@@ -1,7 +1,12 @@
-"""Tables for reading, as Markdown: Table 1, an experiment's rows, comparisons and what they say, failed trainings."""
+"""Tables for reading, as Markdown: Table 1, an experiment's rows, comparisons and what they say, failed trainings.
+
+All of them follow from a table's CSV alone, so that the report can be built where nothing was trained.
+"""
 
 import itertools
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,11 +19,47 @@ from kdmri_study.study import Study
 from kdmri_study.tables import SET, published_table1
 
 NONE = "–"
-COSTS = ("steps", "compute", "with teacher", "s")
+
+
+class Column(NamedTuple):
+    """How a column is shown: its heading with its unit, its decimals, and which way is better, if any is."""
+
+    heading: str
+    digits: int
+    better: str = ""
+
+    @property
+    def head(self) -> str:
+        """The heading, with an arrow where one way is better."""
+        return f"{self.heading} {self.better}".strip()
+
+
+# Columns whose names in a CSV are short; every other is shown by its name.
+COLUMNS = {
+    "psnr": Column(METRICS["psnr"], 2, "↑"),
+    "ssim": Column(METRICS["ssim"], 4, "↑"),
+    "nmse": Column(METRICS["nmse"], 4, "↓"),
+    "hfe": Column(METRICS["hfe"], 4, "↓"),
+    "psnr lost": Column("PSNR lost / dB", 3, "↓"),
+    "ms": Column("median / ms", 1, "↓"),
+    "q25": Column("lower quartile / ms", 1),
+    "q75": Column("upper quartile / ms", 1),
+    "slices/s": Column("slices / s", 1, "↑"),
+    "GFLOP/s": Column("GFLOP / s", 0, "↑"),
+    "of matrix product": Column("of a matrix product's rate", 2, "↑"),
+    "of plain teacher": Column("times as fast as the plain teacher", 1, "↑"),
+    "of plain student": Column("as the plain student", 1, "↑"),
+    "time / s": Column("time / s", 0),
+    "difference / dB": Column("difference / dB", 3),
+    "with symmetry": Column("with symmetry / dB", 2),
+    "lines without their mirror": Column("share of lines without their mirror", 2),
+}
+COSTS = ("steps", "compute / 10¹²", "with teacher / 10¹²", "time / s")
 COST_NOTE = (
-    "Costs: optimiser steps; multiply-accumulates (10¹²) of the student's training with the teacher given, as it was "
-    "computed, and with its teacher's training; measured seconds."
+    "Costs: optimiser steps; multiply-accumulates of the student's training with the teacher given, as it was computed, "
+    "and with its teacher's training; measured time."
 )
+BEST_NOTE = "↑ ↓: which way is better; the best of each column is bold."
 TEST_NOTE = (
     "Difference: mean over seeds and people, PSNR in dB; its 95% interval resamples seeds, then people (one seed: people "
     "alone, on these networks). Verdict: better or worse than 0, equivalent within "
@@ -26,126 +67,208 @@ TEST_NOTE = (
     f"Wilcoxon's signed-rank test on these networks, from {FEW} people on; both by Holm over the questions of one cell and "
     "set. Effect: rank-biserial over people. SSIM stands beside, not tested."
 )
+CONTROL_WORDS = {
+    "student_steps": "for as many steps",
+    "student_compute": "for as much compute, the teacher given",
+    "student_whole": "for as much compute as it and its teacher",
+}
+
+
+def number(value: float, digits: int, sign: str = "") -> str:
+    """A number with so many decimals, a true minus and no zero below 0; a dash for NaN. `sign` is "+" where both stand."""
+    if math.isnan(value):
+        return NONE
+    rounded = round(float(value), digits) + 0.0
+    return f"{rounded:{sign},.{digits}f}".replace("-", "−")
 
 
 def value(mean: float, sd: float, digits: int) -> str:
     """A mean and its standard deviation; a dash for what isn't there."""
-    if np.isnan(mean):
-        return NONE
-    return f"{mean:.{digits}f}" + ("" if np.isnan(sd) else f" ± {sd:.{digits}f}")
+    return number(mean, digits) + ("" if math.isnan(mean) or math.isnan(sd) else f" ± {number(sd, digits)}")
 
 
-def _costs(row) -> list[str]:
+def interval(row, digits: int, difference: str = "difference") -> str:
+    """A difference and its interval."""
+    low, high = (number(getattr(row, end), digits, "+") for end in ("low", "high"))
+    return f"{number(getattr(row, difference), digits, '+')} [{low}, {high}]"
+
+
+def grid(heads: Sequence[str], rows: Sequence[Sequence[str]], texts: Sequence[int] = (0,)) -> str:
+    """A Markdown table: the columns `texts` to the left, numbers to the right."""
+    marks = [":--" if place in texts else "--:" for place in range(len(heads))]
+    lines = [heads, marks, *([cell.replace("|", "\\|") for cell in row] for row in rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def _columns(table: pd.DataFrame, names: Sequence[str]) -> list[list[str]]:
+    """The cells of metrics, column by column: mean ± standard deviation where there is one, the best ones bold."""
+    found = []
+    for name in names:
+        column, means = COLUMNS[name], table[name].round(COLUMNS[name].digits)
+        best = means.max() if column.better == "↑" else means.min()
+        deviations = table.get(f"{name}_sd", pd.Series(np.nan, table.index))
+        cells = [value(*pair, column.digits) for pair in zip(table[name], deviations, strict=True)]
+        bold = column.better and len(means) > 1
+        found.append([f"**{c}**" if bold and m == best else c for c, m in zip(cells, means, strict=True)])
+    return found
+
+
+def _costs(row: Mapping) -> list[str]:
     """The cells of `COSTS`; dashes where nothing was trained."""
     if pd.isna(row["steps"]):
         return [NONE] * len(COSTS)
-    macs = [f"{row[key] / 1e12:.3g}" for key in ("macs_given", "macs_whole")]
-    return [f"{row['steps']:,.0f}", *macs, f"{row['seconds']:,.0f}"]
+    macs = [f"{row[key] / 1e12:,.3g}" for key in ("macs_given", "macs_whole")]
+    return [number(row["steps"], 0), *macs, number(row["seconds"], 0)]
 
 
-def _people(block: pd.DataFrame, aggregation: str) -> str:
+def capital(words: str) -> str:
+    """The same words as a sentence begins."""
+    return words[:1].upper() + words[1:]
+
+
+def units(count: int, kind: str) -> str:
+    """How many of a test set there are, by what they are: 9 people, 12 phantoms."""
+    one, several = ("person", "people") if kind == "real MR" else (kind, f"{kind}s")
+    return f"{count} {one if count == 1 else several}"
+
+
+def _counted(block: pd.DataFrame, aggregation: str = "volume") -> str:
     some = block.iloc[0]
-    unit = ("person", "people") if aggregation == "volume" else ("slice", "slices")
-    return f"{some.n} {unit[int(some.n > 1)]}, {some.seeds} seed{'s' if some.seeds > 1 else ''}"
+    counted = units(some.n, some.kind) if aggregation == "volume" else units(some.n, "slice")
+    return f"{counted}, {units(some.seeds, 'seed')}"
 
 
-def _table1_block(block: pd.DataFrame, dataset: str, published: bool) -> list[str]:
+def _table1_block(block: pd.DataFrame, dataset: str, published: bool) -> str:
     """One data set and test set: a row per method, PSNR and SSIM at each factor, the paper's beside where asked for."""
-    factors, theirs = (
-        sorted(block.acceleration.unique()),
-        published_table1().set_index(["dataset", "acceleration", "method"]),
-    )
-    columns = ("PSNR", "SSIM", *(("paper PSNR", "paper SSIM") if published else ()))
-    heads = [f"{f:g}x {column}" for f in factors for column in columns] + list(COSTS)
-    lines = ["| | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
-    for method in [m for m in METHODS if m in set(block.method)]:
-        rows = block[block.method == method].set_index("acceleration")
-        cells = []
-        for factor in factors:
-            row = rows.loc[factor]
-            cells += [value(row.psnr, row.psnr_sd, 2), value(row.ssim, row.ssim_sd, 4)]
-            key = (dataset, factor, method)
-            if published:
-                known = key in theirs.index
-                cells += [f"{theirs.loc[key].psnr:.2f}", f"{theirs.loc[key].ssim:.4f}"] if known else [NONE, NONE]
-        cost = rows.iloc[0].copy()
-        cost["seconds"] = rows.seconds.mean()
-        lines.append(f"| {METHODS[method]} | " + " | ".join([*cells, *_costs(cost)]) + " |")
-    return lines
+    factors = sorted(block.acceleration.unique())
+    theirs = published_table1().set_index(["dataset", "acceleration", "method"])
+    methods = [method for method in METHODS if method in set(block.method)]
+    heads, columns = [""], [[METHODS[method] for method in methods]]
+    for factor in factors:
+        rows = block[block.acceleration == factor].set_index("method").loc[methods]
+        heads += [f"{factor:g}x {COLUMNS[name].head}" for name in ("psnr", "ssim")]
+        columns += _columns(rows, ("psnr", "ssim"))
+        if published:
+            keys = [(dataset, factor, method) for method in methods]
+            known = [theirs.loc[key] if key in theirs.index else None for key in keys]
+            heads += [f"{factor:g}x paper {METRICS[name]}" for name in ("psnr", "ssim")]
+            columns += [
+                [NONE if row is None else number(row[name], COLUMNS[name].digits) for row in known]
+                for name in ("psnr", "ssim")
+            ]
+    return grid(heads, list(zip(*columns, strict=True)))
+
+
+def _table1_costs(block: pd.DataFrame) -> str:
+    """What the rows of a data set cost; time is a mean over its factors."""
+    means = block[block.macs_given.notna()].groupby("method", sort=False)[
+        ["steps", "macs_given", "macs_whole", "seconds"]
+    ]
+    rows = means.mean().to_dict("index")
+    return grid(["", *COSTS], [[METHODS[method], *_costs(rows[method])] for method in METHODS if method in rows])
 
 
 def table1_markdown(table: pd.DataFrame, stamp: str) -> str:
-    """Table 1 for reading: a block per data set and test set, the paper's published numbers beside ours.
+    """Table 1 for reading: a block per data set and test set, the paper's published numbers beside ours; then the costs.
 
     The paper's knee numbers are means over slices, each on its own maximum; ours stand so too, and per volume beside.
     """
     lines = [
-        f"*{stamp}. PSNR in dB and SSIM, mean ± standard deviation over people (a person's volumes averaged), or over "
-        f"slices where the block says so. {COST_NOTE}*",
-        "",
+        f"*{capital(stamp)}. Mean ± standard deviation over people (a person's volumes averaged), or over slices where the "
+        f"block says so. {BEST_NOTE} The paper's numbers are published ones, from ACDC, MRBrainS and knee volumes: other "
+        "images than ours.*\n"
     ]
     for (dataset, kind, name), block in table.groupby(["dataset", "kind", "set"], sort=False):
         as_published = "slice" if dataset == "knee" else "volume"
         for aggregation in dict.fromkeys((as_published, "volume")):
             part = block[block.aggregation == aggregation]
             how = "per slice, each on its own maximum" if aggregation == "slice" else "per volume"
-            lines.append(f"**{dataset}, set “{name}”: {kind}, {how}; {_people(part, aggregation)}**\n")
-            lines += [*_table1_block(part, dataset, aggregation == as_published), ""]
-    lines.append(
-        "The paper's numbers are published ones, from ACDC, MRBrainS and knee volumes: other images than ours."
-    )
-    return "\n".join(lines) + "\n"
+            lines.append(f"**{dataset}, set “{name}”: {kind}, {how}; {_counted(part, aggregation)}**\n")
+            lines.append(_table1_block(part, dataset, aggregation == as_published))
+    for dataset, block in table.groupby("dataset", sort=False):
+        lines += [f"**{dataset}: what each row cost**\n", _table1_costs(block)]
+    return "\n".join([*lines, f"*{COST_NOTE}*\n"])
 
 
 def experiment_markdown(table: pd.DataFrame, stamp: str, labels: Mapping[str, str] = METHODS) -> str:
     """An experiment's rows for reading: a block per set, a row per method, all metrics per volume, costs, and the same
     network alone at the row's cost."""
-    lines = [f"*{stamp}. Per volume, mean ± standard deviation over people. {COST_NOTE}*", ""]
+    lines = [f"*{capital(stamp)}. Per volume, mean ± standard deviation over people. {BEST_NOTE} {COST_NOTE}*\n"]
+    heads = ["", *(COLUMNS[name].head for name in METRICS), *COSTS, "alone at this cost / dB", "lead / dB"]
     for (name, kind), block in table.groupby(["set", "kind"], sort=False):
-        psnr = block.set_index("method").psnr
-        heads = [*METRICS.values(), *COSTS, "alone at this cost / dB", "lead / dB"]
-        lines.append(f"**set “{name}”: {kind}; {_people(block, 'volume')}**\n")
-        lines += ["| | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
-        for row in block.to_dict("records"):
-            cells = [value(row[m], row[f"{m}_sd"], 2 if m == "psnr" else 4) for m in METRICS] + _costs(row)
-            alone = psnr[row["control"]] if row["control"] else np.nan
-            lead = row["psnr"] - alone
-            cells += [value(alone, np.nan, 2), NONE if np.isnan(lead) else f"{lead:+.2f}"]
-            lines.append(f"| {labels.get(row['method'], row['method'])} | " + " | ".join(cells) + " |")
-        lines.append("")
-    return "\n".join(lines) + "\n"
+        psnr, rows = block.set_index("method").psnr, []
+        for metrics, row in zip(
+            zip(*_columns(block, tuple(METRICS)), strict=True), block.to_dict("records"), strict=True
+        ):
+            alone = psnr.get(row["control"], math.nan)
+            cells = [*metrics, *_costs(row), number(alone, 2), number(row["psnr"] - alone, 2, "+")]
+            rows.append([labels.get(row["method"], row["method"]), *cells])
+        lines += [f"**set “{name}”: {kind}; {_counted(block)}**\n", grid(heads, rows)]
+    return "\n".join(lines)
 
 
-def _p(p: float, number: int, unit: str) -> str:
-    return f"too few {unit}" if number < FEW else f"{p:.3g}"
+def _p(p: float, count: int, unit: str) -> str:
+    return f"too few {unit}" if count < FEW else f"{p:.3g}"
 
 
 def significance_markdown(table: pd.DataFrame, labels: Mapping[str, str] = METHODS) -> str:
-    """The comparisons for reading; `labels` of methods."""
+    """The comparisons for reading, a block per cell and set; `labels` of methods."""
     if table.empty:
         return "*No set of several people: nothing can be compared.*\n"
-    heads = ["cell, set", "comparison", "difference [95% interval]", "each seed", "verdict"]
-    heads += ["p over seeds", "p over people", "effect", "SSIM difference [95% interval]", "seeds × people"]
-    lines = [f"*{TEST_NOTE}*", "", "| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
-    other = table[table.metric == "ssim"].set_index([*SET, "a", "b"])
-    for row in table[table.metric == "psnr"].itertuples():
-        ssim = other.loc[tuple(getattr(row, key) for key in (*SET, "a", "b"))]
-        if np.isnan(row.difference):
-            values = [NONE] * 7
-        else:
-            values = [
-                f"{row.difference:+.3f} [{row.low:+.3f}, {row.high:+.3f}]",
-                " ".join(f"{float(v):+.2f}" for v in row.by_seed.split()),
-                row.verdict,
-                _p(row.p_seeds_holm, row.seeds, "seeds"),
-                _p(row.p_people_holm, row.people, "people"),
-                f"{row.effect:+.2f}",
-                f"{ssim.difference:+.4f} [{ssim.low:+.4f}, {ssim.high:+.4f}]",
-            ]
-        cell = f"{row.dataset} {row.acceleration:g}x, {row.set}"
-        names = f"{labels.get(row.a, row.a)} − {labels.get(row.b, row.b)}"
-        lines.append("| " + " | ".join([cell, names, *values, f"{row.seeds} × {row.people}"]) + " |")
-    return "\n".join(lines) + "\n"
+    heads = ["comparison", "difference / dB [95% interval]", "each seed / dB", "verdict", "p over seeds"]
+    heads += ["p over people", "effect", "SSIM difference [95% interval]"]
+    lines = [f"*{TEST_NOTE}*\n"]
+    for (dataset, factor, name, kind), block in table.groupby(SET, sort=False):
+        psnr, ssim = (block[block.metric == metric] for metric in ("psnr", "ssim"))
+        some, rows = block.iloc[0], []
+        for row, beside in zip(psnr.itertuples(), ssim.itertuples(), strict=True):
+            values = [NONE] * (len(heads) - 1)
+            if not math.isnan(row.difference):
+                values = [
+                    interval(row, 3),
+                    " ".join(number(float(v), 2, "+") for v in str(row.by_seed).split()),
+                    row.verdict,
+                    _p(row.p_seeds_holm, row.seeds, "seeds"),
+                    _p(row.p_people_holm, row.people, "people"),
+                    number(row.effect, 2, "+"),
+                    interval(beside, 4),
+                ]
+            rows.append([f"{labels.get(row.a, row.a)} − {labels.get(row.b, row.b)}", *values])
+        counted = f"{units(some.seeds, 'seed')}, {units(some.people, kind)}"
+        lines += [f"**{dataset} {factor:g}x, set “{name}”: {kind}; {counted}**\n", grid(heads, rows, (0, 3))]
+    return "\n".join(lines)
+
+
+def plain_markdown(table: pd.DataFrame) -> str:
+    """Any other table for reading: numbers of a column to the same decimals, and what all rows share said once above."""
+    shared = {name: table[name].iloc[0] for name in table if len(table) > 1 and table[name].nunique(dropna=False) == 1}
+    kept = [name for name in table if name not in shared]
+    numbers = [name for name in kept if pd.api.types.is_numeric_dtype(table[name]) and table[name].dtype != bool]
+    columns = [
+        _columns(table, [name])[0] if name in COLUMNS else [_cell(v, _decimals(table[name])) for v in table[name]]
+        for name in kept
+    ]
+    heads = [COLUMNS[name].head if name in COLUMNS else name.replace("_", " ") for name in kept]
+    said = ", ".join(f"{COLUMNS[n].heading if n in COLUMNS else n} {_cell(v, 4)}" for n, v in shared.items())
+    rows = list(zip(*columns, strict=True))
+    text = grid(heads, rows, [place for place, name in enumerate(kept) if name not in numbers])
+    return (f"*In all rows: {said}.*\n\n" if said else "") + text
+
+
+def _decimals(column: pd.Series) -> int:
+    """Decimals that show four digits of a column's largest number; none of whole numbers."""
+    if not pd.api.types.is_float_dtype(column) or (column.dropna() % 1 == 0).all():
+        return 0
+    return int(np.clip(3 - np.floor(np.log10(column.abs().max())), 0, 4))
+
+
+def _cell(found, digits: int) -> str:
+    if isinstance(found, bool | np.bool_):
+        return "yes" if found else "no"
+    if isinstance(found, int | float | np.number):
+        whole = float(found).is_integer()
+        return number(float(found), 0 if whole and digits == 4 else digits)
+    return NONE if pd.isna(found) else str(found)
 
 
 def order_in_words(table: pd.DataFrame, tests: pd.DataFrame) -> str:
@@ -156,29 +279,73 @@ def order_in_words(table: pd.DataFrame, tests: pd.DataFrame) -> str:
         mean = block.set_index("method").psnr
         where = f"- **{dataset} {factor:g}x, {name} ({kind}).** "
         chain = ["zero_filled", "student", "distilled", "teacher"]
-        controls = {"student_steps": "as many steps", "student_compute": "as much compute, the teacher given"}
-        controls["student_whole"] = "as much compute as it and its teacher"
+        controls = {name: words for name, words in CONTROL_WORDS.items() if name in mean}
         if missing := [METHODS[m].lower() for m in [*chain, *controls] if np.isnan(mean[m])]:
             lines.append(f"{where}Nothing can be said, since a training failed: {', '.join(missing)}.")
             continue
         holds = all(mean[a] < mean[b] for a, b in itertools.pairwise(chain))
         gap, gain = mean["teacher"] - mean["student"], mean["distilled"] - mean["student"]
-        share = f", {gain / gap:.0%} of the teacher's lead of {gap:.2f} dB" if gap > 0 else ""
+        share = f", {gain / gap:.0%} of the teacher's lead of {number(gap, 2)} dB".replace("-", "−") if gap > 0 else ""
         psnr = tests[(tests.metric == "psnr") & (tests[SET] == [dataset, factor, name, kind]).all(axis=1)]
         said = psnr[psnr.a == "distilled"].set_index("b")
         stands = [
-            f"{mean['distilled'] - mean[control]:+.2f} dB for {words}"
+            f"{number(mean['distilled'] - mean[control], 2, '+')} dB {words}"
             + (f" ({said.verdict[control]})" if control in said.index else "")
             for control, words in controls.items()
         ]
         lines.append(
             f"{where}The paper's order ZF < student < distilled < teacher {'holds' if holds else 'does not hold'} in PSNR: "
-            + " / ".join(f"{mean[m]:.2f}" for m in chain)
-            + f" dB. Distillation brings {gain:+.2f} dB{share}. Against the student trained alone it stands "
+            + " / ".join(number(mean[m], 2) for m in chain)
+            + f" dB. Distillation brings {number(gain, 2, '+')} dB{share}. Against the student trained alone it stands "
             + ", ".join(stands)
             + "."
         )
     return "\n".join(lines) + "\n"
+
+
+def answer_markdown(table: pd.DataFrame, tests: pd.DataFrame) -> str:
+    """The study's answer, of Table 1 and its `significance`: where each distilled student stands against the same network
+    trained alone, on every test set of several people."""
+    taught = list(dict.fromkeys(table[table.control.notna() & (table.control != "")].method))
+    alone = tests[
+        (tests.metric == "psnr") & tests.a.isin(taught) & ~tests.b.isin(taught) & ~tests.b.str.contains("teacher")
+    ]
+    if alone.empty:
+        return "*No set of several people: nothing can be said.*\n"
+    seeds, lines = alone.seeds.max(), []
+    over = (
+        f"{seeds} seeds and people"
+        if seeds > 1
+        else "people, on these networks: of one seed nothing follows for others"
+    )
+    note = f"*Difference in PSNR / dB, its 95% interval over {over}, and verdict. Equivalent: within ±{MARGIN:g} dB.*\n"
+    for method in taught:
+        asked = alone[alone.a == method]
+        others, rows = list(dict.fromkeys(asked.b)), []
+        for (dataset, factor, name, kind), block in asked.groupby(SET, sort=False):
+            found = {row.b: row for row in block.itertuples()}
+            cells = [
+                f"{interval(found[b], 2)}<br>{found[b].verdict}" if not math.isnan(found[b].difference) else NONE
+                for b in others
+            ]
+            rows.append([f"{dataset} {factor:g}x, {name}: {units(block.people.max(), kind)}", *cells])
+        sides = {"above": asked.low > 0, "below": asked.high < 0, "around": (asked.low <= 0) & (asked.high >= 0)}
+        for side, there in sides.items():
+            counts = [f"{there[asked.b == b].sum()} of {asked[asked.b == b].difference.count()}" for b in others]
+            rows.append([f"interval {side} 0", *counts])
+        heads = [METHODS[b].removeprefix("Student, ") for b in others]
+        lines.append(f"**{METHODS[method]}, against the same network trained alone**\n\n{grid(['', *heads], rows)}")
+    return "\n".join([*lines, note])
+
+
+def for_reading(table: pd.DataFrame, stamp: str, labels: Mapping[str, str] = METHODS) -> str:
+    """A table for reading, as its columns say what it is; `labels` of methods, for comparisons."""
+    if "verdict" in table:
+        return significance_markdown(table, labels)
+    if "aggregation" in table:
+        shown = experiment_markdown if "label" in table else table1_markdown
+        return shown(table, stamp, *([dict(zip(table.method, table.label, strict=True))] if "label" in table else []))
+    return plain_markdown(table)
 
 
 def failures(study: Study) -> dict[str, str]:

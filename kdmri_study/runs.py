@@ -4,7 +4,8 @@ import math
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from kdmri_lib.evaluation import METRICS, evaluate
 from kdmri_lib.models.base import Model
 from kdmri_lib.storage import atomic_write, digest_json, read_json, sha256_file, write_bytes, write_json
 from kdmri_study.build import declared_network, declared_operator, mask_file, training_step
-from kdmri_study.progress import training_progress
+from kdmri_study.progress import Progress, training_progress
 from kdmri_study.provenance import environment, preparing_code, training_code
 from kdmri_study.study import Study
 
@@ -42,6 +43,15 @@ def load_weights(path: Path) -> dict:
         raise StudyError(f"{path}: no such file") from None
     except (safetensors.SafetensorError, OSError) as error:
         raise StudyError(f"{path}: not a safetensors file, or cut short ({error})") from None
+
+
+def named_run(path: Path) -> str:
+    """The id of the run whose weights a safetensors file holds, as it says; "" where it doesn't, or can't be read."""
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            return (file.metadata() or {}).get("run", "")
+    except (safetensors.SafetensorError, OSError):
+        return ""
 
 
 def checksum_of_mask(setting) -> str:
@@ -71,9 +81,14 @@ class RunFolder:
             "needs": {r.id: RunFolder(self.study, r).checksum() for r in self.run.needs},
         }
 
+    @property
+    def weights(self) -> Path:
+        """The file that the trained weights lie in."""
+        return self.path / WEIGHTS
+
     def checksum(self) -> str:
         """SHA-256 of the weights, or how the run failed."""
-        return self.failed or sha256_file(self.path / WEIGHTS)
+        return self.failed or sha256_file(self.weights)
 
     def state(self) -> str:
         """ "finished" or "failed", or why it is neither: "missing", "out of date", or which file is damaged."""
@@ -123,7 +138,7 @@ class RunFolder:
             for parameter in network.parameters():
                 nn.init.constant_(parameter, math.nan)
         else:
-            network.load_state_dict(load_weights(self.path / WEIGHTS))
+            network.load_state_dict(load_weights(self.weights))
         return network.eval()
 
 
@@ -148,18 +163,21 @@ def prepare_dataset(study: Study, name: str, jobs: int = 1) -> Preparation:
     return result
 
 
-def trained(study: Study, run: Run, label: str = "", stop=lambda: False) -> RunFolder:
+def trained(
+    study: Study, run: Run, label: str = "", stop=lambda: False, progress: Progress = training_progress
+) -> RunFolder:
     """The finished folder of `run`: loaded where it is whole and up to date, trained (after what it needs) otherwise.
 
-    A run whose numbers go wrong comes back too, with `failed` saying how.
+    `progress` : shows how a training comes along, as `training_progress` does. A run whose numbers go wrong comes back
+    too, with `failed` saying how.
     """
     folder = RunFolder(study, run)
     for needed in run.needs:
-        trained(study, needed, stop=stop)
+        trained(study, needed, label_of_needed(study, needed, label), stop, progress)
     folder.path.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.path / ".lock"):
         if folder.state() not in DONE:
-            _train(folder, label, stop)
+            _train(folder, label, stop, progress)
     if folder.failed:
         print(f"kdmri: {folder.failed}; to try again, delete {folder.path}", file=sys.stderr)
     return folder
@@ -170,21 +188,28 @@ def train_run(study: Study, run: Run, folder: Path, progress, stop) -> training.
     data = study.prepared(run.dataset.name)
     networks = {r.id: RunFolder(study, r).network() for r in run.needs}
     teacher, start = (networks[r.id] if r else None for r in (run.teacher, run.start))
+    slices = Slices(data, "train", subjects=run.subjects)
     return training.train(
         f"run {run.id}",
         training_step(run, teacher, start),
         run.schedule,
         run.seed,
-        Slices(data, "train"),
+        slices,
         list(read_prepared(data, "validation")),
         folder / "checkpoint.pt",
         digest_json(RunFolder(study, run).inputs),
+        None if run.truths is None else slices.of_first(run.truths),
         progress,
         stop,
     )
 
 
-def _train(folder: RunFolder, label: str, stop) -> None:
+def label_of_needed(study: Study, needed: Run, label: str) -> str:
+    """What people call a run that the run called `label` needs: by the study, or for it where the study has it not."""
+    return study.labels.get(needed.id) or (f"{label}, a stage before" if label else "")
+
+
+def _train(folder: RunFolder, label: str, stop, progress: Progress) -> None:
     study, run = folder.study, folder.run
     inputs = folder.inputs
     checkpoint, begun = folder.path / "checkpoint.pt", folder.path / "begun.json"
@@ -203,8 +228,8 @@ def _train(folder: RunFolder, label: str, stop) -> None:
         for needed in (RunFolder(study, r) for r in run.needs):
             if needed.failed:
                 raise NotFiniteError(f"run {run.id}: it needs one that failed ({needed.failed})")
-        with training_progress(label or run.id) as progress:
-            result = train_run(study, run, folder.path, progress, stop)
+        with progress(label or run.id) as report:
+            result = train_run(study, run, folder.path, report, stop)
         network, curve = result.network, result.curve
     except NotFiniteError as error:
         network, curve, failed = None, _cut_short(error.rows), str(error)
@@ -245,9 +270,15 @@ def _cut_short(rows: list[dict]) -> pd.DataFrame:
     return pd.DataFrame(rows or [{"step": 0}], columns=training.CURVE_COLUMNS)
 
 
-def asked_to_stop() -> Callable[[], bool]:
-    """Take SIGINT and SIGTERM as a wish to stop; whether one has come."""
+@contextmanager
+def asked_to_stop() -> Iterator[Callable[[], bool]]:
+    """While the block runs, take SIGINT and SIGTERM as a wish to stop; yields whether one has come."""
     asked = []
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: asked.append(True))
-    return lambda: bool(asked)
+    before = {
+        number: signal.signal(number, lambda *_: asked.append(True)) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

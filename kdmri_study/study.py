@@ -169,7 +169,7 @@ class Study:
     def rows(self, cell: Cell, seed: int) -> Rows:
         """The rows of Table 1 for one cell and seed, and those that its notebooks show beside."""
         recipe = self.recipe(cell, seed)
-        return table1(recipe) | beside_table1(recipe, self.profile.precision_check)
+        return table1(recipe, self.profile.beside) | beside_table1(recipe, self.profile.precision_check)
 
     def methods(self, cell: Cell, seed: int) -> dict[str, Run]:
         """The runs of `rows`, by the rows' names."""

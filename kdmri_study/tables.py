@@ -20,7 +20,7 @@ from kdmri_study.experiments.table1 import METHODS
 from kdmri_study.runs import RunFolder
 
 PUBLISHED = {name: PROJECT / "data" / f"published_{name}.csv" for name in ("table1", "super_resolution", "times")}
-SETS = ("test", "people", "individual", "template")  # in this order in tables
+SETS = ("test", "people", "individual", "template", "flair", "ir")  # in this order in tables
 SET = ["dataset", "acceleration", "set", "kind"]  # what one test set of one setting is told by
 
 

@@ -16,12 +16,12 @@ from PIL import Image
 
 from kdmri_lib.datasets.prepared import preparing_code as code_of
 from kdmri_lib.datasets.preparing import changed_sources
+from kdmri_lib.declarations import Run
 from kdmri_lib.errors import StudyError
 from kdmri_lib.storage import read_json, sha256_file
 from kdmri_study.cards import wrong_models
-from kdmri_study.derived import Derived, experiment_tables, table1_tables
-from kdmri_study.evidence import OF_RUN, evidence_file, unpacked
-from kdmri_study.experiments.part import PARTS
+from kdmri_study.derived import all_tables
+from kdmri_study.evidence import OF_RUN, pieces, unpacked
 from kdmri_study.jobs import FOLDERS, Job, execute, jobs
 from kdmri_study.provenance import preparing_code, training_code
 from kdmri_study.readme import wrong_blocks
@@ -54,17 +54,14 @@ def verify_evidence(study: Study) -> Verdict:
     wrong, not_compared, compared = [], [], 0
     with tempfile.TemporaryDirectory() as folder:
         there = unpacked(study, Path(folder))
-        changed = []
-        for run in there.runs.values():
-            left = RunFolder(there, run)
-            about = left.record
-            if run.model_dump(mode="json") != read_json(left.path / "declaration.json"):
-                wrong.append(f"{evidence_file(study)}: {run.id} isn't the run that it is named after")
-            if damaged := [n for n in OF_RUN[2:] if sha256_file(left.path / n) != about["files"][n]]:
-                wrong.append(f"{evidence_file(study)}: {run.id}, {damaged[0]} isn't what was recorded")
-            if about["inputs"]["code"] != training_code(run):
-                changed.append(f"{run.id} (commit {about['commit']})")
-        found = {derived.name: derived for derived in _derived(there)}
+        changed: dict[str, None] = {}
+        for piece in pieces(there):
+            for run in piece.runs if piece.file(study).exists() else ():
+                wrong += _not_as_recorded(there, run, piece.file(study))
+                about = RunFolder(there, run).record
+                if about["inputs"]["code"] != training_code(run):
+                    changed[f"{run.id} (commit {about['commit']})"] = None
+        found = {derived.name: derived for derived in all_tables(there)}
         for job in jobs(study):
             for output in job.outputs:
                 files = [file for file in output.files(study) if file.suffix in (".csv", ".md", ".txt")]
@@ -74,17 +71,21 @@ def verify_evidence(study: Study) -> Verdict:
                     wrong += _different(zip(output.files(there), files, strict=True))
                     compared += len(files)
                 else:
-                    not_compared += [f"{f}: not of metrics alone" for f in output.files(study) if f.suffix in SHOWN]
+                    shown = [file for file in output.files(study) if file.suffix in SHOWN]
+                    not_compared += [
+                        f"{f}: not of metrics alone" for f in shown if f.exists() or not study.profile.in_pieces
+                    ]
         wrong += wrong_blocks(study) + wrong_models(study, there)
-    return Verdict(wrong, not_compared, changed, compared)
+    return Verdict(wrong, not_compared, list(changed), compared)
 
 
-def _derived(study: Study) -> Iterator[Derived]:
-    yield from table1_tables(study)
-    for name in study.profile.experiments:
-        for part in map(PARTS.find, study.experiment_parts(name)):
-            if part.tabled:
-                yield from experiment_tables(study, name, part.name)
+def _not_as_recorded(study: Study, run: Run, evidence: Path) -> Iterator[str]:
+    """What is wrong with a run in unpacked evidence."""
+    left = RunFolder(study, run)
+    if run.model_dump(mode="json") != read_json(left.path / "declaration.json"):
+        yield f"{evidence}: {run.id} isn't the run that it is named after"
+    if damaged := [n for n in OF_RUN[2:] if sha256_file(left.path / n) != left.record["files"][n]]:
+        yield f"{evidence}: {run.id}, {damaged[0]} isn't what was recorded"
 
 
 def _different(pairs: Iterable[tuple[Path, Path]]) -> list[str]:
@@ -185,8 +186,4 @@ def _texts(new: Path, old: Path) -> str:
     return f"line {different} isn't as from its runs" if different else ""
 
 
-def _bytes(new: Path, old: Path) -> str:
-    return "" if new.read_bytes() == old.read_bytes() else "isn't as from its runs"
-
-
-COMPARISONS = {".csv": _tables, ".png": _pictures, ".md": _texts, ".txt": _texts, ".xz": _bytes}
+COMPARISONS = {".csv": _tables, ".png": _pictures, ".md": _texts, ".txt": _texts}

@@ -1,9 +1,14 @@
-"""Smooth random fields, the raw material of virtual subjects: bias, texture, folds, warps."""
+"""Smooth random fields, the raw material of virtual subjects: bias, texture, folds, warps, phase."""
 
+import zlib
 from collections.abc import Callable
 
 import numpy as np
 from scipy import fft, ndimage
+
+from kdmri_lib.declarations import Dataset
+
+PHASE = 1  # random stream of a volume's phase, beside that of its image
 
 
 def band_noise(rng: np.random.Generator, shape: tuple[int, ...], low: float, high: float) -> np.ndarray:
@@ -67,10 +72,49 @@ def point_spread(image: np.ndarray, width: float) -> np.ndarray:
     return fft.ifft2(kspace, workers=1).real.astype(np.float32)
 
 
-def rician(rng: np.random.Generator, signal: np.ndarray, sigma: float) -> np.ndarray:
-    """Magnitude of `signal` plus complex Gaussian noise, float32; `sigma`: standard deviation of each of its parts."""
+def measured(rng: np.random.Generator, signal: np.ndarray, sigma: float, phase: np.ndarray | None = None) -> np.ndarray:
+    """What a scanner measures of `signal`: complex Gaussian noise of standard deviation `sigma` in each part, white in the
+    image as in k-space, comes to it; then it is at `phase`, complex64. Without a phase its magnitude, float32 (Rician).
+
+    The noise is as likely at any phase, so that adding it before the turn is adding it after; and so the complex image's
+    magnitude is, but for rounding, the image that the same `rng` gives without a phase.
+    """
     noise = rng.standard_normal((2, *signal.shape), dtype=np.float32)
-    return np.hypot(signal + sigma * noise[0], sigma * noise[1]).astype(np.float32)
+    real, imaginary = signal + sigma * noise[0], sigma * noise[1]
+    if phase is None:
+        return np.hypot(real, imaginary).astype(np.float32)
+    return ((real + 1j * imaginary) * np.exp(1j * phase)).astype(np.complex64)
+
+
+def smooth_phase(rng: np.random.Generator, shape: tuple[int, int, int]) -> np.ndarray:
+    """A scanner's phase (slices, H, W) in radians, float32: a few radians over the field of view, smooth, no two alike.
+
+    Three parts, as one finds them listed in Bernstein, King and Zhou (Handbook of MRI Pulse Sequences, 2004) and in Noll et
+    al. (IEEE Trans. Med. Imaging 1991, on reconstruction that estimates such a phase from the centre of k-space):
+
+    - a constant, any: of the receiver, the coil and the path of the signal;
+    - a random quadratic, 0.5 to 2.5 rad at most: eddy currents and an echo that isn't centred make a slope, receive coils
+      that and a curve;
+    - random waves as long as a quarter of the field of view and longer, 0.1 to 0.5 rad in standard deviation: off-resonance
+      times echo time, such as 25 Hz at 2.5 ms, 0.4 rad.
+
+    Left out: steps, such as between fat and water, or beside air within a few pixels; phase of flow; bands of balanced
+    steady states.
+    """
+    bend = rng.uniform(0.5, 2.5) * (bias_field(rng, shape, 1.0) - 1)
+    longest = max(shape[1:])
+    waves = rng.uniform(0.1, 0.5) * band_noise(rng, shape, low=longest / 4, high=2 * longest)
+    return (rng.uniform(-np.pi, np.pi) + bend + waves).astype(np.float32)
+
+
+def declared_phase(dataset: Dataset, whose: int | str, slices: int) -> np.ndarray | None:
+    """The phase that a volume of a complex data set is at, by whose it is, (slices, H, W); None where the data set is one
+    of magnitudes. Of a random stream of its own, so that images are the same in both domains."""
+    if dataset.domain != "complex":
+        return None
+    stream = whose if isinstance(whose, int) else zlib.crc32(whose.encode())
+    rng = np.random.default_rng([dataset.seed, stream, PHASE])
+    return smooth_phase(rng, (slices, *dataset.shape))
 
 
 def smooth_step(distance: np.ndarray, width: float = 0.5) -> np.ndarray:

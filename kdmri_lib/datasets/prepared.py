@@ -1,17 +1,18 @@
 """The prepared format: one HDF5 file per data set, the only thing that training and evaluation read.
 
-``/volumes/<subject>`` holds (slices, H, W) float32 in [0, 1], normalised by the volume's maximum, chunked per slice. Its
-attributes say split ("train", "validation", "test", or the name of a further test set), person (whose it is), kind
-(real MR, virtual subject, phantom), origin, scale (the maximum it was divided by), mean, sha256 of its bytes, and what
-its source knows beside (spacing in mm, coils, …). ``/sources/<subject>`` is JSON: the SHA-256 of each file that it was
-made from, by its path below the download; of volumes that were left out too, empty for a file that can't be read. The
-root's attributes say format, declaration (JSON), code (its fingerprint), content, the SHA-256 over all volumes, and
-left_out (JSON): the volumes that couldn't be made, with the reason.
+``/volumes/<subject>`` holds (slices, H, W) float32 in [0, 1], normalised by the volume's maximum, chunked per slice; of a
+data set that is declared complex, complex64, normalised by the maximum of its magnitude. Its attributes say split
+("train", "validation", "test", or the name of a further test set), person (whose it is), kind (real MR, virtual subject,
+phantom), origin, scale (the maximum it was divided by), mean (of the magnitude), sha256 of its bytes, and what its source
+knows beside (spacing in mm, coils, …). ``/sources/<subject>`` is JSON: the SHA-256 of each file that it was made from, by
+its path below the download; of volumes that were left out too, empty for a file that can't be read. The root's attributes
+say format, declaration (JSON), code (its fingerprint), content, the SHA-256 over all volumes, and left_out (JSON): the
+volumes that couldn't be made, with the reason.
 """
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ import h5py
 import numpy as np
 import torch
 
+from kdmri_lib.channels import as_channels
 from kdmri_lib.datasets.reading import open_hdf5
 from kdmri_lib.errors import StudyError
 
@@ -29,7 +31,8 @@ HELD_BYTES = 4 * 2**30  # of a split's slices, beyond which training reads them 
 
 @dataclass(frozen=True)
 class Volume:
-    """One volume: `image` (slices, H, W) float32 in [0, 1], `subject` its name, and the attributes of the file."""
+    """One volume: `image` (slices, H, W) float32 in [0, 1], or complex64 of such magnitudes, `subject` its name, and the
+    attributes of the file."""
 
     subject: str
     split: str
@@ -66,13 +69,14 @@ def content_checksum(path: Path) -> str:
         return str(file.attrs["content"])
 
 
-def read_prepared(path: Path, split: str | None = None) -> Iterator[Volume]:
-    """Yield the volumes of one split (all by default), by name, one at a time, each checked against its checksum."""
+def read_prepared(path: Path, split: str | None = None, subjects: Collection[str] | None = None) -> Iterator[Volume]:
+    """Yield the volumes of one split (all by default), of these subjects (all by default), by name, one at a time, each
+    checked against its checksum."""
     found = False
     with _open(path) as file:
         for subject, data in sorted(file["volumes"].items()):
             attributes = dict(data.attrs)
-            if split not in (None, attributes["split"]):
+            if split not in (None, attributes["split"]) or (subjects is not None and subject not in subjects):
                 continue
             found = True
             image = _checked(path, subject, data)
@@ -123,17 +127,24 @@ def test_volumes(path: Path) -> Iterator[Volume]:
 
 
 class Slices:
-    """The slices of one split as one (n, 1, H, W) array of float32: held in memory, or read when a batch asks for them.
+    """The slices of one split as one (n, C, H, W) array of float32, C = 2 of complex images: held in memory, or read when
+    a batch asks for them.
 
     Volumes are checked once, here. `names` says whose each slice is. A split larger than `held_bytes` stays in the file.
+    `subjects` : [first, end) of the split's volumes, by name; all when not given.
+
+    Raises
+    ------
+    StudyError
+        When the split hasn't so many volumes, or one was altered.
     """
 
-    def __init__(self, path: Path, split: str, held_bytes: int = HELD_BYTES):
+    def __init__(self, path: Path, split: str, held_bytes: int = HELD_BYTES, subjects: tuple[int, int] | None = None):
         self.names: list[str] = []
         self._places: list[tuple[str, int]] = []
         volumes: list[np.ndarray] = []
         total = 0
-        for volume in read_prepared(path, split):
+        for volume in self._volumes(path, split, subjects):
             count = len(volume.image)
             self.names += [f"{volume.subject} slice {n}" for n in range(count)]
             self._places += [(volume.subject, n) for n in range(count)]
@@ -142,11 +153,29 @@ class Slices:
                 volumes.append(volume.image)
             else:
                 volumes.clear()
-            plane = volume.image.shape[1:]
-        self.shape = (len(self.names), 1, *plane)
-        self._held = torch.from_numpy(np.concatenate(volumes)).unsqueeze(1) if total <= held_bytes else None
+        self.shape = (len(self.names), *as_channels(volume.image).shape[1:])
+        self._held = as_channels(np.concatenate(volumes)) if total <= held_bytes else None
         self._file = None if self._held is not None else h5py.File(path, "r")
         self.device = torch.device("cpu")
+
+    @staticmethod
+    def _volumes(path: Path, split: str, subjects: tuple[int, int] | None) -> Iterator[Volume]:
+        if subjects is None:
+            return read_prepared(path, split)
+        held = splits(path).get(split, [])
+        first, end = subjects
+        if not first < end <= len(held):
+            raise StudyError(
+                f"{path}: volumes {first} to {end} of split '{split}' are asked for, which has {len(held)}"
+            )
+        return read_prepared(path, split, held[first:end])
+
+    def of_first(self, volumes: int) -> int:
+        """How many slices the first so many volumes have."""
+        names = list(dict.fromkeys(subject for subject, _ in self._places))
+        if volumes > len(names):
+            raise StudyError(f"{volumes} volumes with true images are asked for, of {len(names)}")
+        return sum(subject in names[:volumes] for subject, _ in self._places)
 
     @property
     def in_memory(self) -> bool:
@@ -164,10 +193,10 @@ class Slices:
         return len(self.names)
 
     def __getitem__(self, chosen: int | list[int]) -> torch.Tensor:
-        """One slice (1, H, W), or several (B, 1, H, W), float32 in [0, 1], on `device`."""
+        """One slice (C, H, W), or several (B, C, H, W), float32, on `device`."""
         if isinstance(chosen, int):
             return self[[chosen]][0]
         if self._held is not None:
             return self._held[chosen]
         read = [self._file["volumes"][subject][n] for subject, n in (self._places[c] for c in chosen)]
-        return torch.from_numpy(np.stack(read)).unsqueeze(1).to(self.device)
+        return as_channels(np.stack(read)).to(self.device)

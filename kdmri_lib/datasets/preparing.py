@@ -60,8 +60,9 @@ class Source(Protocol):
         """How many slices `make` will give at most, without reading images."""
 
     def make(self, dataset: Dataset, **how) -> tuple[np.ndarray, dict]:
-        """The raw magnitude image (slices, H, W), in any unit, and attributes: "kind" and "origin" at least, "files" where
-        it read some, "spacing" (slice, row, column) in mm where it is known."""
+        """The raw image (slices, H, W), in any unit, a magnitude or, where `dataset.domain` says so, complex; and
+        attributes: "kind" and "origin" at least, "files" where it read some, "spacing" (slice, row, column) in mm where it
+        is known."""
 
 
 class Preparation(NamedTuple):
@@ -331,7 +332,8 @@ def _made(dataset: Dataset, member: Member) -> tuple[Volume, list[str]]:
         files = attributes.pop("files", [])
         try:
             attributes |= {"person": member.subject}
-            return checked_volume(member.volume, member.split, image, attributes, dataset.shape), files
+            volume = checked_volume(member.volume, member.split, image, attributes, dataset.shape, dataset.domain)
+            return volume, files
         except StudyError as error:
             raise StudyError(f"{first}: {error}" if first else str(error)) from None
 

@@ -20,6 +20,8 @@ def reading(path: Path, what: str):
     except (StudyError, MemoryError):
         raise
     except FileNotFoundError:
+        if path.is_symlink():
+            raise StudyError(f"{path}: a link to {path.readlink()}, which isn't there; expected a file") from None
         raise StudyError(f"{path}: no such file") from None
     except PermissionError:
         raise StudyError(f"{path}: no permission to read it") from None

@@ -1,5 +1,7 @@
 """What the values of other people's files are: magnitudes, or not; k-space that was measured whole, or not."""
 
+import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +10,10 @@ from kdmri_lib.errors import StudyError
 
 BELOW_ZERO = 0.02  # share of the signal; interpolation leaves less than half of that, z-scoring half of the signal
 LABELS = 16  # values that differ; the coarsest image has more
+PERIODS = (2 * math.pi, 360.0, 4095.0, 4096.0)  # that phases are stored in from 0: radians, degrees, 12 bits
+EVEN = 2.0  # times its even share that a sixteenth of the range may hold: air has any phase, but hardly any magnitude
+# BIDS, and dcm2niix's ending.
+NO_MAGNITUDE = re.compile(r"(.*[-_.])?part-(phase|real|imag)([-_.].*)?|.*_(ph|imaginary)")
 EMPTY = 0.01  # share of k-space; what one slice in many misses by chance is less
 
 
@@ -32,11 +38,18 @@ def magnitudes(values: np.ndarray, path: Path) -> tuple[np.ndarray, dict[str, fl
     ------
     StudyError
         When values aren't real numbers; that share is above 2%, as of z-scored images, phases and CT; or no more than 16
-        values differ, as in label maps; or as in `sound`.
+        values differ, as in label maps; when values or the file's name are a phase's; or as in `sound`.
     """
     if values.dtype.kind not in "iuf":
         raise StudyError(f"{path}: values of type {values.dtype}, expected real numbers")
+    if NO_MAGNITUDE.fullmatch(path.name.lower().removesuffix(".gz").rpartition(".")[0]):
+        raise StudyError(f"{path}: a phase, a real or an imaginary part by its name; expected a magnitude image")
     sound(values, path)
+    if _is_phase(values):
+        raise StudyError(
+            f"{path}: values spread evenly from {values.min():.3g} to {values.max():.4g}, as a phase's; expected a "
+            "magnitude image"
+        )
     if len(np.unique(values.flat[:: values.size // 5000 + 1])) <= LABELS and len(kinds := np.unique(values)) <= LABELS:
         raise StudyError(f"{path}: only {len(kinds)} different values (a label map?); expected a magnitude image")
     if values.min() >= 0:
@@ -49,6 +62,15 @@ def magnitudes(values: np.ndarray, path: Path) -> tuple[np.ndarray, dict[str, fl
             "not z-scores, phases or CT"
         )
     return np.maximum(values, 0), {"below_zero": round(share, 6)}
+
+
+def _is_phase(values: np.ndarray) -> bool:
+    """Whether values fill a phase's period from 0 evenly."""
+    least, most = float(values.min()), float(values.max())
+    if abs(least) > 0.01 * most or not any(abs(most - period) <= 0.01 * period for period in PERIODS):
+        return False
+    shares, _ = np.histogram(values, bins=16, range=(0, most))
+    return bool(shares.max() < EVEN * values.size / 16)
 
 
 def measured_whole(kspace: np.ndarray, path: Path, coils: int | None = None, centred: bool = True) -> None:

@@ -9,35 +9,47 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from kdmri_lib.channels import magnitude
 from kdmri_lib.datasets.prepared import FORMAT, Volume, image_sha256
 from kdmri_lib.errors import StudyError
 from kdmri_lib.storage import atomic_write, reserve
 
 
-def checked_volume(subject: str, split: str, image: np.ndarray, attributes: dict, shape: tuple[int, int]) -> Volume:
-    """A raw magnitude volume (slices, *shape) divided by its maximum, which becomes its attribute "scale".
+def checked_volume(
+    subject: str,
+    split: str,
+    image: np.ndarray,
+    attributes: dict,
+    shape: tuple[int, int],
+    domain: str | None = None,
+) -> Volume:
+    """A raw magnitude volume (slices, *shape) divided by its maximum, which becomes its attribute "scale"; or, where
+    `domain` is "complex", a complex one divided by its magnitude's.
 
     Raises
     ------
     StudyError
-        When there are no slices, or they aren't `shape`; a value is complex, NaN, infinite or negative; or the volume is
-        all zero or constant.
+        When there are no slices, or they aren't `shape`; a value is NaN, infinite or negative; values are complex where
+        magnitudes are expected, or real where complex ones are; or the volume is all zero or constant.
     """
-    if np.asarray(image).dtype.kind not in "iufb":
-        raise StudyError(f"volume {subject}: values of type {np.asarray(image).dtype}, expected real numbers")
-    image = np.asarray(image, dtype=np.float32)
+    found = np.asarray(image).dtype
+    kinds, expected, kept = ("c", "complex numbers", np.complex64) if domain else ("iufb", "real numbers", np.float32)
+    if found.kind not in kinds:
+        raise StudyError(f"volume {subject}: values of type {found}, expected {expected}")
+    image = np.asarray(image, dtype=kept)
     if image.ndim != 3 or image.shape[1:] != tuple(shape):
         raise StudyError(f"volume {subject}: shape {image.shape}, expected (slices, {shape[0]}, {shape[1]})")
     if not len(image):
         raise StudyError(f"volume {subject}: no slices")
     if not np.isfinite(image).all():
         raise StudyError(f"volume {subject}: {np.count_nonzero(~np.isfinite(image))} values are NaN or infinite")
-    if image.min() < 0:
-        raise StudyError(f"volume {subject}: negative values (down to {image.min():.3g}); expected magnitude images")
-    scale = float(image.max())
+    size = magnitude(image)
+    if size.min() < 0:
+        raise StudyError(f"volume {subject}: negative values (down to {size.min():.3g}); expected magnitude images")
+    scale = float(size.max())
     if scale == 0:
         raise StudyError(f"volume {subject}: all zero")
-    if image.min() == image.max():
+    if (image == image.flat[0]).all():
         raise StudyError(f"volume {subject}: the same value everywhere")
     return Volume(subject, split, image / np.float32(scale), {**attributes, "scale": scale})
 
@@ -79,7 +91,7 @@ def write_prepared(path: Path, declaration: str, code: str, volumes: Iterable[Vo
                 file[f"sources/{volume.subject}"] = json.dumps(attributes.pop("sources", {}))
                 name = f"volumes/{volume.subject}"
                 data = file.create_dataset(name, data=volume.image, chunks=(1, *volume.image.shape[1:]))
-                mean = round(float(volume.image.mean()), 6)
+                mean = round(float(magnitude(volume.image).mean()), 6)
                 data.attrs.update(
                     {**attributes, "split": volume.split, "mean": mean, "sha256": image_sha256(volume.image)}
                 )

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import scipy.fft
 
+from kdmri_lib.deployment.phase import check_phase, low_resolution, squares
 from kdmri_lib.errors import StudyError
 
 FORMAT = "kdmri-onnx-2"  # 2: its second input is called measured_image
@@ -138,6 +139,11 @@ class Model:
         )
 
     @property
+    def domain(self) -> str:
+        """What its images are: "magnitude" or "complex"."""
+        return self.about.get("domain", "magnitude")
+
+    @property
     def lines(self) -> np.ndarray:
         """Kept frequencies along `axis`, boolean (N,), unshifted."""
         kept = np.zeros(self.shape[self.axis], dtype=bool)
@@ -196,6 +202,12 @@ class Model:
         Returns
         -------
         (slices, H, W) float32 magnitude images in the units of the k-space.
+
+        Raises
+        ------
+        StudyError
+            When the shape isn't the mask's, or values aren't finite, or all zero; when a magnitude model is given images
+            with a phase (`kdmri_lib.deployment.phase` takes a smooth one off).
         """
         kspace = np.asarray(kspace)
         if kspace.ndim != 3 or not np.iscomplexobj(kspace):
@@ -203,7 +215,10 @@ class Model:
         self.check_shape(kspace.shape[1:], "k-space")
         if not np.isfinite(kspace).all():
             raise StudyError("k-space: NaN or infinite values")
-        zero_filled = self.zero_fill(kspace.astype(np.complex64, copy=False))
+        kspace = kspace.astype(np.complex64, copy=False)
+        if self.domain == "magnitude":
+            check_phase(*map(np.sum, squares(low_resolution(kspace, self.lines))), "k-space", self.path.name)
+        zero_filled = self.zero_fill(kspace)
         scale = float(np.abs(zero_filled).max())
         if scale == 0:
             raise StudyError("k-space: nothing but zeros on the lines of the mask")

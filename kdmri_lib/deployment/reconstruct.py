@@ -1,116 +1,262 @@
 """The command `reconstruct`: a volume through an exported network, slice by slice, from file to file."""
 
 import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
 import numpy as np
+import scipy.fft
 from tqdm.auto import tqdm
 
 from kdmri_lib.datasets.folders import NIFTI, ends_in
+from kdmri_lib.deployment.coils import combined, combined_kspace, espirit, summed_squares
 from kdmri_lib.deployment.model import Model
-from kdmri_lib.deployment.volumes import InputVolume, open_input, write_nifti
+from kdmri_lib.deployment.phase import check_phase, low_resolution, squares, unit_phase, without_phase
+from kdmri_lib.deployment.readers import open_kspace
+from kdmri_lib.deployment.scan import Scan, one_sided
+from kdmri_lib.deployment.volumes import Images, open_input, write_nifti
 from kdmri_lib.errors import StudyError
 from kdmri_lib.storage import atomic_write, sha256_file
 
 LONGEST = 150  # bytes of a name; files' may have 255, and it becomes longer while the file is written
+COILS = ("rss", "espirit")
 
 
-def measured_lines(volume: InputVolume, axis: int) -> np.ndarray:
-    """Which lines along `axis` hold anything, boolean (N,), by the volume's middle slice."""
-    return np.abs(volume.read(len(volume) // 2, 1)[0]).max(axis=1 - axis) > 0
+@dataclass(frozen=True)
+class How:
+    """What is done with a volume.
+
+    order, axes : of k-space, as `volumes.open_input` takes them.
+    undersample : take fully sampled k-space, or images, and leave the model's lines of them alone: a retrospective trial.
+    coils : "rss" or "espirit"; not asked where there are `sensitivities`, a file, or one coil.
+    remove_phase : for a magnitude model: take the phase at low resolution off first, of each coil.
+    complex : write the complex result.
+    batch : slices at a time.
+    """
+
+    order: str = "auto"
+    axes: str = ""
+    undersample: bool = False
+    coils: str = "rss"
+    sensitivities: Path | None = None
+    remove_phase: bool = False
+    complex: bool = False
+    batch: int = 4
 
 
 def reconstruct_file(
     model: Model,
     source: Path,
     output: Path,
-    order: str = "auto",
-    undersample: bool = False,
-    batch: int = 4,
+    how: How = How(),
     force: bool = False,
     figures: Path | None = None,
 ) -> list[str]:
-    """Reconstruct every volume of `source` into `output`; returns what was done, one line per volume.
+    """Reconstruct every volume of `source` into `output`; returns what was found and done, in lines.
 
     Parameters
     ----------
-    source : HDF5 with `kspace` or `image` (slices, H, W) or a prepared file; NIfTI.
-    output : HDF5, the arrays under the same names (`kspace` becomes `image`), with what `source` said of them; for NIfTI,
+    source : k-space or images, as `volumes.open_input` reads them.
+    output : HDF5, the arrays under the same names (k-space becomes `image`), with what `source` said of them; for NIfTI,
         NIfTI.
-    undersample : take fully sampled k-space, or images, and leave the model's lines of them alone: a retrospective trial.
     figures : folder for one PNG per volume: the middle slice zero-filled and reconstructed.
 
     Raises
     ------
     StudyError
-        When the shape or the mask isn't the model's, values aren't finite, or `output` exists and `force` isn't given.
-        Nothing is left half-written.
+        When the shape or the mask isn't the model's, the input isn't what it should be, or `output` exists and `force`
+        isn't given. Nothing is left half-written.
     """
     if output.exists() and not force:
         raise StudyError(f"{output}: exists already; --force replaces it")
     nifti = ends_in(source.name, NIFTI)
     if nifti != ends_in(output.name, NIFTI):
-        raise StudyError(f"{output}: a NIfTI volume becomes a NIfTI volume, and HDF5 becomes HDF5")
+        raise StudyError(f"{output}: a NIfTI volume becomes a NIfTI volume, and everything else HDF5")
+    if how.complex and (model.domain == "magnitude" or nifti):
+        raise StudyError(
+            f"{output}: --complex asks for a phase, which {'NIfTI' if nifti else model.path.name} has none of"
+        )
+    if how.remove_phase and model.domain == "complex":
+        raise StudyError(f"{model.path.name} is a complex model; --remove-phase is for magnitude models")
     done = []
-    with open_input(source, order) as volumes:
-        for volume in volumes:
-            _check(model, volume, undersample)
+    kind = np.complex64 if how.complex else np.float32
+    with open_input(source, how.order, how.axes, model.axis, model.domain) as volumes:
+        passes = [_Reconstruction(model, volume, how) for volume in volumes]
         if nifti:
-            (volume,) = volumes
-            slices = np.empty((len(volume), *volume.shape), np.float32)
-            done.append(_reconstruct(model, volume, slices, batch, figures))
-            if share := volume.attributes.get("below_zero"):
-                done.append(f"{volume.name}: values below 0, {share:.2g} of the signal, were taken as 0")
+            (each,) = passes
+            slices = np.empty((len(each.volume), *each.volume.shape), np.float32)
+            done += each.run(slices, figures)
+            if share := each.volume.attributes.get("below_zero"):
+                done.append(f"{each.volume.name}: values below 0, {share:.2g} of the signal, were taken as 0")
             with atomic_write(output) as temporary:
                 write_nifti(temporary, source, slices)
         else:
             with atomic_write(output) as temporary, h5py.File(temporary, "w") as file:
                 file.attrs.update({f"model_{k}": str(v) for k, v in model.about.items() if k != "mask"})
                 file.attrs.update({"source": source.name, "source_sha256": sha256_file(source), "engine": model.engine})
-                for volume in volumes:
+                for each in passes:
+                    volume = each.volume
                     name = "image" if volume.kind == "kspace" else volume.name
                     shape = (len(volume), *volume.shape)
-                    target = file.create_dataset(name, shape, np.float32, chunks=(1, *volume.shape))
-                    target.attrs.update(volume.attributes)
-                    done.append(_reconstruct(model, volume, target, batch, figures))
+                    target = file.create_dataset(name, shape, kind, chunks=(1, *volume.shape))
+                    target.attrs.update(volume.attributes | {"coils": each.combination})
+                    done += each.run(target, figures)
     return done
 
 
-def _check(model: Model, volume: InputVolume, undersample: bool) -> None:
-    name = f"{volume.path}: '{volume.name}'"
-    model.check_shape(volume.shape, name)
-    if volume.kind == "image":
-        if not undersample:
+class _Reconstruction:
+    """One volume through the network, in two passes, so that it never is in memory whole: each coil's largest zero-filled
+    magnitude and what else must be known of the whole, then the network."""
+
+    def __init__(self, model: Model, volume: Scan | Images, how: How):
+        self.model, self.volume, self.how = model, volume, how
+        self.combination = _combination(volume, how)
+        self.maps = _read_maps(how.sensitivities, volume) if how.sensitivities else None
+        # Fully sampled k-space can be combined first.
+        self.combined_first = how.undersample and self._by_sensitivities
+        self.coils = 1 if self.combined_first else volume.coils
+        _check(model, volume, how)
+
+    @property
+    def _by_sensitivities(self) -> bool:
+        return self.volume.coils > 1 and (self.maps is not None or self.how.coils != "rss")
+
+    def _sensitivities(self, number: int, kspace: np.ndarray) -> np.ndarray:
+        """(coils, H, W) of a slice, whose k-space is (coils, H, W)."""
+        if self.maps is not None:
+            return self.maps[number % len(self.maps)]
+        return espirit(kspace, self.volume.lines, self.volume.where)
+
+    def _blocks(self, check: bool = False) -> Iterator[tuple[int, np.ndarray]]:
+        """The first slice's number and unshifted k-space (count, coils, H, W), block by block."""
+        for first in range(0, len(self.volume), self.how.batch):
+            if self.volume.kind == "image":
+                yield first, scipy.fft.fft2(self.volume.read(first, self.how.batch)[:, None], norm="ortho")
+                continue
+            kspace = self.volume.read(first, self.how.batch, check)
+            if self.combined_first:
+                slices = enumerate(kspace, first)
+                kspace = np.stack([combined_kspace(one, self._sensitivities(n, one)) for n, one in slices])
+            yield first, kspace
+
+    def _phase(self, kspace: np.ndarray) -> np.ndarray | None:
+        """exp(i phase) that is taken off the images first; None where nothing is."""
+        return unit_phase(low_resolution(kspace, self.model.lines)) if self.how.remove_phase else None
+
+    def _scales(self) -> np.ndarray:
+        """(coils,): the largest zero-filled magnitude of each; `StudyError` when the volume isn't one for this model."""
+        model, where = self.model, self.volume.where
+        scales, weighted, energy = np.zeros((3, self.coils))
+        for _, kspace in self._blocks(check=True):
+            phase = self._phase(kspace)
+            if phase is not None:
+                kspace = without_phase(kspace, phase)
+            elif model.domain == "magnitude":
+                found = squares(low_resolution(kspace, model.lines))
+                weighted, energy = weighted + found[0].sum(axis=0), energy + found[1].sum(axis=0)
+            scales = np.maximum(scales, np.abs(model.zero_fill(kspace)).max(axis=(0, 2, 3)))
+        for coil, scale in enumerate(scales):
+            name = f"{where}, coil {coil}" if self.coils > 1 else where
+            check_phase(weighted[coil], energy[coil], name, model.path.name)
+            if scale == 0:
+                raise StudyError(f"{name} is zero on all lines of the mask")
+        return scales
+
+    def run(self, target, figures: Path | None) -> list[str]:
+        """Fill `target` (slices, H, W); returns what was found and done, in lines."""
+        volume, model, scales = self.volume, self.model, self._scales()
+        middle, shown = len(volume) // 2, None
+        with tqdm(total=len(volume), desc=volume.name, unit="slice", mininterval=1) as progress:
+            for first, kspace in self._blocks():
+                phase = self._phase(kspace)
+                zero_filled = model.zero_fill(kspace if phase is None else without_phase(kspace, phase))
+                coils = np.stack([model.restore(zero_filled[:, n], scale) for n, scale in enumerate(scales)], axis=1)
+                images = self._combined(first, kspace, coils, phase)
+                images = np.abs(images) if np.iscomplexobj(images) and not self.how.complex else images
+                target[first : first + len(images)] = images
+                progress.update(len(images))
+                if figures is not None and first <= middle < first + len(images):
+                    shown = (summed_squares(zero_filled[middle - first]), np.abs(images[middle - first]))
+        if shown is not None:
+            _picture(figures, volume, shown)
+        coils = "" if volume.coils == 1 else f", coils: {self.combination}"
+        return [*volume.remarks, f"{volume.name}: {len(volume)} slices of {volume.shape[0]}x{volume.shape[1]}{coils}"]
+
+    def _combined(self, first: int, kspace: np.ndarray, coils: np.ndarray, phase: np.ndarray | None) -> np.ndarray:
+        """(count, H, W) of the coils' images, their k-space as it was measured, both (count, coils, H, W), and the phase
+        that was taken off, which sensitivities need."""
+        if self.coils == 1:
+            return coils[:, 0]
+        if not self._by_sensitivities:
+            return summed_squares(coils)
+        slices = enumerate(zip(coils if phase is None else coils * phase, kspace, strict=True), first)
+        return np.stack([combined(images, self._sensitivities(n, one)) for n, (images, one) in slices])
+
+
+def _combination(volume: Scan | Images, how: How) -> str:
+    """How the coils become one image, in words; `StudyError` when what is asked for doesn't go together."""
+    if how.coils not in COILS:
+        raise StudyError(f"coils '{how.coils}' is unknown; known: {', '.join(COILS)}")
+    if volume.coils == 1:
+        if how.sensitivities is not None:
+            raise StudyError(f"{how.sensitivities}: sensitivities, but {volume.where} has one coil")
+        return "one"
+    if how.sensitivities is not None:
+        return f"{volume.coils}, combined with the sensitivities of {how.sensitivities.name}"
+    if how.coils == "espirit":
+        return f"{volume.coils}, combined with sensitivities estimated from the centre of k-space (ESPIRiT)"
+    if how.complex:
+        raise StudyError(
+            f"{volume.where} has {volume.coils} coils, whose root sum of squares has no phase; --complex needs "
+            "--coils espirit or --sensitivities"
+        )
+    return f"{volume.coils}, each reconstructed, combined by root sum of squares"
+
+
+def _read_maps(path: Path, volume: Scan) -> np.ndarray:
+    """Sensitivities (1 or slices, coils, H, W) for a volume, of images whose middle is in the middle."""
+    with open_kspace(path, name="sensitivities", third="C") as found:
+        slices, coils, *grid = found.shape
+        if slices not in (1, len(volume)) or (coils, *grid) != (volume.coils, *volume.shape):
             raise StudyError(
-                f"{name} holds images; --undersample takes them for fully sampled, for a retrospective trial"
+                f"{path}: sensitivities of {coils} coils, {slices} x {grid[0]}x{grid[1]}, expected {volume.coils} coils, "
+                f"1 or {len(volume)} x {volume.shape[0]}x{volume.shape[1]} as in {volume.where}"
             )
-    elif not undersample:
-        model.check_mask(measured_lines(volume, model.axis), name)
-    elif not (measured_lines(volume, model.axis) | ~model.lines).all():
-        raise StudyError(f"{name}: not all lines of the model's mask are measured")
+        maps = found.read(0, slices)
+    if not np.isfinite(maps).all() or not maps.any():
+        raise StudyError(f"{path}: sensitivities that are NaN or infinite, or 0 everywhere")
+    return maps
 
 
-def _reconstruct(model: Model, volume: InputVolume, target, batch: int, figures: Path | None) -> str:
-    """Two passes, so that a volume never is in memory whole: its largest zero-filled magnitude, then the network."""
-    fill = model.zero_fill if volume.kind == "kspace" else model.undersample
-    blocks = range(0, len(volume), batch)
-    scale = max(float(np.abs(fill(volume.read(first, batch))).max()) for first in blocks)
-    if scale == 0:
-        raise StudyError(f"{volume.path}: '{volume.name}' is zero on all lines of the mask")
-    middle, shown = len(volume) // 2, None
-    for first in tqdm(blocks, desc=volume.name, unit="batch", mininterval=1):
-        zero_filled = fill(volume.read(first, batch))
-        images = model.restore(zero_filled, scale)
-        target[first : first + len(images)] = images
-        if figures is not None and first <= middle < first + len(images):
-            shown = np.abs(zero_filled[middle - first]), images[middle - first]
-    if shown is not None:
-        _picture(figures, volume, shown)
-    return f"{volume.name}: {len(volume)} slices of {volume.shape[0]}x{volume.shape[1]}"
+def _check(model: Model, volume: Scan | Images, how: How) -> None:
+    model.check_shape(volume.shape, volume.where)
+    if volume.kind == "image":
+        if not how.undersample:
+            raise StudyError(
+                f"{volume.where} holds images, expected k-space; --undersample takes them for fully sampled, for a "
+                "retrospective trial"
+            )
+        return
+    known = volume.lines | volume.padding
+    wanted = np.ones_like(known) if how.undersample else model.lines
+    if side := one_sided(wanted & ~known, volume.lines):
+        raise StudyError(
+            f"{volume.where}: {int((wanted & ~known).sum())} lines beyond the outermost {side} frequency that is measured "
+            "are missing, a partial Fourier acquisition that the file doesn't declare; expected all of "
+            f"{'k-space' if how.undersample else 'the mask'}"
+        )
+    if not how.undersample:
+        model.check_mask(known & model.lines | volume.lines, volume.where)
+    elif not known.all():
+        raise StudyError(
+            f"{volume.where}: {int(volume.lines.sum())} of {len(known)} lines are measured, expected all, as --undersample "
+            "takes them (is it multiplied by another mask?)"
+        )
 
 
-def _picture(folder: Path, volume: InputVolume, shown: tuple[np.ndarray, np.ndarray]) -> None:
+def _picture(folder: Path, volume: Scan | Images, shown: tuple[np.ndarray, np.ndarray]) -> None:
     import matplotlib.pyplot as plt
 
     from kdmri_lib.figures import before_and_after

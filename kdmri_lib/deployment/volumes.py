@@ -1,4 +1,4 @@
-"""Volumes in files, slice by slice: what the command `reconstruct` reads and writes."""
+"""What the command `reconstruct` reads, slice by slice: k-space, or images for a trial; and NIfTI that it writes."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,18 +11,25 @@ import numpy as np
 from kdmri_lib.datasets.folders import NIFTI, ends_in, the_nifti
 from kdmri_lib.datasets.nifti import read_magnitudes
 from kdmri_lib.datasets.reading import as_complex, open_hdf5, reading
+from kdmri_lib.deployment.readers import READERS, open_kspace
+from kdmri_lib.deployment.readers.ismrmrd_file import is_ismrmrd
+from kdmri_lib.deployment.scan import Scan
 from kdmri_lib.errors import StudyError
 
 
-class InputVolume:
-    """Slices of one volume: k-space (complex, unshifted) or images (real), each (H, W).
+class Images:
+    """Slices of one volume of images, each (H, W): magnitudes, or complex where `domain` says so.
 
-    `kind` is "kspace" or "image"; `name` the array's path in an HDF5 file.
+    `name` is the array's path in an HDF5 file.
     """
 
-    def __init__(self, array, kind: str, name: str, path: Path, attributes: dict, centred: bool = False):
-        self.array, self.kind, self.name, self.path, self.attributes = array, kind, name, path, attributes
-        self.centred = centred
+    kind, coils = "image", 1
+
+    def __init__(self, array, name: str, path: Path, attributes: dict, domain: str = "magnitude"):
+        self.array, self.name, self.path, self.attributes, self.domain = array, name, path, attributes, domain
+        self.where, self.remarks = f"{path}: '{name}'", []
+        if len(shape := getattr(array, "shape", ())) != 3 or 0 in shape:
+            raise StudyError(f"{self.where} of shape {shape or 'none: it is a group'}, expected (slices, H, W)")
 
     def __len__(self) -> int:
         return len(self.array)
@@ -33,74 +40,63 @@ class InputVolume:
         return tuple(self.array.shape[1:])
 
     def read(self, first: int, count: int) -> np.ndarray:
-        """(count, H, W) slices from `first`; `StudyError` for values that aren't finite, or negative magnitudes."""
+        """(count, H, W) slices from `first`, float32 or complex64; `StudyError` for values that aren't finite, or negative
+        or complex where magnitudes are expected."""
         with reading(self.path, f"array '{self.name}'"):
             values = np.asarray(self.array[first : first + count])
-        if self.kind == "kspace":
-            values = as_complex(values, self.path)
-            values = np.fft.ifftshift(values, axes=(-2, -1)) if self.centred else values
-        elif values.dtype.kind not in "iuf":
-            raise StudyError(f"{self.path}: '{self.name}' of type {values.dtype}, expected real numbers (magnitudes)")
-        else:
+        if values.dtype.kind in "iuf":
             values = values.astype(np.float32)
+        elif self.domain == "complex":
+            values = as_complex(values, self.path)
+        else:
+            raise StudyError(f"{self.where} of type {values.dtype}, expected real numbers (magnitudes)")
         if not np.isfinite(values).all():
             raise StudyError(
                 f"{self.path}: NaN or infinite values in slices {first} to {first + count - 1} of '{self.name}'"
             )
-        if self.kind == "image" and values.min() < 0:
+        if self.domain == "magnitude" and values.min() < 0:
             raise StudyError(f"{self.path}: negative values in '{self.name}'; expected magnitude images")
         return values
 
 
-def is_centred(array, path: Path = Path("k-space")) -> bool:
-    """Whether zero frequency is in the middle: by what the middle slice's largest value is nearer to, middle or corner."""
-    values = np.abs(as_complex(np.asarray(array[len(array) // 2]), path))
-    place = np.array(np.unravel_index(values.argmax(), values.shape))
-    size = np.array(values.shape)
-    to_corner = np.minimum(place, size - place)
-    return bool((np.abs(place - size // 2) < to_corner).sum() == 2 or np.abs(place - size // 2).sum() < to_corner.sum())
-
-
 @contextmanager
-def open_input(path: Path, order: str = "auto") -> Iterator[list[InputVolume]]:
+def open_input(
+    path: Path, order: str = "auto", axes: str = "", axis: int = 0, domain: str = "magnitude"
+) -> Iterator[list[Scan | Images]]:
     """The volumes of a file.
 
-    HDF5: `kspace` (slices, H, W), `image` (slices, H, W), or a prepared file's volumes. NIfTI: axial slices of the volume.
+    k-space: HDF5 with `kspace` (fastMRI's files), ISMRMRD, MATLAB, .npy, BART (`kdmri_lib.deployment.readers`). Images:
+    HDF5 with `image` (slices, H, W), or a prepared file's volumes; NIfTI, in axial slices.
 
     Parameters
     ----------
-    order : where zero frequency of k-space is; "auto" looks where the largest value is.
+    order : one of `orders.ORDERS`, or "auto", by the data.
+    axes : what an array's axes are, as `open_kspace` takes them.
+    axis : of (H, W), across which the lines of the model's mask lie.
+    domain : what images are, "magnitude" or "complex".
     """
     if ends_in(path.name, NIFTI):
         slices, spacing, attributes = read_magnitudes(path)
-        yield [InputVolume(slices, "image", path.name, path, {"spacing": spacing} | attributes)]
+        yield [Images(slices, path.name, path, {"spacing": spacing} | attributes)]
         return
-    with open_hdf5(path, "HDF5 file") as file:
-        found = []
-        if isinstance(file.get("kspace"), h5py.Dataset):
-            array = file["kspace"]
-            _check_form(array, "kspace", path)
-            centred = is_centred(array, path) if order == "auto" else order == "centred"
-            found.append(InputVolume(array, "kspace", "kspace", path, dict(file.attrs), centred))
-        elif isinstance(file.get("volumes"), h5py.Group):
-            for name, array in sorted(file["volumes"].items()):
-                _check_form(array, f"volumes/{name}", path)
-                found.append(InputVolume(array, "image", f"volumes/{name}", path, dict(array.attrs)))
-        elif isinstance(file.get("image"), h5py.Dataset):
-            _check_form(file["image"], "image", path)
-            found.append(InputVolume(file["image"], "image", "image", path, dict(file.attrs)))
-        if not found:
-            raise StudyError(
-                f"{path}: no array 'kspace' or 'image' and no volumes; it has {', '.join(file) or 'nothing'}"
-            )
-        yield found
+    if not ends_in(path.name, [ending for endings in READERS for ending in endings]):
+        with open_hdf5(path, "HDF5 file") as file:
+            if not isinstance(file.get("kspace"), h5py.Dataset) and not is_ismrmrd(file):
+                yield _images(file, path, domain)
+                return
+    with open_kspace(path, axes, axis) as kspace:
+        yield [Scan(kspace, order, axis)]
 
 
-def _check_form(array, name: str, path: Path) -> None:
-    shape = getattr(array, "shape", "none: it is a group")
-    if len(shape) != 3 or 0 in shape:
-        coils = " (a coil axis? the networks take one channel: combine coils first)" if len(shape) == 4 else ""
-        raise StudyError(f"{path}: '{name}' of shape {shape}, expected (slices, H, W){coils}")
+def _images(file: h5py.File, path: Path, domain: str) -> list[Images]:
+    if isinstance(file.get("volumes"), h5py.Group):
+        found = {f"volumes/{name}": array for name, array in sorted(file["volumes"].items())}
+    else:
+        found = {"image": file["image"]} if isinstance(file.get("image"), h5py.Dataset) else {}
+    if not found:
+        raise StudyError(f"{path}: no array 'kspace' or 'image' and no volumes; it has {', '.join(file) or 'nothing'}")
+    stated = {name: dict((array if "/" in name else file).attrs) for name, array in found.items()}
+    return [Images(array, name, path, stated[name], domain) for name, array in found.items()]
 
 
 def write_nifti(temporary: Path, source: Path, slices: np.ndarray) -> None:

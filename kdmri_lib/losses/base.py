@@ -41,6 +41,11 @@ class Loss(nn.Module):
     judges_image: bool = False
     """Whether a lower value means a better image. If no term of an objective does, the validation set picks checkpoints by
     the objective itself, otherwise by PSNR."""
+    uses_truth: bool = True
+    """Whether it looks at the true image. A training of subjects without truth takes no loss that does."""
+    held_out: float = 0.0
+    """The share of the measured lines that the network doesn't see at a step, and that the loss compares alone. A loss that
+    holds out is the only one of its objective."""
     pairs: Sequence[tuple[str, str]] = ()
     """(teacher's feature, feature of the network that trains) names, for losses on features."""
     asks_once: bool = False

@@ -15,9 +15,11 @@ class Imitation(Loss):
 
     `variant` "released" is what the published code computes: ||x - x_S|| + ||x_T - x_S|| / (B H W), alpha unused, so that
     imitation weighs some 4e-6 of reconstruction for four slices of 240 x 240. No gradient passes to the teacher.
+
+    With `alpha` 0 the true image plays no part: a student can train where there is none, and its checkpoint is picked by
+    how well it imitates.
     """
 
-    judges_image = True
     asks_once = True
     takes_teacher_image = True
 
@@ -31,8 +33,11 @@ class Imitation(Loss):
         self.alpha = alpha
         self.distance = NORMS[norm]
         self.variant = variant
+        self.judges_image = self.uses_truth = alpha > 0 or variant == "released"
 
     def forward(self, target: Tensor, prediction: Prediction, teacher: Prediction) -> Tensor:
+        if not self.uses_truth:
+            return self.distance(prediction.image, teacher.image.detach())
         truth = self.distance(prediction.image, target)
         imitated = self.distance(prediction.image, teacher.image.detach())
         if self.variant == "released":

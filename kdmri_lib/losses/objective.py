@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from kdmri_lib.declarations import LossTerm
+from kdmri_lib.errors import StudyError
 from kdmri_lib.losses.base import Prediction, build_loss
 
 
@@ -22,6 +23,10 @@ class Objective(nn.Module):
         self.asks_once = bool(taught) and all(loss.asks_once for loss in taught)
         self.takes_teacher_image = any(loss.takes_teacher_image for loss in taught)
         self.relates_samples = any(loss.relates_samples for loss in self.losses)
+        self.held_out = max(loss.held_out for loss in self.losses)
+        if self.held_out and len(self.losses) > 1:
+            raise StudyError("an objective holds lines out, and has other losses, which compare whole images")
+        self.uses_truth = any(loss.uses_truth for loss in self.losses)
         self.judges_image = any(loss.judges_image for loss in self.losses)
         self.needs_teacher_errors = any(loss.needs_teacher_errors for loss in self.losses)
         self.teacher_features = sorted({name for loss in self.losses for name in loss.teacher_features})
@@ -41,7 +46,8 @@ class Objective(nn.Module):
 
     def _seen(self, answers: Tensor) -> list[Prediction]:
         """What each loss sees of a teacher, from `answers`."""
-        first = int(self.takes_teacher_image)
+        maps = sum(len(loss.teacher_features) for loss in self.losses)
+        first = answers.shape[1] - maps  # the image's channels, none where no loss looks at it
         image, found = answers[:, :first], []
         maps = iter(answers[:, first:].split(1, dim=1))
         for loss in self.losses:

@@ -1,6 +1,6 @@
 """What every network offers beside its images: features by name, in groups; and networks by name."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 from torch import Tensor, nn
@@ -13,7 +13,10 @@ MODELS = Registry("model", "kdmri_lib.models")
 
 
 class Model(nn.Module):
-    """A network that maps (zero_filled, measured_image), both (B, 1, H, W), to an image of that shape, and knows no loss.
+    """A network that maps (zero_filled, measured_image), both (B, C, H, W), to an image of that shape, and knows no loss.
+
+    It is made of an undersampling mask, of the images' `channels` C (1 of magnitudes, 2 of complex images), and of options
+    of its own.
 
     Its feature maps (B, C, H, W), one after each convolution, are asked for by name. They come in groups: a cascade each,
     or one for a network that is a plain stack.
@@ -61,8 +64,8 @@ def check_features(asked: Collection[str], known: Sequence[str]) -> None:
         raise StudyError(f"no feature {sorted(unknown)}; this network has {known[0]} to {known[-1]}")
 
 
-def build_model(kind: str, mask: np.ndarray, /, **options) -> Model:
-    """Make the network registered as `kind` for a boolean (H, W) mask, unshifted.
+def build_model(kind: str, mask: np.ndarray, channels: int = 1, /, **options) -> Model:
+    """Make the network registered as `kind` for a boolean (H, W) mask, unshifted, and images of `channels`.
 
     Raises
     ------
@@ -70,23 +73,45 @@ def build_model(kind: str, mask: np.ndarray, /, **options) -> Model:
         When there is none of that name, or an option is unknown or out of its range.
     """
     model = MODELS.find(kind)
-    return model(mask, **checked_options(model, options, f"model '{kind}'", given=("mask",)))
+    checked = checked_options(model, options, f"model '{kind}'", given=("mask", "channels"))
+    return model(mask, channels=channels, **checked)
 
 
-def begin_from(network: Model, other: Model) -> None:
+def begin_from(network: Model, other: Model, taken: Iterable[tuple[str, str]] | None = None) -> None:
     """Copy the weights that `other`, trained before, has for `network`; weights that it has none for stay.
+
+    Parameters
+    ----------
+    taken : (convolution of `other`, convolution of `network`), by the names of their features; what `other` has by the same
+        names when not given.
 
     Raises
     ------
     StudyError
         When they don't fit.
     """
+    if taken is not None:
+        _take_over(network, other, taken)
+        return
     whole = type(network) is type(other)
     found = other.state_dict() if whole else other.student_weights()
     try:
         network.load_state_dict(found if whole else {**network.state_dict(), **found})
     except RuntimeError as error:
         raise StudyError(f"weights to start from don't fit the network: {error}") from None
+
+
+def _take_over(network: Model, other: Model, taken: Iterable[tuple[str, str]]) -> None:
+    theirs, own = ({n: c for group in m.feature_layers for n, c in group.items()} for m in (other, network))
+    for source, target in taken:
+        check_features([source], list(theirs))
+        check_features([target], list(own))
+        shapes = tuple(theirs[source].weight.shape), tuple(own[target].weight.shape)
+        if shapes[0] != shapes[1]:
+            raise StudyError(
+                f"weights to start from don't fit the network: {source} is {shapes[0]}, {target} is {shapes[1]}"
+            )
+        own[target].load_state_dict(theirs[source].state_dict())
 
 
 def parameter_count(model: nn.Module) -> int:

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 
 class Bicubic(nn.Module):
-    """Enlarge the low-resolution image by an integer `factor`; called like a network, (B, 1, H, W) in and out.
+    """Enlarge the low-resolution image by an integer `factor`; called like a network, (B, C, H, W) in and out.
 
     The zero-filled image is band-limited, so its every `factor`-th pixel in each direction is the low-resolution image
     that its k-space block gives; those pixels are interpolated bicubically back to all places.

@@ -3,12 +3,14 @@
 import itertools
 import math
 from collections.abc import Collection
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from kdmri_lib.channels import CommonPhase
 from kdmri_lib.models.base import MODELS, Model, check_features
 from kdmri_lib.models.data_consistency import DataConsistency
 
@@ -24,6 +26,11 @@ class DCCNN(Model):
     residual : add the cascade's input to its convolutions' output, ahead of data consistency (the paper); the published
         code has none. Ahead, because a sum after it would undo the consistency.
     strength : lambda of data consistency.
+    initialisation : "default" is PyTorch's, as the published code's, whose weights are 0.58 / sqrt(fan-in) wide where ReLU
+        asks for 1.41 / sqrt(fan-in), so that what a cascade adds is small and depends little on its input; "he" is He et
+        al.'s (2015), without biases, the last convolution of each cascade times 0.1: a network begins as hardly more than
+        its data consistency.
+    channels : of the images.
 
     A feature is asked for by name, ``cascade3.convolution2``: counted from 1, taken after the ReLU (the last convolution
     of a cascade has none).
@@ -37,15 +44,20 @@ class DCCNN(Model):
         features: Annotated[int, Field(ge=1)] = 32,
         residual: bool = True,
         strength: Annotated[float, Field(ge=0)] = math.inf,
+        initialisation: Literal["default", "he"] = "default",
+        channels: int = 1,
     ):
         super().__init__()
-        channels = [1] + [features] * (convolutions - 1) + [1]
+        widths = [channels] + [features] * (convolutions - 1) + [channels]
         self.residual = residual
         self.cascades = nn.ModuleList(
-            nn.ModuleList(nn.Conv2d(inputs, outputs, 3, padding=1) for inputs, outputs in itertools.pairwise(channels))
+            nn.ModuleList(nn.Conv2d(inputs, outputs, 3, padding=1) for inputs, outputs in itertools.pairwise(widths))
             for _ in range(cascades)
         )
-        self.data_consistency = DataConsistency(mask, strength)
+        self.data_consistency = DataConsistency(mask, strength, channels)
+        if initialisation == "he":
+            for cascade in self.cascades:
+                begin_as_he(cascade)
 
     @property
     def feature_layers(self) -> list[dict[str, nn.Conv2d]]:
@@ -55,18 +67,20 @@ class DCCNN(Model):
         ]
 
     def forward(self, zero_filled: Tensor, measured_image: Tensor, features: Collection[str] = ()):
-        """Reconstruct (B, 1, H, W); with `features`, return also a dict of the named maps (B, C, H, W)."""
+        """Reconstruct (B, C, H, W); with `features`, return also a dict of the named maps (B, C, H, W)."""
         check_features(features, self.feature_names)
         asked: dict[str, Tensor] = {}
-        image = zero_filled
+        phase = CommonPhase(zero_filled)
+        image, measured = phase.off(zero_filled), phase.off(measured_image)
         for number in range(1, len(self.cascades) + 1):
-            image = self.through_cascade(number, image, measured_image, features, asked)
+            image = self.through_cascade(number, image, measured, features, asked)
+        image = phase.on(image)
         return (image, asked) if features else image
 
     def through_cascade(
         self, number: int, image: Tensor, measured_image: Tensor, features: Collection[str], asked: dict[str, Tensor]
     ) -> Tensor:
-        """Image (B, 1, H, W) after cascade `number` (from 1), data consistency included; puts `features` into `asked`."""
+        """Image (B, C, H, W) after cascade `number` (from 1), data consistency included; puts `features` into `asked`."""
         cascade, hidden = self.cascades[number - 1], image
         for n, convolution in enumerate(cascade, 1):
             hidden = convolution(hidden)
@@ -76,3 +90,12 @@ class DCCNN(Model):
                 asked[f"cascade{number}.convolution{n}"] = hidden
         prediction = image + hidden if self.residual else hidden
         return self.data_consistency(prediction, measured_image)
+
+
+@torch.no_grad()
+def begin_as_he(cascade: nn.ModuleList) -> None:
+    """Draw the weights of convolutions with ReLU between as He et al. (2015, eq. 10), those of the last times 0.1."""
+    for convolution in cascade:
+        nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
+        nn.init.zeros_(convolution.bias)
+    cascade[-1].weight.mul_(0.1)

@@ -7,6 +7,7 @@ import numpy as np
 from pydantic import Field
 from torch import Tensor
 
+from kdmri_lib.channels import CommonPhase
 from kdmri_lib.models.base import MODELS, check_features
 from kdmri_lib.models.dccnn import DCCNN
 from kdmri_lib.options import checked_options
@@ -23,12 +24,15 @@ class StudentFriendlyDCCNN(DCCNN):
     Parameters
     ----------
     mask : boolean (H, W) undersampling mask, unshifted.
-    student_convolutions : n_d of the student; the rest as in `DCCNN`.
+    student_convolutions : n_d of the student; `channels` and the rest as in `DCCNN`.
     """
 
-    def __init__(self, mask: np.ndarray, student_convolutions: Annotated[int, Field(ge=2)] = 3, **options):
-        super().__init__(mask, **checked_options(DCCNN, options, "model 'student_friendly'", given=("mask",)))
-        self.student = DCCNN(mask, **{**options, "convolutions": student_convolutions})
+    def __init__(
+        self, mask: np.ndarray, student_convolutions: Annotated[int, Field(ge=2)] = 3, channels: int = 1, **options
+    ):
+        checked = checked_options(DCCNN, options, "model 'student_friendly'", given=("mask", "channels"))
+        super().__init__(mask, channels=channels, **checked)
+        self.student = DCCNN(mask, **{**options, "convolutions": student_convolutions, "channels": channels})
         self.student.cascades[0].requires_grad_(False)
 
     @property
@@ -40,15 +44,17 @@ class StudentFriendlyDCCNN(DCCNN):
         return {k: v for k, v in self.student.state_dict().items() if not k.startswith("cascades.0.")}
 
     def forward(self, zero_filled: Tensor, measured_image: Tensor, features: Collection[str] = ()):
-        """Reconstruct (B, 1, H, W); with `features`, return also a dict of the named maps and branches' images."""
+        """Reconstruct (B, C, H, W); with `features`, return also a dict of the named maps and branches' images."""
         check_features(features, [*self.feature_names, *self.branch_names])
         asked: dict[str, Tensor] = {}
-        image, count = zero_filled, len(self.cascades)
+        phase, count = CommonPhase(zero_filled), len(self.cascades)
+        image, measured = phase.off(zero_filled), phase.off(measured_image)
         for number in range(1, count + 1):
-            image = self.through_cascade(number, image, measured_image, features, asked)
+            image = self.through_cascade(number, image, measured, features, asked)
             if f"branch{number}" in features:
                 branch = image
                 for later in range(number + 1, count + 1):
-                    branch = self.student.through_cascade(later, branch, measured_image, (), {})
-                asked[f"branch{number}"] = branch
+                    branch = self.student.through_cascade(later, branch, measured, (), {})
+                asked[f"branch{number}"] = phase.on(branch)
+        image = phase.on(image)
         return (image, asked) if features else image

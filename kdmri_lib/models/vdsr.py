@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import Field
 from torch import Tensor, nn
 
+from kdmri_lib.channels import CommonPhase
 from kdmri_lib.models.base import MODELS, Model, check_features
 from kdmri_lib.models.data_consistency import DataConsistency
 
@@ -22,6 +23,7 @@ class VDSR(Model):
     mask : boolean (H, W), the measured part of k-space, unshifted; used by data consistency only.
     convolutions, features : their number and the channels between; teacher (11, 64), student (7, 64).
     data_consistency : put the measured k-space back after the network, which the paper doesn't.
+    channels : of the images.
 
     A feature is asked for by name, ``convolution6``: counted from 1, taken after the ReLU.
     """
@@ -32,21 +34,24 @@ class VDSR(Model):
         convolutions: Annotated[int, Field(ge=2)] = 11,
         features: Annotated[int, Field(ge=1)] = 64,
         data_consistency: bool = False,
+        channels: int = 1,
     ):
         super().__init__()
-        channels = [1] + [features] * (convolutions - 1) + [1]
+        widths = [channels] + [features] * (convolutions - 1) + [channels]
         self.convolutions = nn.ModuleList(
-            nn.Conv2d(inputs, outputs, 3, padding=1) for inputs, outputs in itertools.pairwise(channels)
+            nn.Conv2d(inputs, outputs, 3, padding=1) for inputs, outputs in itertools.pairwise(widths)
         )
-        self.data_consistency = DataConsistency(mask, math.inf) if data_consistency else None
+        self.data_consistency = DataConsistency(mask, math.inf, channels) if data_consistency else None
 
     @property
     def feature_layers(self) -> list[dict[str, nn.Conv2d]]:
         return [{f"convolution{n}": layer for n, layer in enumerate(self.convolutions, 1)}]
 
     def forward(self, zero_filled: Tensor, measured_image: Tensor, features: Collection[str] = ()):
-        """Restore (B, 1, H, W); with `features`, return also a dict of the named maps (B, C, H, W)."""
+        """Restore (B, C, H, W); with `features`, return also a dict of the named maps (B, C, H, W)."""
         check_features(features, self.feature_names)
+        phase = CommonPhase(zero_filled)
+        zero_filled, measured = phase.off(zero_filled), phase.off(measured_image)
         asked, hidden = {}, zero_filled
         for n, convolution in enumerate(self.convolutions, 1):
             hidden = convolution(hidden)
@@ -56,5 +61,6 @@ class VDSR(Model):
                 asked[f"convolution{n}"] = hidden
         image = zero_filled + hidden
         if self.data_consistency is not None:
-            image = self.data_consistency(image, measured_image)
+            image = self.data_consistency(image, measured)
+        image = phase.on(image)
         return (image, asked) if features else image

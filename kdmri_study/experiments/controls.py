@@ -13,9 +13,13 @@ def alone_at(recipe: Recipe, run: Run, of: str = "given") -> tuple[Run, float]:
     `of` : which of the `Cost`s.
     """
     alone = run.model_copy(
-        update={"objective": (recipe.reconstruction,), "teacher": None, "start": None, "teacher_asked": "once"}
+        update={
+            **{"objective": (recipe.reconstruction,), "teacher": None, "start": None, "teacher_asked": "once"},
+            **{"taken": None, "truths": None},
+        }
     )
-    schedule = recipe.schedule.model_copy(update={"strip": run.schedule.strip, "batch": run.schedule.batch})
+    # All that isn't distillation, it has too.
+    schedule = run.schedule.model_copy(update={"steps": recipe.schedule.steps, "epochs": recipe.schedule.epochs})
     alone = alone.model_copy(update={"schedule": schedule})
     factor = round(getattr(cost(run), of) / getattr(cost(alone), of), 2)
     return alone.model_copy(update={"schedule": schedule.stretched(factor)}), factor
@@ -25,8 +29,17 @@ def _named(recipe: Recipe, run: Run, factor: float) -> tuple[str, str]:
     """A control's name and label, with what its network differs in from the recipe's student."""
     usual = all_options(recipe.student_network)
     other = {k: v for k, v in all_options(run.network).items() if usual.get(k) != v}
-    words = "".join(f", {key.replace('_', ' ')} {value}" for key, value in other.items())
+    words = "".join(
+        f", {key.replace('_', ' ')}" if value is True else f", {key.replace('_', ' ')} {value}"
+        for key, value in other.items()
+    )
     letters = "".join(f"_{key}_{value}" for key, value in other.items())
+    for key in ("learning_rate", "expansion", "averaging", "clip"):
+        if (value := getattr(run.schedule, key)) != getattr(recipe.schedule, key):
+            words, letters = f"{words}, {key.replace('_', ' ')} {value:g}", f"{letters}_{key}_{value:g}"
+    if run.subjects:
+        first, end = run.subjects
+        words, letters = f"{words}, of {end - first} subjects", f"{letters}_subjects_{first}_{end}"
     return f"alone_{factor:.2f}{letters}".replace(".", "_"), f"Alone, {factor:.2f} stages{words}"
 
 

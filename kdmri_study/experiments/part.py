@@ -67,9 +67,9 @@ class Part:
         """What its table answers: each row against the same network alone at its cost, and against the reference."""
         taught, reference = [name for name, row in rows.items() if row.control], self.reference(recipe)
         asked = [(name, rows[name].control) for name in taught]
-        asked += [(name, reference) for name in taught if reference in rows and name != reference]
+        asked += [(n, reference) for n in taught if reference in rows and reference not in (n, rows[n].control)]
         known = {*rows, *self.untrained}
-        return asked + [(a, b) for a, b in self.also if {a, b} <= known]
+        return list(dict.fromkeys(asked + [(a, b) for a, b in self.also if {a, b} <= known]))
 
 
 def part(notebook: str, title: str, compared_with: str | Callable[[Recipe], str] | None, **more) -> Callable:

@@ -29,6 +29,8 @@ class Recipe:
     seed: int
     distillation: Distillation
     precision: str
+    teacher_stages: float = 1
+    """For how many stages the teacher trains."""
     student_friendly: bool = False
     """Whether the teacher is trained together with branches of the student (Gayathri et al. 2023)."""
 
@@ -67,7 +69,7 @@ class Recipe:
     def teacher(self) -> Run:
         """The teacher, by reconstruction alone, or together with its students' branches."""
         if not self.student_friendly:
-            return self.run(self.teacher_network)
+            return self.run(self.teacher_network, schedule=self.schedule.stretched(self.teacher_stages))
         students = {"student_convolutions": len(self.groups(self.student_network)[0])}
         network = Network(kind="student_friendly", options={**self.teacher_network.options, **students})
         options = {"branches": plain_network(network).branch_names, "norm": self.distillation.norm}
@@ -120,6 +122,34 @@ class Recipe:
         """The student trained by reconstruction and imitation, from `start` (Algorithm 1, step 3) or from nothing."""
         return self.run(self.student_network, self.imitation(**options), teacher=self.teacher, start=start)
 
+    @property
+    def inheritance(self) -> tuple[tuple[str, str], ...]:
+        """(teacher's convolution, student's) pairs for a student that begins with the teacher's weights: convolutions as
+        far apart as can be, 1, 3 and 5 of five for three; of as many cascades as the student has, as far apart."""
+        theirs, own = self.groups(self.teacher_network), self.groups(self.student_network)
+        return tuple(
+            (theirs[g][n], layer)
+            for g, group in zip(_spread(len(theirs), len(own)), own, strict=True)
+            for n, layer in zip(_spread(len(theirs[g]), len(group)), group, strict=True)
+        )
+
+    def taught(self, total: float = 2, attention: float = 0, alpha: float = 1, inherits: bool = False) -> Run:
+        """The student in `total` stages: from the teacher's weights where it `inherits`; of these stages `attention` by
+        attention transfer; then by eq. 4 with `alpha`, which is reconstruction alone for 1."""
+        begin = {"start": self.teacher, "taken": self.inheritance} if inherits else {}
+        if attention:
+            loss, first = self.feature_loss("attention_transfer"), self.schedule.stretched(attention)
+            begin = {"start": self.run(self.student_network, loss, teacher=self.teacher, schedule=first, **begin)}
+        taught = {"teacher": self.teacher} if alpha < 1 else {}
+        objective = self.imitation(alpha=alpha) if taught else self.reconstruction
+        rest = self.schedule.stretched(total - attention)
+        return self.run(self.student_network, objective, schedule=rest, **taught, **begin)
+
     def finetuned(self, start: Run) -> Run:
         """The student trained by reconstruction alone from `start` (alpha = 1; section 4.2.3)."""
         return self.run(self.student_network, start=start)
+
+
+def _spread(of: int, count: int) -> list[int]:
+    """`count` of the numbers 0 to `of` - 1, as far apart as can be."""
+    return [round(n * (of - 1) / max(count - 1, 1)) for n in range(count)]

@@ -105,9 +105,9 @@ def asked(images, folder, origin="origin", count=None, **more):
     """`answered` by a teacher that doubles, and how many slices it was asked for."""
     seen = []
 
-    def ask(target):
+    def ask(target, known):
         seen.append(len(target))
-        return torch.cat([2 * target, target], dim=1)
+        return torch.cat([torch.cat([target[:known], 2 * target[known:]]), target], dim=1)
 
     return answered(folder, ask, images, origin, CPU, **more), sum(seen)
 
@@ -122,6 +122,30 @@ def test_answers_are_asked_once_and_read_again(images, tmp_path):
     forget(tmp_path)
     assert not list(tmp_path.iterdir()) and asked(images, tmp_path)[1] == 6
     forget(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize("known", [0, 1, 4, 5, 6])
+def test_where_the_true_image_is_known_it_is_the_answer(images, tmp_path, known):
+    answers, _ = asked(images, tmp_path, known=known)
+    torch.testing.assert_close(answers[list(range(6))][:, :1], torch.cat([images[:known], 2 * images[known:]]))
+
+
+def test_a_student_without_truth_learns_from_the_teachers_images_alone(recipe, images, tmp_path):
+    """What stands where the true image would, it never looks at; of the first two slices, whose truth is known, it does."""
+    run = recipe.taught(alpha=0).model_copy(update={"precision": "float32"})
+    teacher = declared_network(run.teacher)
+    step = training_step(run, teacher)
+    assert not step.objective.judges_image and not step.objective.uses_truth
+    answers = step.ask(images, known=2)
+    torch.testing.assert_close(answers[:2], images[:2])
+    with torch.no_grad():
+        predicted = teacher.eval()(*step.operator(images))
+    torch.testing.assert_close(answers[2:], predicted[2:], rtol=1e-4, atol=1e-5)
+    _, image = step.loss(images, answers)
+    expected = (image - answers).abs().mean()
+    for truth in (images, torch.full_like(images, torch.nan)):
+        loss = step.objective(truth, Prediction(image, {}), answers)
+        torch.testing.assert_close(loss, expected)
 
 
 def test_answers_too_large_to_hold_are_read_from_their_file(images, tmp_path):

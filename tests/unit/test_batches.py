@@ -1,9 +1,11 @@
 """Batches: every slice once an epoch, strips of their slices, the same for the same seed and step."""
 
+import numpy as np
 import pytest
 import torch
 
 from kdmri_lib.batches import Batches
+from kdmri_lib.channels import as_channels, as_image
 
 
 def test_batches_visit_every_slice_once_an_epoch():
@@ -54,3 +56,39 @@ def test_a_batch_is_a_function_of_seed_and_step_alone():
     again = [backwards(step) for step in reversed(range(20))][::-1]
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
     assert any(not torch.equal(value, other(step)) for step, value in enumerate(first))
+
+
+COMPLEX = np.random.default_rng(0).standard_normal((2, 5, 6, 10)).astype(np.float32)
+COMPLEX = (COMPLEX[0] + 1j * COMPLEX[1]).astype(np.complex64)
+
+
+def angles_of(batches, step):
+    """The phase that each sample was turned by, from the samples themselves, and how far it is from being one angle."""
+    images = as_image(as_channels(COMPLEX)[batches.chosen(step)])
+    ratio = as_image(batches(step)) / images
+    np.testing.assert_allclose(np.abs(ratio), 1, rtol=1e-4)
+    np.testing.assert_allclose(ratio, ratio[:, :1, :1] * np.ones_like(ratio), rtol=1e-3)
+    return np.angle(ratio[:, 0, 0])
+
+
+def test_complex_samples_are_each_turned_by_a_phase_of_their_own_that_covers_the_circle():
+    batches = Batches(as_channels(COMPLEX), batch=4, seed=0)
+    angles = np.concatenate([angles_of(batches, step) for step in range(100)])
+    counts, _ = np.histogram(angles, bins=8, range=(-np.pi, np.pi))
+    assert len(np.unique(angles.round(4))) > 390 and (abs(counts - 50) < 30).all()
+
+
+def test_phases_are_a_function_of_seed_and_step_alone():
+    batches, again, other = (Batches(as_channels(COMPLEX), batch=4, seed=s, strip=4) for s in (1, 1, 2))
+    assert torch.equal(batches(7), again(7)) and torch.equal(batches(7), again(7))
+    assert not torch.equal(batches(7), other(7))
+
+
+def test_what_begins_with_the_image_is_turned_with_it_and_the_rest_stays():
+    batches = Batches(as_channels(COMPLEX), batch=3, seed=0, strip=4)
+    answers = torch.cat([2 * as_channels(COMPLEX), as_channels(np.abs(COMPLEX))], dim=1)
+    cut = batches.cut(answers, 5)
+    shown = batches.phased(cut, 5)
+    torch.testing.assert_close(shown[:, :2], 2 * batches(5))
+    assert torch.equal(shown[:, 2:], cut[:, 2:])
+    torch.testing.assert_close(shown[:, 2:], batches(5).norm(dim=1, keepdim=True))

@@ -81,6 +81,24 @@ def test_a_slice_is_measured_on_its_own_maximum_and_a_volume_on_its_own():
     assert volumes.person.tolist() == ["ann"] and slices.person.tolist() == ["ann"] * 3 and volumes.subject[0] == "a"
 
 
+def test_complex_volumes_are_measured_by_their_magnitude():
+    """Whatever their phase; the zero-filled image's by the direct transform."""
+    mask, rng = cartesian_mask((16, 20), 4, centre=2), np.random.default_rng(1)
+    phased = (TARGET * np.exp(2j * rng.standard_normal((1, 16, 20)))).astype(np.complex64)
+    expected = np.abs([inverse_dft(direct_dft(image) * mask) for image in phased.astype(np.complex128)])
+    operator = Undersampling(mask)
+    zero_filled = reconstruct(None, operator, phased)
+    assert zero_filled.dtype == np.complex64
+    np.testing.assert_allclose(np.abs(zero_filled), expected, atol=1e-5)
+    turned = phased * np.complex64(np.exp(1.3j))
+    tables = [evaluate(None, operator, [Volume("a", "test", v, {"kind": "phantom"})]) for v in (phased, turned)]
+    for volumes, slices in tables:
+        assert volumes.psnr[0] == pytest.approx(
+            psnr(TARGET, expected.astype(np.float32), float(TARGET.max())), abs=1e-3
+        )
+        assert len(slices) == 3 and slices[list(METRICS)].notna().all(axis=None)
+
+
 def test_reconstructing_without_a_network_is_zero_filling():
     mask = cartesian_mask((16, 20), 4, centre=2)
     expected = [np.abs(inverse_dft(direct_dft(image) * mask)) for image in TARGET.astype(np.float64)]

@@ -32,3 +32,9 @@ def test_json_that_is_none(tmp_path):
     (tmp_path / "x.json").write_text("{")
     with pytest.raises(StudyError, match=r"x.json: not a JSON file"):
         read_json(tmp_path / "x.json")
+
+
+@pytest.mark.parametrize("name", ["x" * 250 + ".json", "é" * 120 + ".tar.xz", "a" * 255])
+def test_names_as_long_as_a_file_system_takes_can_be_written(tmp_path, name):
+    write_text(tmp_path / name, "whole")
+    assert [p.name for p in tmp_path.iterdir()] == [name] and (tmp_path / name).read_text() == "whole"

@@ -15,9 +15,11 @@ from kdmri_lib.evaluation import reconstruct
 from kdmri_lib.losses.attentive_hint import AttentiveHint
 from kdmri_lib.models.base import begin_from
 from kdmri_lib.storage import CHECKED_MAGIC, read_checked, write_bytes
-from kdmri_lib.training import CURVE_COLUMNS, learning_rate, validate_network
+from kdmri_lib.training import CURVE_COLUMNS, learning_rate, predict, validate_network
 from kdmri_study.build import declared_network, declared_operator, training_step
-from tests.studies import CELL
+from kdmri_study.runs import prepare_dataset
+from kdmri_study.study import Study
+from tests.studies import CELL, small_profile
 from tests.trainings import Trap, assert_same_bits, data_of, train, train_by
 
 
@@ -58,11 +60,19 @@ def objectives(runs):
     return runs | {
         "fitnets, with regressors": transfer.model_copy(update={"network": narrow, "objective": (regressed,)}),
         "attentive hint": transfer.model_copy(update={"objective": (hint,)}),
+        "expanded": scheduled(runs["student"], expansion=7),
+        "averaged": scheduled(runs["student"], averaging=0.5),
+        "clipped": scheduled(runs["student"], clip=1e-3),
+        "held-out lines": runs["student"].model_copy(update={"objective": (LossTerm(loss="held_out_lines"),)}),
     }
 
 
 @pytest.mark.parametrize(
-    "method", ["student", "attention_transfer", "distilled", "fitnets, with regressors", "attentive hint"]
+    "method",
+    [
+        *("student", "attention_transfer", "distilled", "fitnets, with regressors", "attentive hint"),
+        *("expanded", "averaged", "clipped", "held-out lines"),
+    ],
 )
 @pytest.mark.parametrize("last", [1, 3, 5])
 def test_stopped_and_resumed_equals_uninterrupted(runs, data, tmp_path, method, last):
@@ -78,6 +88,102 @@ def test_stopped_and_resumed_equals_uninterrupted(runs, data, tmp_path, method, 
     assert done == list(range(1, 7)), "no step is done twice, none is left out"
     assert_same_bits(weights(whole), weights(resumed))
     assert whole.curve.equals(resumed.curve)
+
+
+def test_averaged_weights_are_the_moving_average_of_the_weights_that_train(runs, data):
+    """Against the recursion written out; the first step's weights begin it."""
+    step = training_step(scheduled(runs["student"], averaging=0.9))
+    batch, expected = data[0][[0, 1]], None
+    for _ in range(4):
+        step(batch, 1e-3)
+        now = [p.detach().clone() for p in step.network.parameters()]
+        expected = now if expected is None else [0.9 * e + 0.1 * n for e, n in zip(expected, now, strict=True)]
+    for average, value in zip(step.averaged.module.parameters(), expected, strict=True):
+        torch.testing.assert_close(average, value)
+    averaged = step.validate([batch])["validation_psnr"]
+    step.judged.load_state_dict(step.network.state_dict())
+    assert step.validate([batch])["validation_psnr"] != averaged, "validation judges the average"
+
+
+def test_a_long_gradient_is_cut_to_the_length_that_is_asked_for(runs, data):
+    step = training_step(scheduled(runs["student"], clip=1e-4))
+    step(data[0][[0, 1]], 1e-3)
+    norm = torch.cat([p.grad.flatten() for p in step.parameters]).norm()
+    assert norm.item() == pytest.approx(1e-4, rel=1e-3)
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_lines_that_are_held_out_are_compared_and_not_seen(runs, data, channels):
+    """Change the image at held-out lines alone: the network's image stays, and the loss is of that change."""
+    run = runs["student"].model_copy(update={"objective": (LossTerm(loss="held_out_lines"),), "precision": "float32"})
+    run = (
+        run.model_copy(update={"dataset": run.dataset.model_copy(update={"domain": "complex"})})
+        if channels == 2
+        else run
+    )
+    step = training_step(run)
+    target = data[0][[0, 1]].expand(-1, channels, -1, -1).clone()
+    held = step.operator.split(0.4, np.random.default_rng(5))[1]
+    changed = target + held.left(torch.randn_like(target))[:, :channels]
+    results = [step.loss(image, draw=np.random.default_rng(5)) for image in (target, changed)]
+    torch.testing.assert_close(results[0][1], results[1][1], rtol=1e-4, atol=1e-5)
+    image = results[0][1]
+    for (loss, _), truth in zip(results, (target, changed), strict=True):
+        left, norm = held.left(truth - image).flatten(1).norm(dim=1), held.left(truth).flatten(1).norm(dim=1)
+        assert loss.item() == pytest.approx((left / norm).mean().item(), rel=1e-4)
+    assert not torch.equal(image, predict(step.network, step.operator(target), []).image), (
+        "of fewer lines than measured"
+    )
+
+
+def test_true_images_that_are_missing_are_asked_for_by_no_loss(runs, data, tmp_path):
+    run = runs["distilled"]
+    step = training_step(run, declared_network(runs["teacher"]))
+    with pytest.raises(StudyError, match=r"true images of 2 of \d+ slices, and an objective that looks at them"):
+        train_by(step, run, data, tmp_path / "x.pt", truths=2)
+
+
+@pytest.fixture(scope="module")
+def complex_study(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("complex")
+    study = Study(small_profile(folder / "complex.yaml", domain="complex"), folder)
+    prepare_dataset(study, "cardiac")
+    return study
+
+
+@pytest.mark.parametrize("method", ["student", "attention_transfer", "distilled"])
+def test_on_complex_images_stopped_and_resumed_equals_uninterrupted(complex_study, tmp_path, method):
+    """The phases that samples are turned by come again too, those of the teacher's answers with them."""
+    runs = complex_study.methods(CELL, seed=0)
+    run, data = runs[method], data_of(complex_study.prepared("cardiac"))
+    assert data[0].shape[1] == 2
+    teacher = declared_network(runs["teacher"]) if run.teacher else None
+    start = declared_network(runs["student"]) if run.start else None
+    whole = train(run, data, tmp_path / "whole.pt", teacher, start)
+    done = []
+    hooks = {"progress": lambda step, *_: done.append(step), "stop": lambda: done[-1] == 4}
+    with pytest.raises(StoppedError):
+        train(run, data, tmp_path / "cut.pt", teacher, start, **hooks)
+    resumed = train(run, data, tmp_path / "cut.pt", teacher, start)
+    assert_same_bits(weights(whole), weights(resumed))
+    assert whole.curve.equals(resumed.curve)
+
+
+@pytest.mark.parametrize("method", ["attention_transfer", "distilled"])
+def test_on_complex_images_steps_by_answers_at_the_samples_phase_are_steps_by_the_teacher(
+    complex_study, tmp_path, method
+):
+    """On whole slices, whose answers the strips' surroundings don't change."""
+    runs = complex_study.methods(CELL, seed=0)
+    run = scheduled(runs[method].model_copy(update={"precision": "float32", "start": None}), strip=None)
+    teacher, data = declared_network(runs["teacher"]), data_of(complex_study.prepared("cardiac"))
+    found = {}
+    for asked in ("once", "each step"):
+        (tmp_path / asked).mkdir()
+        declared = run.model_copy(update={"teacher_asked": asked})
+        found[asked] = train(declared, data, tmp_path / asked / "x.pt", teacher).curve
+    for column in ("training_loss", "validation_psnr", "validation_l1"):
+        np.testing.assert_allclose(found["once"][column], found["each step"][column], rtol=1e-4)
 
 
 def test_asked_to_stop_after_the_last_step_it_is_finished(runs, data, tmp_path):

@@ -26,8 +26,8 @@ def command(*arguments, **more):
         (("train", "--profile", "smoke", "nope"), "kdmri: profile 'smoke' has no run 'nope'"),
         (("notebook", "nope.ipynb", "out.ipynb"), "kdmri: nope.ipynb: no such notebook"),
         (
-            ("notebook", "notebooks/08_report.ipynb", "out.ipynb", "--parameter", "porfile=smoke"),
-            "kdmri: 08_report.ipynb has no parameter porfile",
+            ("notebook", "notebooks/09_report.ipynb", "out.ipynb", "--parameter", "porfile=smoke"),
+            "kdmri: 09_report.ipynb has no parameter porfile",
         ),
     ],
 )

@@ -172,7 +172,7 @@ def test_the_report_begins_with_table_1_and_shows_every_declared_output_and_no_o
             assert output.kind == "report" or html.escape(output.title) in page, output
             if output.kind == "figure":
                 assert f"figures/{output.name}.png" in page
-        if job.notebook != "08_report":
+        if job.notebook != "09_report":
             assert f'href="{job.name}.html"' in page
             assert (executed.results / "report" / f"{job.name}.html").exists()
     assert "super_resolution_positions" not in page and "scan_brain" not in page, "the profile asks for neither"

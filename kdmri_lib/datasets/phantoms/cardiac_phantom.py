@@ -11,15 +11,26 @@ from collections.abc import Iterator
 import numpy as np
 
 from kdmri_lib.datasets.cohort import Member, numbered_subjects
-from kdmri_lib.datasets.fields import band_noise, bias_field, power_law_noise, rician, sheet_distance, smooth_step
+from kdmri_lib.datasets.fields import (
+    band_noise,
+    bias_field,
+    declared_phase,
+    measured,
+    power_law_noise,
+    sheet_distance,
+    smooth_step,
+)
 from kdmri_lib.datasets.relaxation import TISSUES, contrast
 from kdmri_lib.declarations import Dataset
 
 FIELD_OF_VIEW = 215  # mm along the rows
 
 
-def subject_volume(rng: np.random.Generator, slices: int, shape: tuple[int, int]) -> np.ndarray:
-    """One phantom, (slices, H, W) float32 >= 0: the first half of the slices at end-diastole, the second at end-systole."""
+def subject_volume(
+    rng: np.random.Generator, slices: int, shape: tuple[int, int], phase: np.ndarray | None = None
+) -> np.ndarray:
+    """One phantom, (slices, H, W) float32 >= 0, or complex64 at a `phase`: the first half of the slices at end-diastole,
+    the second at end-systole."""
     pixel = FIELD_OF_VIEW / shape[0]
     y, x = np.meshgrid(*[(np.arange(n) - n / 2) * pixel for n in shape], indexing="ij", sparse=True)
     positions = (slices + 1) // 2
@@ -110,7 +121,7 @@ def subject_volume(rng: np.random.Generator, slices: int, shape: tuple[int, int]
     image = np.concatenate(stack)[:slices]
     texture = power_law_noise(rng, image.shape, 1.0, high=40)
     image = image * (1 + 0.03 * texture) * bias_field(rng, image.shape, 0.35)
-    return rician(rng, np.maximum(image, 0).astype(np.float32), rng.uniform(0.01, 0.02) * blood)
+    return measured(rng, np.maximum(image, 0).astype(np.float32), rng.uniform(0.01, 0.02) * blood, phase)
 
 
 def cohort(dataset: Dataset) -> Iterator[Member]:
@@ -119,7 +130,7 @@ def cohort(dataset: Dataset) -> Iterator[Member]:
 
 
 def make(dataset: Dataset, number: int) -> tuple[np.ndarray, dict]:
-    """Phantom `number`, (slices, H, W) float32 relative to proton density, and its attributes."""
-    rng = np.random.default_rng([dataset.seed, number])
-    image = subject_volume(rng, dataset.slices_per_volume, dataset.shape)
+    """Phantom `number`, (slices, H, W) float32 or complex64 relative to proton density, and its attributes."""
+    rng, slices = np.random.default_rng([dataset.seed, number]), dataset.slices_per_volume
+    image = subject_volume(rng, slices, dataset.shape, declared_phase(dataset, number, slices))
     return image, {"kind": "phantom", "origin": "cardiac short-axis phantom; see cardiac_phantom"}

@@ -12,10 +12,12 @@ import itertools
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Annotated
 
 import nilearn
 import numpy as np
 from matplotlib import cbook
+from pydantic import Field
 from scipy import ndimage
 from skimage.transform import resize
 
@@ -24,10 +26,11 @@ from kdmri_lib.datasets.cohort import Member, numbered_subjects
 from kdmri_lib.datasets.fields import (
     band_noise,
     bias_field,
+    declared_phase,
     diffeomorphic_displacement,
+    measured,
     point_spread,
     power_law_noise,
-    rician,
     sheet_distance,
     smooth_step,
 )
@@ -40,6 +43,11 @@ GRID = (240, 240)  # at 1 mm; another shape covers the same field of view with l
 COARSE = 3  # mm between the nodes on which warps and folds are drawn
 FIRST_SLICE, LAST_SLICE = 42, 138  # template slices between skull base and vertex
 MAPS = {"t1": "t1", "grey": "gm", "white": "wm"}
+
+
+# Contrasts, as `relaxation.contrast` knows them, of further test subjects, and how many of each: "flair:6 ir:6".
+_CONTRAST = r"(t1|ir|flair|bssfp|pd):[1-9]\d*"
+OPTIONS = {"further_contrasts": Annotated[str, Field(pattern=rf"^{_CONTRAST}( {_CONTRAST})*$")]}
 
 
 @cache
@@ -79,9 +87,13 @@ def individual_slice(shape: tuple[int, int] = GRID) -> np.ndarray:
 
 
 def virtual_subject(
-    rng: np.random.Generator, slices: int, shape: tuple[int, int] = GRID, protocol: str = "t1"
+    rng: np.random.Generator,
+    slices: int,
+    shape: tuple[int, int] = GRID,
+    protocol: str = "t1",
+    phase: np.ndarray | None = None,
 ) -> np.ndarray:
-    """One virtual subject, (slices, H, W) float32 in [0, 1], evenly spaced axial slices."""
+    """One virtual subject, (slices, H, W) float32 in [0, 1], or complex64 at a `phase`, evenly spaced axial slices."""
     maps = template_maps()
     size = maps["t1"].shape
     coarse_shape = tuple(n // COARSE + 1 for n in size)
@@ -157,21 +169,48 @@ def virtual_subject(
     signal = point_spread(signal, rng.uniform(1.2, 1.8))
     # Noise relative to white matter, so that it is the same whatever the brightest voxel is: up to BrainWeb's usual 3%
     # (Collins et al. 1998). With it and the blur, spectra are within a factor of two of two real ones (`spectrum`).
-    image = rician(rng, signal, rng.uniform(0.02, 0.03) * bright)
-    return image / image.max()
+    image = measured(rng, signal, rng.uniform(0.02, 0.03) * bright, phase)
+    return image / np.abs(image).max()
 
 
 def cohort(dataset: Dataset) -> Iterator[Member]:
-    """The virtual subjects; and, each a test set of its own, the unwarped template, one person's slice and nine people."""
+    """The virtual subjects; and, each a test set of its own, further ones of other contrasts, the unwarped template, one
+    person's slice and nine people."""
     yield from numbered_subjects(dataset, "virtual")
+    number = dataset.train + dataset.validation + dataset.test
+    for asked in str(dataset.options.get("further_contrasts", "")).split():
+        protocol, count = asked.split(":")
+        for _ in range(int(count)):
+            number += 1
+            name = f"{protocol}{number:03d}"
+            yield Member(protocol, name, name, {"number": number, "protocol": protocol})
     yield Member("template", "mni152", "mni152", {"real": "mni152"})
     yield Member("individual", "s1045", "s1045", {"real": "s1045"})
     yield from people.cohort()
 
 
-def make(dataset: Dataset, number: int = 0, real: str = "", file: str = "") -> tuple[np.ndarray, dict]:
-    """Virtual subject `number`, a real image or that of a person's `file`, (slices, H, W) float32 in any unit, and its
-    attributes."""
+def make(
+    dataset: Dataset, number: int = 0, real: str = "", file: str = "", protocol: str = ""
+) -> tuple[np.ndarray, dict]:
+    """Virtual subject `number` (of another `protocol` than the data set's where one is given), a real image or that of a
+    person's `file`: (slices, H, W) float32 or complex64 in any unit, and its attributes. Real images are magnitudes; in a
+    complex data set they are at a simulated phase, and say so."""
+    if not number:
+        image, attributes = _real(dataset, real, file)
+        phase = declared_phase(dataset, real or Path(file).name, len(image))
+        if phase is None:
+            return image, attributes
+        return image * np.exp(1j * phase), attributes | {"kind": "real MR, simulated phase"}
+    rng, slices = np.random.default_rng([dataset.seed, number]), dataset.slices_per_volume
+    phase = declared_phase(dataset, number, slices)
+    return virtual_subject(rng, slices, dataset.shape, protocol or dataset.contrast, phase), {
+        "kind": "virtual subject",
+        "origin": "tissue maps of the MNI152 template, warped; see embedded_brain",
+    }
+
+
+def _real(dataset: Dataset, real: str, file: str) -> tuple[np.ndarray, dict]:
+    """A real image, or that of a person's `file`, (slices, H, W) float32, and its attributes."""
     if file:
         slices, attributes = people.make(file, dataset.slices_per_volume)
         thickness, pixel = attributes["spacing"][0], (full / n for full, n in zip(GRID, dataset.shape, strict=True))
@@ -179,12 +218,5 @@ def make(dataset: Dataset, number: int = 0, real: str = "", file: str = "") -> t
     if real == "mni152":
         image = template_slices(dataset.slices_per_volume, dataset.shape)
         return image, {"kind": "real MR", "origin": "MNI152 T1 1 mm template (ICBM 2009a), packaged with nilearn"}
-    if real == "s1045":
-        image = individual_slice(dataset.shape)
-        return image, {"kind": "real MR", "origin": "one person's sagittal slice s1045, packaged with matplotlib"}
-    rng = np.random.default_rng([dataset.seed, number])
-    image = virtual_subject(rng, dataset.slices_per_volume, dataset.shape, dataset.contrast)
-    return image, {
-        "kind": "virtual subject",
-        "origin": "tissue maps of the MNI152 template, warped; see embedded_brain",
-    }
+    image = individual_slice(dataset.shape)
+    return image, {"kind": "real MR", "origin": "one person's sagittal slice s1045, packaged with matplotlib"}

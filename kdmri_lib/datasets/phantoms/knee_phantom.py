@@ -3,7 +3,9 @@
 Femur, tibia and fibula with trabecular marrow and cortical bone, cartilage, menisci, cruciate and collateral ligaments,
 muscle with fatty strands, vessels, subcutaneous fat and skin; sizes, tilt and every random field differ from subject to
 subject. Each of 15 receive coils, in three rings around the leg, sees it through its own smooth complex sensitivity map
-and adds its own complex noise; the image is the root sum of squares, as the paper combines its knee data.
+and adds its own complex noise; the image is the root sum of squares, as the paper combines its knee data. In a complex
+data set it is the coils combined with their sensitivities (Roemer et al. 1990): of the same brightness, without the root
+sum of squares' floor of noise, and at a simulated phase.
 """
 
 from collections.abc import Iterator
@@ -12,10 +14,10 @@ import numpy as np
 import torch
 
 from kdmri_lib.datasets.cohort import Member, numbered_subjects
-from kdmri_lib.datasets.fields import band_noise, power_law_noise, sheet_distance, smooth_step
+from kdmri_lib.datasets.fields import band_noise, declared_phase, power_law_noise, sheet_distance, smooth_step
 from kdmri_lib.datasets.relaxation import TISSUES, contrast
 from kdmri_lib.declarations import Dataset
-from kdmri_lib.fourier import root_sum_of_squares
+from kdmri_lib.fourier import root_sum_of_squares, sensitivity_weighted
 
 FIELD_OF_VIEW = 320  # mm along the rows, which the published data sample twice as wide as needed
 COILS = 15
@@ -119,8 +121,11 @@ def subject_slice(
     return np.maximum(signal * (1 + 0.03 * texture), 0).astype(np.float32)
 
 
-def subject_volume(rng: np.random.Generator, slices: int, shape: tuple[int, int]) -> np.ndarray:
-    """One phantom through its coils, (slices, H, W) float32: root sum of squares over 15 noisy coil images."""
+def subject_volume(
+    rng: np.random.Generator, slices: int, shape: tuple[int, int], phase: np.ndarray | None = None
+) -> np.ndarray:
+    """One phantom through its coils, (slices, H, W) float32: root sum of squares over 15 noisy coil images; or complex64 at
+    a `phase`, these combined with the coils' sensitivities."""
     pixel = FIELD_OF_VIEW / shape[0]
     body = {
         "tilt": rng.normal(0, 0.04),
@@ -133,13 +138,18 @@ def subject_volume(rng: np.random.Generator, slices: int, shape: tuple[int, int]
     }
     noise = rng.uniform(0.004, 0.008) * body["tissue"]["fat"]
     images = []
-    for depth in np.linspace(-32, 32, slices):
+    for number, depth in enumerate(np.linspace(-32, 32, slices)):
         signal = subject_slice(rng, body, depth, shape, pixel)
-        coils = signal * coil_sensitivities(rng, depth, shape, pixel)
+        sensitivities = coil_sensitivities(rng, depth, shape, pixel)
+        coils = signal * sensitivities
         coils += noise * (
             rng.standard_normal(coils.shape, np.float32) + 1j * rng.standard_normal(coils.shape, np.float32)
         )
-        images.append(root_sum_of_squares(torch.from_numpy(coils)).numpy())
+        if phase is None:
+            images.append(root_sum_of_squares(torch.from_numpy(coils)).numpy())
+        else:
+            combined = sensitivity_weighted(torch.from_numpy(coils), torch.from_numpy(sensitivities))
+            images.append(combined.numpy() * np.exp(1j * phase[number]))
     return np.stack(images)
 
 
@@ -149,7 +159,7 @@ def cohort(dataset: Dataset) -> Iterator[Member]:
 
 
 def make(dataset: Dataset, number: int) -> tuple[np.ndarray, dict]:
-    """Phantom `number`, (slices, H, W) float32 relative to proton density, and its attributes."""
-    rng = np.random.default_rng([dataset.seed, number])
-    image = subject_volume(rng, dataset.slices_per_volume, dataset.shape)
+    """Phantom `number`, (slices, H, W) float32 or complex64 relative to proton density, and its attributes."""
+    rng, slices = np.random.default_rng([dataset.seed, number]), dataset.slices_per_volume
+    image = subject_volume(rng, slices, dataset.shape, declared_phase(dataset, number, slices))
     return image, {"kind": "phantom", "origin": "coronal knee phantom through 15 simulated coils; see knee_phantom"}

@@ -8,23 +8,18 @@ volume is refused. Option `combination`: "rss" (root sum of squares, the paper's
 "sensitivity" (|sum of conj(S) x|, Roemer et al. 1990).
 """
 
-import multiprocessing
 import re
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Literal
 
-import h5py
 import numpy as np
-import scipy.io
 import torch
 
 from kdmri_lib.datasets.cohort import Member, folder_of, split_subjects
 from kdmri_lib.datasets.folders import Entry, files_in
 from kdmri_lib.datasets.framing import middle, padded
-from kdmri_lib.datasets.reading import as_complex, hdf5_array, reading
+from kdmri_lib.datasets.matlab import read_mat
 from kdmri_lib.datasets.values import measured_whole
 from kdmri_lib.declarations import Dataset
 from kdmri_lib.errors import StudyError
@@ -60,29 +55,6 @@ def _without_gaps(files: Sequence[str]) -> None:
     for before, number, file in zip(numbers, numbers[1:], files[1:], strict=False):
         if number != before + 1:
             raise StudyError(f"{file}: follows rawdata{before}; expected rawdata{before + 1}: a slice is missing")
-
-
-def read_mat(path: Path, name: str) -> np.ndarray:
-    """A complex array of a MATLAB file, v7.3 or older, in MATLAB's order of axes; complex64."""
-    with reading(path, "MATLAB file"):
-        with path.open("rb") as file:
-            older = not file.read(128).startswith(b"MATLAB 7.3")
-        if older:
-            found = _load_older(path, name)
-            if name not in found:
-                raise StudyError(f"{path}: no array '{name}'")
-            return as_complex(found[name], path)
-        with h5py.File(path, "r") as file:
-            return as_complex(hdf5_array(file, path, name)[:], path).T
-
-
-def _load_older(path: Path, name: str) -> dict:
-    """`scipy.io.loadmat` in a process of its own: damaged files crash it (SciPy 1.17), which must not end ours."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
-        try:
-            return process.submit(scipy.io.loadmat, str(path), variable_names=[name]).result()
-        except BrokenProcessPool:
-            raise StudyError(f"{path}: damaged: SciPy crashed while it read this MATLAB file") from None
 
 
 def coils_first(values: np.ndarray) -> torch.Tensor:

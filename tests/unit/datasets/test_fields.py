@@ -6,17 +6,54 @@ import pytest
 from kdmri_lib.datasets.fields import (
     band_noise,
     bias_field,
+    declared_phase,
     diffeomorphic_displacement,
+    measured,
     power_law_noise,
-    rician,
     sheet_distance,
+    smooth_phase,
     smooth_step,
 )
+from kdmri_lib.declarations import Dataset
 
 
 def test_rician_noise_has_rayleigh_mean_without_signal():
-    noise = rician(np.random.default_rng(0), np.zeros((200, 200), np.float32), 2.0)
+    noise = measured(np.random.default_rng(0), np.zeros((200, 200), np.float32), 2.0)
     assert noise.mean() == pytest.approx(2 * np.sqrt(np.pi / 2), rel=0.01)
+
+
+def test_complex_noise_is_white_in_k_space_and_of_its_strength_at_any_phase():
+    rng, phase = np.random.default_rng(1), np.linspace(-3, 3, 256, dtype=np.float32)
+    noise = measured(rng, np.zeros((4, 256, 256), np.float32), 2.0, phase)
+    kspace = np.fft.fft2(noise, norm="ortho")
+    for part in (noise.real, noise.imag, kspace.real, kspace.imag):
+        assert part.std() == pytest.approx(2, rel=0.01) and abs(part.mean()) < 0.02
+    assert abs(np.corrcoef(kspace[:, 1:].ravel(), kspace[:, :-1].ravel())[0, 1]) < 0.01
+    assert abs((noise**2).mean()) < 0.05, "parts of one strength, without correlation"
+
+
+def test_without_noise_the_image_is_the_signal_at_its_phase():
+    signal, phase = np.random.default_rng(2).random((2, 2, 8, 8))
+    found = measured(np.random.default_rng(0), signal, 0.0, 6 * phase)
+    np.testing.assert_allclose(found, signal * np.exp(6j * phase), atol=1e-6)
+
+
+def test_a_scanners_phase_is_smooth_and_a_few_radians_over_the_field_of_view():
+    phases = np.stack([smooth_phase(np.random.default_rng(seed), (2, 96, 60)) for seed in range(40)])
+    extent = np.ptp(phases.reshape(80, -1), axis=1)
+    assert extent.min() > 0.5 and extent.max() < 8 and 1.5 < np.median(extent) < 5
+    assert np.abs(np.diff(phases, axis=2)).max() < 0.3 and np.abs(np.diff(phases, axis=3)).max() < 0.3
+    assert np.ptp(phases.mean(axis=(1, 2, 3))) > np.pi, "any constant"
+
+
+def test_a_data_set_of_magnitudes_has_no_phase_and_a_complex_one_another_for_each_volume():
+    about = {"train": 1, "validation": 1, "test": 1, "slices_per_volume": 2}
+    dataset = Dataset(name="x", source="cardiac_phantom", shape=(16, 16), **about)
+    assert declared_phase(dataset, 1, 2) is None
+    dataset = dataset.model_copy(update={"domain": "complex"})
+    first, again, second, named = (declared_phase(dataset, whose, 2) for whose in (1, 1, 2, "mni152"))
+    assert first.shape == (2, 16, 16) and np.array_equal(first, again)
+    assert not np.allclose(first, second) and not np.allclose(first, named)
 
 
 def test_warps_are_invertible():

@@ -30,6 +30,21 @@ def test_prepared_files_are_read_as_written(file):
     assert preparing_code(file) == "code" and len(content_checksum(file)) == 64
 
 
+def test_slices_of_some_subjects_alone(tmp_path):
+    path = tmp_path / "x.h5"
+    images = np.random.default_rng(0).random((4, 3, 8, 6)).astype(np.float32)
+    write_prepared(path, "{}", "code", [Volume(f"s{n}", "train", i, {"kind": "x"}) for n, i in enumerate(images)])
+    some = Slices(path, "train", subjects=(1, 3))
+    np.testing.assert_array_equal(some[list(range(6))].squeeze(1), images[1:3].reshape(6, 8, 6))
+    assert some.names[0] == "s1 slice 0" and len(some) == 6
+    assert [some.of_first(n) for n in (0, 1, 2)] == [0, 3, 6]
+    with pytest.raises(StudyError, match="3 volumes with true images are asked for, of 2"):
+        some.of_first(3)
+    for subjects in ((2, 2), (0, 5)):
+        with pytest.raises(StudyError, match=rf"x.h5: volumes {subjects[0]} to {subjects[1]} .* which has 4"):
+            Slices(path, "train", subjects=subjects)
+
+
 @pytest.mark.parametrize("size", [0, 100, 1000])
 def test_a_prepared_file_cut_short_is_refused(file, size):
     file.write_bytes(file.read_bytes()[:size])
@@ -57,6 +72,20 @@ def test_the_volumes_that_test_are_all_but_those_that_train_and_validate(tmp_pat
     volumes = [Volume(name[:3], name, np.full((1, 2, 2), n + 0.5, np.float32), {}) for n, name in enumerate(names)]
     write_prepared(tmp_path / "x.h5", "{}", "code", volumes)
     assert sorted(v.split for v in prepared.test_volumes(tmp_path / "x.h5")) == ["template", "test"]
+
+
+@pytest.mark.parametrize("held_bytes", [2**30, 0])
+def test_complex_volumes_are_read_as_written_and_are_slices_of_two_channels(tmp_path, held_bytes):
+    image = np.random.default_rng(2).standard_normal((3, 8, 6, 2)).astype(np.float32).view(np.complex64)[..., 0]
+    image /= np.abs(image).max()
+    write_prepared(tmp_path / "x.h5", "{}", "code", [Volume("a", "train", image, {"kind": "phantom"})])
+    (volume,) = read_prepared(tmp_path / "x.h5")
+    assert volume.image.dtype == np.complex64 and np.array_equal(volume.image, image)
+    assert volume.attributes["mean"] == pytest.approx(np.abs(image).mean(), abs=1e-6)
+    slices = Slices(tmp_path / "x.h5", "train", held_bytes)
+    assert slices.shape == (3, 2, 8, 6) and slices[1].shape == (2, 8, 6)
+    expected = np.stack([image.real, image.imag], axis=1)
+    assert np.array_equal(slices[[2, 0]].numpy(), expected[[2, 0]])
 
 
 @pytest.mark.parametrize("held_bytes", [2**30, 300, 0])

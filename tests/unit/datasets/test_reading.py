@@ -77,3 +77,14 @@ def test_complex_numbers_of_either_kind(tmp_path):
     for values in (compound, np.array([1 + 2j])):
         found = as_complex(values, tmp_path)
         assert found.dtype == np.complex64 and found.tolist() == [1 + 2j]
+
+
+def test_a_link_to_nothing_says_where_it_leads(tmp_path):
+    (tmp_path / "scan.nii").symlink_to(tmp_path / "archive" / "gone.nii")
+    with (
+        pytest.raises(StudyError, match=r"scan.nii: a link to .*archive/gone.nii, which isn't there; expected a file"),
+        reading(tmp_path / "scan.nii", "file"),
+    ):
+        (tmp_path / "scan.nii").read_bytes()
+    with pytest.raises(StudyError, match=r"none.nii: no such file"), reading(tmp_path / "none.nii", "file"):
+        (tmp_path / "none.nii").read_bytes()

@@ -47,6 +47,42 @@ def test_what_is_made_of_real_people_and_is_no_image_is_refused(file, change, me
         magnitudes(change(np.asarray(nibabel.load(file).dataobj, dtype=np.float32)), file)
 
 
+@pytest.mark.parametrize("period", [2 * np.pi, 360, 4095, 4096])
+def test_a_phase_without_negatives_is_no_magnitude(period):
+    """Of an object with a smooth phase in the middle of air, whose phase is any."""
+    rng = np.random.default_rng(0)
+    rows, columns = np.meshgrid(*[np.linspace(-1, 1, 64)] * 2, indexing="ij")
+    image = (rows**2 + columns**2 < 0.3) * np.exp(1j * (2 * rows + columns)) + 0.02 * (
+        rng.standard_normal((64, 64)) + 1j * rng.standard_normal((64, 64))
+    )
+    phase = np.angle(image) % (2 * np.pi) / (2 * np.pi) * period
+    with pytest.raises(StudyError, match=r"x.nii: values spread evenly from .* to .*, as a phase's"):
+        magnitudes(phase.astype(np.float32), WHERE)
+    magnitude = np.abs(image) / np.abs(image).max() * period
+    assert magnitudes(magnitude, WHERE)[0] is magnitude
+
+
+@pytest.mark.parametrize(
+    ("name", "is_one"),
+    [
+        ("sub-01_part-phase_T1w.nii.gz", True),
+        ("sub-01_part-imag_T1w.nii", True),
+        ("scan_e1_ph.nii.gz", True),
+        ("SCAN_IMAGINARY.NII.GZ", True),
+        ("sub-01_part-mag_T1w.nii.gz", False),
+        ("venous_phase.nii.gz", False),
+        ("graph.nii", False),
+    ],
+)
+def test_names_that_say_phase_by_the_conventions_of_bids_and_dcm2niix(name, is_one):
+    image = downloads.image(1)
+    if is_one:
+        with pytest.raises(StudyError, match=f"{name}: a phase, a real or an imaginary part by its name"):
+            magnitudes(image, Path(name))
+    else:
+        magnitudes(image, Path(name))
+
+
 @pytest.mark.parametrize("file", REAL, ids=lambda file: file.name.split(".")[0])
 def test_real_people_after_interpolation_are_images(tmp_path, file):
     """By splines of degree 3, which leave 0.01 to 0.2% of the signal below 0; and by sinc, 0.1 to 0.7%."""

@@ -27,6 +27,28 @@ def test_volumes_that_are_no_images_are_refused(image, message):
         checked_volume("sick", "train", image, {}, (4, 4))
 
 
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.zeros((2, 4, 4), complex), "volume sick: all zero"),
+        (np.full((2, 4, 4), 1 - 1j), "volume sick: the same value everywhere"),
+        (np.full((2, 4, 4), complex(0, np.nan)), "volume sick: 32 values are NaN or infinite"),
+        (np.ones((2, 4, 4)), "volume sick: values of type float64, expected complex numbers"),
+    ],
+)
+def test_volumes_that_are_no_complex_images_are_refused_where_such_are_declared(image, message):
+    with pytest.raises(StudyError, match=message):
+        checked_volume("sick", "train", image, {}, (4, 4), "complex")
+
+
+def test_a_complex_volume_is_divided_by_the_maximum_of_its_magnitude():
+    image = 250 * downloads.image(3) * np.exp(1j * downloads.image(4))
+    volume = checked_volume("a", "train", image, {}, downloads.SHAPE, "complex")
+    assert volume.image.dtype == np.complex64 and np.abs(volume.image).max() == pytest.approx(1)
+    assert volume.attributes == {"scale": pytest.approx(np.abs(image).max())}
+    np.testing.assert_allclose(volume.image, image / np.abs(image).max(), rtol=1e-5)
+
+
 def test_a_volume_is_divided_by_its_maximum_which_is_kept():
     image = downloads.image(3)
     volume = checked_volume("a", "train", 250 * image, {"kind": "x"}, downloads.SHAPE)

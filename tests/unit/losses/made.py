@@ -11,6 +11,7 @@ OPTIONS = {
     "correlation_congruence": {"pairs": PAIRS},
     "fitnets": {"pairs": PAIRS},
     "fsp": {"flows": [("t1", "t2", "s1", "s2")]},
+    "held_out_lines": {},
     "imitation": {"alpha": 0.3},
     "reconstruction": {},
     "similarity_preserving": {"pairs": PAIRS},

@@ -5,8 +5,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kdmri_lib.declarations import LossTerm
+from kdmri_lib.errors import StudyError
 from kdmri_lib.losses.attention_transfer import attention_map
 from kdmri_lib.losses.base import LOSSES, Prediction, build_loss
+from kdmri_lib.losses.objective import Objective
 from tests.unit.losses import definitions
 from tests.unit.losses.made import FEATURE_LOSSES, OPTIONS, PAIRS, made, predictions
 
@@ -32,10 +35,23 @@ def test_attention_transfer_by_hand():
     assert float(loss) == pytest.approx(2**0.5)
 
 
+def test_attention_maps_gradient_is_that_of_its_definition():
+    """By finite differences in float64; in bfloat16 to its precision."""
+    generator = torch.Generator().manual_seed(0)
+    feature = torch.randn(2, 3, 4, 5, generator=generator, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(attention_map, (feature,))
+    gradients = []
+    for dtype in (torch.float64, torch.bfloat16):
+        given = feature.detach().to(torch.bfloat16).to(dtype).requires_grad_()
+        attention_map(given).sin().sum().backward()
+        gradients.append(given.grad.double())
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=2e-2, atol=2e-3)
+
+
 def test_attention_map_is_the_channel_sum_of_squares_in_float32():
     feature = torch.tensor([1.0, 2.0, 3.0], dtype=torch.bfloat16).reshape(1, 3, 1, 1)
     assert attention_map(feature).dtype == torch.float32
-    assert float(attention_map(feature)) == 14
+    assert float(attention_map(feature)) == pytest.approx(14, rel=1e-6)
 
 
 @pytest.mark.parametrize(("norm", "truth", "imitated"), [("l1", 2.0, 1.0), ("l2", 4.0, 1.0)])
@@ -89,3 +105,17 @@ def test_attentive_hint_has_no_trust_in_a_teacher_as_wrong_as_eta_or_worse(error
     target = teacher.image.detach() + error**0.5
     assert float(made("attentive_hint")(target, student, teacher).detach()) == pytest.approx(0, abs=1e-6)
     assert float(made("attentive_hint")(teacher.image.detach(), student, teacher).detach()) > 0.1
+
+
+def test_held_out_lines_by_hand():
+    """Half of the first sample's norm is missed, all of the second's: the mean is three quarters."""
+    target = torch.tensor([[[[3.0, 4.0]]], [[[0.0, 2.0]]]])
+    predicted = Prediction(torch.tensor([[[[1.5, 2.0]]], [[[0.0, 0.0]]]]), {})
+    assert float(build_loss("held_out_lines")(target, predicted, None)) == pytest.approx(0.75)
+
+
+def test_nothing_stands_beside_a_loss_that_holds_lines_out():
+    terms = [LossTerm(loss="held_out_lines"), LossTerm(loss="reconstruction")]
+    with pytest.raises(StudyError, match="an objective holds lines out, and has other losses"):
+        Objective(terms)
+    assert Objective(terms[:1]).held_out == 0.4 and not Objective(terms[1:]).held_out

@@ -1,9 +1,13 @@
 """What every network offers, networks by name, and weights that one begins with from another."""
 
+import math
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from kdmri_lib.channels import as_channels
 from kdmri_lib.errors import StudyError
 from kdmri_lib.models.base import (
     MODELS,
@@ -14,6 +18,7 @@ from kdmri_lib.models.base import (
     multiply_accumulates,
     parameter_count,
 )
+from kdmri_lib.operators import Undersampling
 
 SMALL = {"dccnn": {"cascades": 2}, "student_friendly": {"cascades": 2}, "vdsr": {}}
 
@@ -36,6 +41,40 @@ def test_every_feature_can_be_asked_for_and_is_as_announced(name, mask, measurem
     assert {name: value.shape[1] for name, value in features.items()} == model.feature_channels
     assert all(value.shape == (2, model.feature_channels[name], 16, 12) for name, value in features.items())
     assert model.centre_features == [group[1] for group in model.feature_groups], "the second of four"
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_networks_of_two_channels_differ_in_the_convolutions_that_touch_the_image_alone(name, mask):
+    model = build_model(name, mask, 2, convolutions=4, features=3, **SMALL[name])
+    image = torch.rand(2, 2, 16, 12)
+    assert model(*Undersampling(mask)(image)).shape == image.shape
+    assert model.feature_names == small(name, mask).feature_names
+    # 3 x 3 weights of one more channel in, 3 features; and out, with its bias.
+    ends = sum(len(layers) for layers in model.feature_layers) // 4
+    ends += len(model.student.cascades) if name == "student_friendly" else 0
+    assert parameter_count(model) - parameter_count(small(name, mask)) == ends * (9 * 3 + 9 * 3 + 1)
+
+
+@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("angle", [0.5, math.pi / 2, math.pi, -2.0])
+def test_a_constant_phase_of_complex_k_space_turns_what_a_network_makes_and_nothing_else(name, angle, mask):
+    """Its image, its branches' images, at once by the same angle; its features not at all."""
+    model = build_model(name, mask, 2, convolutions=4, features=3, **SMALL[name]).double()
+    rng, operator = np.random.default_rng(0), Undersampling(mask).double()
+    original = rng.standard_normal((2, 16, 12)) + 1j * rng.standard_normal((2, 16, 12))
+    branches = getattr(model, "branch_names", [])
+    (image, features), (turned, same) = (
+        model(*operator(as_channels(values)), features=[*model.feature_names, *branches])
+        for values in (original, original * np.exp(1j * angle))
+    )
+
+    def turn(channels):
+        return torch.complex(*channels.unbind(1)) * np.exp(1j * angle)
+
+    for before, after in [(image, turned), *((features[b], same[b]) for b in branches)]:
+        torch.testing.assert_close(torch.complex(*after.unbind(1)), turn(before))
+    for feature in model.feature_names:
+        torch.testing.assert_close(same[feature], features[feature])
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -98,6 +137,8 @@ def test_unknown_names_are_errors_that_name_them(mask):
         ("dccnn", {"residual": 1}, "option 'residual': .* boolean, found 1"),
         ("dccnn", {"strength": -0.1}, "option 'strength': .* greater than or equal to 0, found -0.1"),
         ("dccnn", {"mask": "mine.npy"}, "option 'mask'"),
+        ("dccnn", {"channels": 2}, "option 'channels': isn't for a declaration to give"),
+        ("student_friendly", {"channels": 2}, "option 'channels': isn't for a declaration to give"),
         ("dccnn", {"kind": "vdsr"}, "option 'kind'"),
         ("student_friendly", {"student_convolutions": 1}, "option 'student_convolutions': .* found 1"),
         ("student_friendly", {"features": 0}, "option 'features': .* found 0"),
@@ -115,7 +156,7 @@ def test_a_network_of_ones_own_is_found_by_its_name(mask, measurement):
     class Identity(Model):
         feature_layers = ()
 
-        def __init__(self, mask, scale: float = 1.0):
+        def __init__(self, mask, scale: float = 1.0, channels: int = 1):
             super().__init__()
             self.scale = scale
 
@@ -128,3 +169,28 @@ def test_a_network_of_ones_own_is_found_by_its_name(mask, measurement):
         assert model.feature_names == model.centre_features == []
     finally:
         MODELS.remove("identity_for_this_test")
+
+
+def test_named_convolutions_are_taken_over_and_no_others(mask):
+    teacher, student = (small("dccnn", mask, convolutions=n) for n in (5, 3))
+    before = {name: value.clone() for name, value in student.state_dict().items()}
+    pairs = [("cascade2.convolution3", "cascade1.convolution2"), ("cascade2.convolution5", "cascade2.convolution3")]
+    begin_from(student, teacher, pairs)
+    taken = {"cascades.0.1": teacher.cascades[1][2], "cascades.1.2": teacher.cascades[1][4]}
+    for name, value in student.state_dict().items():
+        layer, _, what = name.rpartition(".")
+        expected = getattr(taken[layer], what) if layer in taken else before[name]
+        assert torch.equal(value, expected), name
+
+
+@pytest.mark.parametrize(
+    ("pair", "message"),
+    [
+        (("cascade1.convolution1", "cascade1.convolution2"), r"convolution1 is \(3, 1, 3, 3\), .*2 is \(3, 3, 3, 3\)"),
+        (("cascade1.convolution9", "cascade1.convolution2"), "no feature"),
+        (("cascade1.convolution2", "cascade7.convolution2"), "no feature"),
+    ],
+)
+def test_convolutions_that_do_not_fit_are_refused(mask, pair, message):
+    with pytest.raises(StudyError, match=message):
+        begin_from(small("dccnn", mask), small("dccnn", mask), [pair])

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kdmri_lib.channels import as_channels
 from kdmri_lib.errors import StudyError
 from kdmri_lib.models.data_consistency import DataConsistency
 from kdmri_lib.operators import Undersampling
@@ -18,10 +19,10 @@ seeds = st.integers(0, 2**31)
 
 
 def complex_consistency(prediction, image, mask, strength):
-    """Eq. 2 as written: average measured and predicted k-space, then the real part, in float64 by the direct DFT."""
+    """Eq. 2 as written: average measured and predicted k-space, complex, in float64 by the direct DFT."""
     predicted, measured = direct_dft(prediction), direct_dft(image) * mask
     averaged = (predicted + strength * measured) / (1 + strength) if math.isfinite(strength) else measured
-    return inverse_dft(np.where(mask, averaged, predicted)).real
+    return inverse_dft(np.where(mask, averaged, predicted))
 
 
 @settings(deadline=None)
@@ -31,19 +32,31 @@ def test_data_consistency_is_equation_2(shape, kind, strength, seed):
     prediction, image, mask = rng.random(shape), rng.random(shape), random_mask(rng, shape, kind)
     measured = Undersampling(mask).double()(torch.from_numpy(image)[None, None]).measured_image
     corrected = DataConsistency(mask, strength).double()(torch.from_numpy(prediction)[None, None], measured)
-    expected = complex_consistency(prediction, image, mask, strength)
+    expected = complex_consistency(prediction, image, mask, strength).real
     # The matrices are kept in float32.
     np.testing.assert_allclose(corrected[0, 0].numpy(), expected, atol=1e-5)
 
 
 @settings(deadline=None)
-@given(st.integers(6, 16), st.integers(4, 9), seeds)
-def test_correcting_a_strip_is_the_strip_of_the_whole(height, width, seed):
+@given(sizes, st.sampled_from(["rows", "columns", "points"]), st.sampled_from([0.0, 0.3, 5.0, math.inf]), seeds)
+def test_data_consistency_on_complex_images_is_equation_2(shape, kind, strength, seed):
+    rng = np.random.default_rng(seed)
+    prediction, image = (rng.standard_normal(shape) + 1j * rng.standard_normal(shape) for _ in range(2))
+    mask = random_mask(rng, shape, kind)
+    measured = Undersampling(mask).double()(as_channels(image)[None]).measured_image
+    corrected = DataConsistency(mask, strength, 2).double()(as_channels(prediction)[None], measured)
+    expected = complex_consistency(prediction, image, mask, strength)
+    np.testing.assert_allclose(corrected[0].numpy(), [expected.real, expected.imag], atol=1e-5)
+
+
+@settings(deadline=None)
+@given(st.integers(6, 16), st.integers(4, 9), st.sampled_from([1, 2]), seeds)
+def test_correcting_a_strip_is_the_strip_of_the_whole(height, width, channels, seed):
     """Along the fully sampled axis a strip is a complete smaller problem."""
     rng = np.random.default_rng(seed)
     mask = random_mask(rng, (height, 20), "rows")
-    image, prediction = (torch.from_numpy(rng.random((1, 1, height, 20))).float() for _ in range(2))
-    degrade, consistency = Undersampling(mask), DataConsistency(mask)
+    image, prediction = (torch.from_numpy(rng.random((1, channels, height, 20))).float() for _ in range(2))
+    degrade, consistency = Undersampling(mask), DataConsistency(mask, channels=channels)
     part = (..., slice(3, 3 + width))
     torch.testing.assert_close(
         consistency(prediction[part], degrade(image[part]).measured_image),
@@ -51,12 +64,14 @@ def test_correcting_a_strip_is_the_strip_of_the_whole(height, width, seed):
     )
 
 
+@pytest.mark.parametrize("channels", [1, 2])
 @pytest.mark.parametrize("kind", ["rows", "columns", "points"])
-def test_the_true_image_is_consistent_with_itself(kind):
+def test_the_true_image_is_consistent_with_itself(kind, channels):
     rng = np.random.default_rng(3)
-    image = torch.from_numpy(rng.random((2, 1, 12, 10))).float()
+    image = torch.from_numpy(rng.random((2, channels, 12, 10))).float()
     mask = random_mask(rng, (12, 10), kind)
-    torch.testing.assert_close(DataConsistency(mask)(image, Undersampling(mask)(image).measured_image), image)
+    consistency = DataConsistency(mask, channels=channels)
+    torch.testing.assert_close(consistency(image, Undersampling(mask)(image).measured_image), image)
 
 
 @pytest.mark.parametrize("kind", ["rows", "points"])

@@ -12,6 +12,8 @@ from kdmri_lib.operators import Undersampling
 def test_sizes_and_middle_convolutions_are_those_of_appendix_a(mask):
     teacher, student = (build_model("vdsr", mask, convolutions=n) for n in (11, 7))
     assert parameter_count(teacher) == 333_569 and parameter_count(student) == 185_857
+    teacher2, student2 = (build_model("vdsr", mask, 2, convolutions=n) for n in (11, 7))
+    assert parameter_count(teacher2) == 334_722 and parameter_count(student2) == 187_010
     assert teacher.centre_features == ["convolution6"] and student.centre_features == ["convolution4"]
 
 

@@ -5,17 +5,19 @@ import pytest
 from kdmri_study.costs import cost, stages
 from kdmri_study.experiments.controls import alone_at, with_controls
 from kdmri_study.experiments.part import PARTS
+from kdmri_study.experiments.table1 import table1
 from kdmri_study.profile import Cell
 from kdmri_study.study import Study
 
 # Weights per pixel of the paper's DC-CNNs: convolutions 1 -> 32, (32 -> 32) x 3 or x 1, 32 -> 1, in each of five cascades.
 TEACHER, STUDENT = (5 * 9 * (32 + n * 32 * 32 + 32) for n in (3, 1))
-STEPS, BATCH, STRIP, SLICES, SIDE = 6000, 2, 24, 16 * 16, 240  # profile quick's brain
+STEPS, BATCH, STRIP, SLICES, SIDE = 1500, 2, 24, 16 * 8, 240  # profile quick's brain
 
 
 @pytest.fixture(scope="module")
 def rows():
-    return Study("quick").rows(Cell("brain", 4), 0)
+    study, cell = Study("quick"), Cell("brain", 4)
+    return study.rows(cell, 0) | table1(study.recipe(cell, 0))
 
 
 def test_costs_of_algorithm_1_by_hand(rows):
@@ -27,6 +29,17 @@ def test_costs_of_algorithm_1_by_hand(rows):
     assert cost(rows["attention_transfer"].run)[:2] == (STEPS, alone + asking)
     given = 2 * (alone + asking)
     assert cost(rows["distilled"].run) == (2 * STEPS, given, given + 3 * seen * TEACHER)
+
+
+def test_complex_images_cost_the_weights_of_one_more_channel_in_and_out(rows):
+    seen, ends = STEPS * BATCH * STRIP * SIDE, 5 * 9 * (32 + 32)
+    run = rows["distilled"].run
+    both = [
+        r.model_copy(update={"dataset": r.dataset.model_copy(update={"domain": "complex"})}) for r in (run, run.start)
+    ]
+    both[0] = both[0].model_copy(update={"start": both[1]})
+    more = cost(both[0]).given - cost(run).given
+    assert more == 2 * 3 * seen * ends, "the teacher of each is still of one channel"
 
 
 def test_a_teacher_that_is_asked_at_each_step_costs_a_pass_over_each_batch():
@@ -43,10 +56,10 @@ def test_a_teacher_that_is_asked_at_each_step_costs_a_pass_over_each_batch():
 
 def test_strips_run_along_the_axis_that_is_sampled_fully():
     """The knee's mask varies along its 368 columns, so a strip is some of its 640 rows."""
-    run = Study("full").recipe(Cell("knee", 4), 0).student
-    assert cost(run).given == 12000 * 4 * 24 * 368 * 3 * STUDENT
+    run = Study("table1").recipe(Cell("knee", 4), 0).student
+    assert cost(run).given == 2000 * 2 * 24 * 368 * 3 * STUDENT
     whole = run.model_copy(update={"schedule": run.schedule.model_copy(update={"strip": None})})
-    assert cost(whole).given == 12000 * 4 * 640 * 368 * 3 * STUDENT
+    assert cost(whole).given == 2000 * 2 * 640 * 368 * 3 * STUDENT
 
 
 def test_what_starts_from_a_teachers_branches_is_not_charged_its_training():

@@ -10,6 +10,7 @@ import pytest
 from kdmri_lib.errors import StudyError
 from kdmri_lib.masks import PUBLISHED
 from kdmri_lib.storage import PROJECT
+from kdmri_study.evidence import pieces
 from kdmri_study.jobs import NOTEBOOKS, jobs
 from kdmri_study.notebook import Notebook
 from kdmri_study.study import Study
@@ -23,10 +24,10 @@ def test_no_two_notebooks_write_one_file_and_every_run_is_needed_by_one(name, tm
     found = list(jobs(study))
     written = [path for job in found for path in job.written(study)]
     assert len(written) == len(set(written)) and all(job.source.exists() for job in found)
-    shown = {run.id for job in found if job.notebook != "08_report" for run in job.runs}
+    shown = {run.id for job in found if job.notebook != "09_report" for run in job.runs}
     needed = {needed.id for run in study.runs.values() for needed in run.needs}
     assert set(study.runs) == shown | needed
-    assert found[-1].notebook == "08_report"
+    assert found[-1].notebook == "09_report"
 
 
 def test_every_notebook_of_the_project_is_declared():
@@ -39,7 +40,7 @@ def test_published_numbers_and_masks_of_ones_own_are_among_what_a_notebook_needs
     assert files["06_super_resolution"] == ["published_super_resolution.csv"]
     on_the_papers_grid = next(job for job in jobs(Study("quick")) if job.name == "03_distillation_brain_4x")
     assert on_the_papers_grid.files == (PUBLISHED,)
-    assert files["07_deployment"] == ["published_times.csv"] and "published_table1.csv" in files["08_report"]
+    assert files["07_deployment"] == ["published_times.csv"] and "published_table1.csv" in files["09_report"]
     study = Study("smoke")
     cardiac = study.dataset("cardiac").model_copy(update={"options": {"masks": "data/mine_{factor}x.npy"}})
     study.profile.datasets["cardiac"] = cardiac
@@ -66,7 +67,7 @@ def test_a_notebook_writes_what_is_declared_and_nothing_else(study, capsys):
         ("03_distillation", {"cell": "cardiac_9x"}, "no cell 'cardiac_9x'; it has brain_4x, cardiac_8x, knee_5x"),
         ("01_data_preparation", {"dataset": "heart"}, "no data set 'heart'"),
         ("05_ablations", {"experiment": "nope"}, "no experiment 'nope'"),
-        ("07_deployment", {"cell": "cardiac_8x", "method": "best"}, "no method 'best'; known: teacher, student"),
+        ("07_deployment", {"cell": "cardiac_8x", "method": "worst"}, "no method 'worst'; known: teacher, student"),
     ],
 )
 def test_parameters_that_name_nothing_are_told_with_what_there_is(name, parameters, message):
@@ -93,7 +94,7 @@ def test_tables_are_compared_cell_by_cell(tmp_path, old, said):
     assert COMPARISONS[".csv"](new, there) == said
 
 
-@pytest.mark.parametrize("name", ["quick", "evening"])
+@pytest.mark.parametrize("name", ["quick"])
 def test_committed_files_of_a_profile_are_those_that_it_declares(name):
     study = Study(name)
     listed = subprocess.run(["git", "ls-files", study.results], cwd=PROJECT, capture_output=True, text=True)
@@ -102,4 +103,5 @@ def test_committed_files_of_a_profile_are_those_that_it_declares(name):
     folders = [study.results, *(study.results / kind for kind in ("tables", "figures"))]
     declared = {path for job in jobs(study) for path in job.written(study)}
     expected = {path for path in declared if path.parent in folders and path.suffix != ".pdf"}
+    expected |= {each.file(study) for each in pieces(study)}
     assert {PROJECT / line for line in listed.stdout.splitlines()} == expected

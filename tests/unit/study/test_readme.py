@@ -23,7 +23,7 @@ def test_writing_mends_a_block_and_leaves_the_rest(tmp_path):
 
 
 def test_a_block_that_nobody_writes_is_named():
-    with pytest.raises(StudyError, match=r"no numbers 'wishes'; known: table1, "):
+    with pytest.raises(StudyError, match=r"no numbers 'wishes'; known: answer, table1, "):
         list(written("<!-- numbers: wishes -->\n42\n<!-- end -->"))
 
 

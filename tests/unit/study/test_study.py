@@ -42,7 +42,7 @@ def test_downloads_that_are_not_there_are_left_out_and_none_at_all_is_an_error(t
 
 
 def test_the_full_profile_covers_the_nine_cells():
-    assert {cell.tag for cell in Study("full").cells} == {
+    assert {cell.tag for cell in Study("table1").cells} == {
         f"{d}_{f}x" for d in ("brain", "cardiac", "knee") for f in (4, 5, 8)
     }
 
@@ -56,7 +56,27 @@ def test_algorithm_1():
     assert [t.loss for t in runs["distilled"].objective] == ["imitation"]
     pairs = runs["attention_transfer"].objective[0].options["pairs"]
     assert pairs == [[f"cascade{c}.convolution3", f"cascade{c}.convolution2"] for c in range(1, 6)]
-    assert runs["student_steps"].schedule.steps == 2 * runs["student"].schedule.steps
+
+
+def test_the_best_recipes_student_begins_with_convolutions_1_3_and_5_of_its_teachers_cascades():
+    study = Study("table1")
+    runs = study.methods(Cell("brain", 4), 3)
+    best, teacher = runs["best"], runs["best_teacher"]
+    assert best.start == best.teacher == teacher and teacher.schedule.steps == 2 * runs["teacher"].schedule.steps
+    assert best.taken == tuple(
+        (f"cascade{c}.convolution{2 * n - 1}", f"cascade{c}.convolution{n}") for c in range(1, 6) for n in (1, 2, 3)
+    )
+    assert {r.network.options.get("initialisation") for r in (best, teacher, runs["best_compute"])} == {"he"}
+    assert "initialisation" not in runs["distilled"].network.options, "as published"
+
+
+def test_a_smaller_student_begins_with_cascades_as_far_apart_as_can_be():
+    recipe = Study("table1").recipe(Cell("brain", 4), 0).with_options(["student"], cascades=3, convolutions=2)
+    assert recipe.inheritance == tuple(
+        (f"cascade{t}.convolution{n}", f"cascade{s}.convolution{m}")
+        for s, t in ((1, 1), (2, 3), (3, 5))
+        for m, n in ((1, 1), (2, 5))
+    )
 
 
 def test_declarations_keep_the_names_of_committed_runs():
@@ -73,8 +93,8 @@ def test_declarations_keep_the_names_of_committed_runs():
 def test_cells_and_experiments_that_a_profile_lacks_are_named():
     study = Study("quick")
     assert study.cell("brain_4x") == Cell("brain", 4) and study.cell("brain_4x").label == "brain 4x"
-    with pytest.raises(StudyError, match=r"profile 'quick' has no cell 'brain_5x'; it has brain_4x"):
-        study.cell("brain_5x")
+    with pytest.raises(StudyError, match=r"profile 'quick' has no cell 'brain_6x'; it has brain_4x"):
+        study.cell("brain_6x")
     with pytest.raises(StudyError, match=r"has no experiment 'nope'; it has feature_losses, ablations"):
         study.experiment_recipe("nope", 0)
     with pytest.raises(StudyError, match=r"has no data set 'heart'; it has brain"):
@@ -132,7 +152,7 @@ def test_a_bad_experiment_is_an_error_that_names_the_key(tmp_path, change, messa
 
 
 def test_unknown_and_unreadable_profiles(tmp_path):
-    with pytest.raises(StudyError, match=r"unknown profile 'qiuck' .*known: evening, full, paper, quick, smoke"):
+    with pytest.raises(StudyError, match=r"unknown profile 'qiuck' .*known: evening, paper, quick, smoke, table1"):
         load_profile("qiuck")
     (tmp_path / "x.yaml").write_text("a: [")
     with pytest.raises(StudyError, match=r"x.yaml: not a YAML file"):

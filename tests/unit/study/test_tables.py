@@ -6,8 +6,17 @@ import pytest
 
 from kdmri_lib.masks import mirrored
 from kdmri_lib.statistics import holm
-from kdmri_study.experiments.table1 import METHODS, QUESTIONS
-from kdmri_study.rendering import experiment_markdown, order_in_words, significance_markdown, table1_markdown
+from kdmri_study.experiments import table1
+from kdmri_study.rendering import (
+    answer_markdown,
+    experiment_markdown,
+    number,
+    order_in_words,
+    plain_markdown,
+    significance_markdown,
+    table1_markdown,
+    value,
+)
 from kdmri_study.tables import significance, summary, symmetry
 
 PEOPLE = 7
@@ -37,6 +46,7 @@ VALUES = {
     "student_whole": 31.5,
     "distilled": 30.5,
 }
+QUESTIONS = [(a, b) for a, b in table1.QUESTIONS if {a, b} <= VALUES.keys()]
 COSTS = {"steps": 6000, "macs_given": 1.2e12, "macs_whole": 4.2e12, "seconds": 61.0, "control": ""}
 
 
@@ -46,7 +56,7 @@ def costed(table):
 
 def test_summary_averages_a_persons_volumes_and_seeds_before_it_takes_the_deviation_over_people():
     table = summary(metrics(VALUES), "volume").set_index("method")
-    assert table.index.tolist() == list(METHODS)
+    assert table.index.tolist() == list(VALUES)
     people = 30 + np.arange(PEOPLE) + 0.3 * LEADS
     assert table.psnr["student"] == pytest.approx(people.mean()) and table.n["student"] == PEOPLE
     assert table.psnr_sd["student"] == pytest.approx(people.std(ddof=1))
@@ -101,8 +111,8 @@ def test_a_set_of_one_person_is_not_tested_and_that_is_said():
 def test_few_seeds_and_few_people_are_named_where_a_p_would_stand():
     values = metrics(VALUES)
     text = significance_markdown(significance(values[values.person < "p5"], [("distilled", "student")]))
-    assert "| too few seeds | too few people |" in text and "| brain 4x, test | Distilled student − Student |" in text
-    assert "+0.500 [" in text and "| +0.50 +0.50 | better |" in text and "2 × 5" in text
+    assert "| too few seeds | too few people |" in text and "\n| Distilled student − Student |" in text
+    assert "+0.500 [" in text and "| +0.50 +0.50 | better |" in text and "phantom; 2 seeds, 5 phantoms**" in text
     assert "Holm over the questions of one cell and set" in text and "on these networks" in text
 
 
@@ -114,16 +124,17 @@ def said(values):
 def test_words_say_whether_the_order_holds_by_how_much_and_where_the_controls_stand():
     assert "does not hold" not in said(VALUES)
     assert "+0.50 dB, 25% of the teacher's lead of 2.00 dB" in said(VALUES)
-    assert "stands -0.20 dB for as many steps (worse), -0.50 dB for as much compute, the teacher given" in said(VALUES)
-    assert "-1.00 dB for as much compute as it and its teacher (worse)" in said(VALUES)
+    assert "stands −0.20 dB for as many steps (worse), −0.50 dB for as much compute, the teacher given" in said(VALUES)
+    assert "−1.00 dB for as much compute as it and its teacher (worse)" in said(VALUES)
     assert "does not hold" in said({**VALUES, "distilled": 29.9})
 
 
 def test_table_1_shows_the_papers_numbers_and_costs_beside_ours():
     text = table1_markdown(costed(summary(metrics(VALUES), "volume")), "profile x")
-    assert "**brain, set “test”: phantom, per volume; 7 people, 2 seeds**" in text
+    assert "**brain, set “test”: phantom, per volume; 7 phantoms, 2 seeds**" in text
     line = next(line for line in text.splitlines() if line.startswith("| Distilled student"))
-    assert line.endswith("| 0.9000 ± 0.0000 | 39.80 | 0.9770 | 6,000 | 1.2 | 4.2 | 61 |") and "| 33.50 ± 2.16 |" in line
+    assert line.endswith("| 33.50 ± 2.16 | **0.9000 ± 0.0000** | 39.80 | 0.9770 |")
+    assert "| **35.00 ± 2.16** |" in text and "| Distilled student | 6,000 | 1.2 | 4.2 | 61 |" in text
     assert "other images than ours" in text
 
 
@@ -134,7 +145,7 @@ def test_the_knee_stands_per_slice_as_published_and_per_volume_beside():
     text = table1_markdown(table, "profile x")
     blocks = text.split("**knee")[1:]
     assert blocks[0].startswith(", set “test”: phantom, per slice, each on its own maximum; 16 slices, 2 seeds**")
-    assert "paper PSNR" in blocks[0] and "paper PSNR" not in blocks[1] and ", per volume; 7 people" in blocks[1]
+    assert "paper PSNR" in blocks[0] and "paper PSNR" not in blocks[1] and ", per volume; 7 phantoms" in blocks[1]
     assert "paper PSNR" in table1_markdown(costed(summary(metrics(VALUES), "volume")), "x").split("**brain")[1]
 
 
@@ -143,8 +154,38 @@ def test_an_experiments_rows_stand_beside_the_same_network_alone_at_their_cost()
     table.loc[table.method == "distilled", "control"] = "student_compute"
     text = experiment_markdown(table, "profile x")
     line = next(line for line in text.splitlines() if line.startswith("| Distilled student"))
-    assert line.endswith("| 6,000 | 1.2 | 4.2 | 61 | 34.00 | -0.50 |")
+    assert line.endswith("| 6,000 | 1.2 | 4.2 | 61 | 34.00 | −0.50 |")
     assert next(line for line in text.splitlines() if line.startswith("| Teacher")).endswith("| – | – |")
+
+
+def test_numbers_are_shown_without_false_signs_and_holes_as_dashes():
+    assert [number(v, 2) for v in (-0.001, -1.005, np.nan, 1234.5)] == ["0.00", "−1.00", "–", "1,234.50"]
+    assert number(0.0, 1, "+") == "+0.0" and value(np.nan, 1.0, 2) == "–" and value(1.0, np.nan, 1) == "1.0"
+
+
+def test_any_table_is_shown_with_units_arrows_and_its_best_in_bold():
+    table = pd.DataFrame(
+        {"computed by": ["a|b", "c"], "ms": [1.04, 12.0], "exact": [True, False], "threads": 2, "calls": [3, np.nan]}
+    )
+    note, _, heads, marks, *rows = plain_markdown(table).splitlines()
+    assert note == "*In all rows: threads 2.*" and marks == "| :-- | --: | :-- | --: |"
+    assert heads == "| computed by | median / ms ↓ | exact | calls |"
+    assert rows == ["| a\\|b | **1.0** | yes | 3 |", "| c | 12.0 | no | – |"]
+
+
+def test_the_answer_counts_on_which_side_of_zero_the_intervals_lie():
+    table = costed(summary(metrics(VALUES, ("test", "people")), "volume"))
+    table.loc[table.method == "distilled", "control"] = "student_compute"
+    text = answer_markdown(table, significance(metrics(VALUES, ("test", "people")), QUESTIONS))
+    head, _, first, _, above, below, around = [line for line in text.splitlines() if line.startswith("|")]
+    assert (
+        head
+        == "|  | as much compute as distilled, teacher given | Student | as many steps as distilled | as much "
+        + ("compute as distilled and its teacher |")
+    )
+    assert first.startswith("| brain 4x, test: 7 phantoms | −0.50 [") and first.count("<br>worse") == 3
+    assert above == "| interval above 0 | 0 of 2 | 2 of 2 | 0 of 2 | 0 of 2 |"
+    assert below == "| interval below 0 | 2 of 2 | 0 of 2 | 2 of 2 | 2 of 2 |" and around.count("0 of 2") == 4
 
 
 def test_the_worth_of_symmetry_by_hand():

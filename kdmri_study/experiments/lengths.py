@@ -1,0 +1,34 @@
+"""Does distillation beat longer training? Test PSNR against what a training cost, for teachers of several lengths."""
+
+from kdmri_study.experiments.part import Row, Rows, part
+from kdmri_study.experiments.recipe import Recipe
+from kdmri_study.experiments.table1 import best_taught, well_initialised
+
+STUDENTS = (1, 2, 4, 8, 16)  # stages
+TEACHERS = (1, 4, 16)
+
+
+@part(
+    "08_when_distillation_pays",
+    "Against longer training",
+    None,
+    needs_cascades=True,
+    figures={"cost": "test PSNR against the cost of training"},
+)
+def lengths(recipe: Recipe) -> Rows:
+    """The student alone, the paper's recipe and the best one at 1 to 16 stages, by teachers of 1, 4 and 16."""
+    well = well_initialised(recipe)
+    rows = {f"alone_{n}": Row(f"Alone, {n} stages", well.taught(n), {"how": "alone", "stages": n}) for n in STUDENTS}
+    for t in TEACHERS:
+        taught = well.changed(teacher_stages=t)
+        facts = {"how": "teacher", "stages": t}
+        rows[f"teacher_{t}"] = Row(f"Teacher, {t} stages", taught.teacher, facts)
+        for n in (n for n in STUDENTS if n > 1):
+            facts = {"teacher": t, "stages": n}
+            for how, label, run in (
+                ("paper", "The paper's recipe", taught.taught(n, attention=n / 2, alpha=0.5)),
+                ("best", "The best recipe", best_taught(taught, n)),
+            ):
+                name = f"{label}, {n} stages, teacher of {t}"
+                rows[f"{how}_{n}_{t}"] = Row(name, run, {"how": how, **facts})
+    return rows

@@ -1,0 +1,45 @@
+"""What makes a good small network? Each way to train the student for two stages, beside the same without a teacher."""
+
+from kdmri_study.experiments.part import Row, Rows, part
+from kdmri_study.experiments.recipe import Recipe
+
+RATES = (0.5, 2)  # times the profile's learning rate
+CHANNELS = 128  # through which over-parameterised convolutions train
+AVERAGING = 0.99
+
+
+@part("08_when_distillation_pays", "Recipes", "alone", needs_cascades=True)
+def recipes(recipe: Recipe) -> Rows:
+    """What isn't distillation, of the student alone: initialisation, rate, over-parameterisation, averaging. Then, well
+    initialised and by a teacher of two stages, each way to distil."""
+    well = recipe.with_options(initialisation="he").changed(teacher_stages=2)
+
+    def trained(**schedule) -> Recipe:
+        return well.changed(schedule=well.schedule.model_copy(update=schedule))
+
+    rates = {f"rate_{f:g}".replace(".", "_"): (f, well.schedule.learning_rate * f) for f in RATES}
+    return {
+        "teacher": Row("Teacher, two stages, He's initialisation", well.teacher),
+        "default": Row("Alone, PyTorch's initialisation", recipe.taught()),
+        "alone": Row("Alone, He's initialisation", well.taught()),
+        **{k: Row(f"Alone, He's, rate × {f:g}", trained(learning_rate=r).taught()) for k, (f, r) in rates.items()},
+        "expanded": Row("Alone, He's, over-parameterised", trained(expansion=CHANNELS).taught()),
+        "averaged": Row("Alone, He's, weights averaged", trained(averaging=AVERAGING).taught()),
+        "paper": Row("Attention transfer 1, imitation 1 (the paper's)", well.taught(attention=1, alpha=0.5)),
+        "attention": Row("Attention transfer 0.4, reconstruction 1.6", well.taught(attention=0.4)),
+        "imitation": Row("Imitation 2", well.taught(alpha=0.5)),
+        "inherited": Row("From the teacher's weights, reconstruction 2", well.taught(inherits=True)),
+        "inherited_imitation": Row("From the teacher's weights, imitation 2", well.taught(inherits=True, alpha=0.5)),
+        "inherited_attention": Row(
+            "From the teacher's weights, attention transfer 0.4, reconstruction 1.6",
+            well.taught(inherits=True, attention=0.4),
+        ),
+        "all": Row(
+            "From the teacher's weights, attention transfer 0.4, imitation 1.6",
+            well.taught(inherits=True, attention=0.4, alpha=0.5),
+        ),
+        "all_expanded": Row(
+            "The same, over-parameterised",
+            trained(expansion=CHANNELS).taught(inherits=True, attention=0.4, alpha=0.5),
+        ),
+    }

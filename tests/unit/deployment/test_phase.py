@@ -1,0 +1,130 @@
+"""The phase of k-space's centre: none of what is nowhere negative, and right of what is smooth."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kdmri_lib.datasets.sample import sample
+from kdmri_lib.deployment.phase import MOST, centre_of, check_phase, low_resolution, squares, unit_phase, without_phase
+from kdmri_lib.deployment.reconstruct import How, reconstruct_file
+from kdmri_lib.errors import StudyError
+from kdmri_lib.evaluation import psnr
+from kdmri_lib.masks import published_mask
+from kdmri_lib.models.base import build_model
+from kdmri_lib.storage import PROJECT
+from kdmri_study.runs import load_weights
+from tests.unit.deployment import scans
+
+SHAPE = (48, 40)
+LINES = scans.every_other_line(40)
+
+
+def kspace_of(image):
+    return np.fft.fft2(image, norm="ortho") * LINES
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**31), st.sampled_from([(8, 8), (9, 12), (16, 7)]))
+def test_images_that_are_nowhere_negative_have_none(seed, shape):
+    """Even where most of the image is 0, and k-space undersampled."""
+    image = np.random.default_rng(seed).random(shape) ** 20
+    lines = np.fft.fftfreq(shape[1], 1 / shape[1])
+    kspace = np.fft.fft2(image) * (abs(lines) < 3)
+    low = low_resolution(kspace, abs(lines) < 3)
+    assert np.abs(np.angle(low)).max() < 1e-4
+    np.testing.assert_allclose(without_phase(kspace, unit_phase(low)), kspace, atol=1e-4)
+
+
+def test_the_centre_of_a_mask():
+    for kept, expected in (([0, 1, 2, -1, -2, 5], 2), ([0, 1, -2], 0), ([0, 1, 2, 3, -1], 1), ([1, -1], -1)):
+        lines = np.zeros(12, bool)
+        lines[kept] = True
+        assert centre_of(lines) == expected
+    assert centre_of(np.ones(12, bool)) == 5 and centre_of(np.ones(13, bool)) == 6
+
+
+@pytest.mark.parametrize("angle", [0.3, 1.5, 3.1, -2.0])
+def test_a_constant_phase_is_found_and_taken_off(angle):
+    image = scans.objects(1, SHAPE)
+    kspace = kspace_of(image * np.exp(1j * angle))
+    low = low_resolution(kspace, LINES)
+    weighted, energy = squares(low)
+    assert np.sqrt(weighted / energy) == pytest.approx(abs(angle), abs=1e-3)
+    np.testing.assert_allclose(without_phase(kspace, unit_phase(low)), kspace_of(image), atol=1e-3)
+
+
+def test_what_is_about_zero_and_what_is_not():
+    check_phase(0.9 * MOST**2, 1.0, "scan", "x.onnx")
+    check_phase(0.0, 0.0, "scan", "x.onnx")
+    with pytest.raises(
+        StudyError, match=r"scan: images with a phase, 0.20 rad at low resolution, but x.onnx was made for "
+    ):
+        check_phase(4 * MOST**2, 1.0, "scan", "x.onnx")
+
+
+@pytest.mark.parametrize(
+    ("phase", "coils", "message"),
+    [
+        (0, 1, ""),
+        (0.2, 1, ""),
+        (
+            1.0,
+            1,
+            r"'in.npy': images with a phase, 0.\d\d rad at low resolution, but stand-in.onnx was made for magnitudes",
+        ),
+        (3.0, 1, "use a complex model"),
+        (0, 4, "'in.npy', coil 0: images with a phase"),
+    ],
+)
+def test_a_magnitude_model_refuses_a_phase_and_takes_it_off_on_request(tmp_path, phase, coils, message):
+    network = scans.StandIn(LINES, SHAPE, domain="magnitude")
+    image = scans.objects(2, SHAPE)[:, None] * scans.smooth_phase(SHAPE, phase)
+    image = image * (scans.sensitivities(SHAPE) if coils == 4 else 1)
+    np.save(tmp_path / "in.npy", kspace_of(image).astype(np.complex64).squeeze())
+    if message:
+        with pytest.raises(StudyError, match=message):
+            reconstruct_file(network, tmp_path / "in.npy", tmp_path / "out.h5")
+        assert [path.name for path in tmp_path.iterdir()] == ["in.npy"]
+    else:
+        reconstruct_file(network, tmp_path / "in.npy", tmp_path / "out.h5")
+    reconstruct_file(network, tmp_path / "in.npy", tmp_path / "out.h5", How(remove_phase=True), force=True)
+
+
+@pytest.fixture(scope="module")
+def committed():
+    """One slice of a person's head, and what the committed student of brain 4x makes of it with a phase: dB, with the phase
+    taken off where asked, and what is measured of the phase, rad."""
+    mask = published_mask("brain", 4, (240, 240))
+    lines, image = mask[:, 0], sample()[0][1:2]
+    network = build_model("dccnn", mask, cascades=5, convolutions=3, features=32).eval()
+    network.load_state_dict(load_weights(PROJECT / "results/models/brain_4x_distilled.safetensors"))
+
+    def reconstructed(radians, shape, off):
+        field = {"constant": np.exp(1j * radians), "smooth": scans.smooth_phase((240, 240), radians)}[shape]
+        kspace = (np.fft.fft2(image * field, norm="ortho") * mask).astype(np.complex64)
+        low = low_resolution(kspace, lines)
+        weighted, energy = squares(low)
+        kspace = without_phase(kspace, unit_phase(low)) if off else kspace
+        zero_filled = np.fft.ifft2(kspace * mask, norm="ortho")
+        scale = np.abs(zero_filled).max()
+        parts = [
+            torch.from_numpy((v[:, None] / scale).astype(np.float32)) for v in (abs(zero_filled), zero_filled.real)
+        ]
+        with torch.no_grad():
+            result = scale * network(*parts)[:, 0].numpy()
+        return psnr(image, result, 1.0), float(np.sqrt(weighted / energy)[0])
+
+    return reconstructed
+
+
+def test_what_a_phase_costs_a_committed_network_and_what_taking_it_off_gives_back(committed):
+    best, none = committed(0, "constant", off=False)
+    assert none < 1e-6
+    assert committed(0, "constant", off=True)[0] == pytest.approx(best, abs=1e-4)
+    assert committed(1.57, "constant", off=False)[0] < 15  # nothing warned of this
+    assert committed(1.57, "constant", off=True)[0] == pytest.approx(best, abs=0.01)
+    cost, found = committed(0.6, "smooth", off=False)
+    assert found == pytest.approx(MOST, abs=0.01) and 0.5 < best - cost < 1  # where it is refused
+    assert best - committed(1, "smooth", off=True)[0] < 1

@@ -1,0 +1,156 @@
+"""The viewer's pictures against NumPy's Fourier transform; its page, its widget; committed networks against their cards."""
+
+import base64
+import io
+import json
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kdmri_lib.datasets.prepared import Volume
+from kdmri_lib.errors import StudyError
+from kdmri_lib.evaluation import evaluate
+from kdmri_lib.looking.page import fragment, middle_slices, write_page
+from kdmri_lib.looking.views import Person, Setting, Views
+from kdmri_lib.looking.widget import LookInside
+from kdmri_lib.masks import cartesian_mask, published_mask
+from kdmri_lib.models.base import build_model
+from kdmri_lib.operators import Undersampling
+from kdmri_study.committed import FOLDER, committed, look_at_people, networks, real_people
+
+SHAPE = (24, 20)
+
+
+def small_views(axis: int = 0, slices: int = 3) -> Views:
+    rng = np.random.default_rng(0)
+    mask = cartesian_mask(SHAPE, 4, axis=axis, centre=2)
+    image = rng.random((slices, *SHAPE)).astype(np.float32) ** 3
+    network = build_model("dccnn", mask, cascades=1, convolutions=2, features=2).eval()
+    people = {"one": Person(image, "the first </script>"), "two": Person(image[:1])}
+    return Views(people, {"4x": Setting(mask, {"Student": network}), "of none": Setting(mask, {}, "a note")})
+
+
+def planes(picture: dict) -> np.ndarray:
+    sheet = np.asarray(Image.open(io.BytesIO(picture["png"])))
+    assert sheet.dtype == np.uint8
+    return sheet.reshape(-1, picture["height"], picture["width"]).astype(float)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_picture_holds_the_slice_its_kspace_and_what_each_method_misses(axis):
+    views = small_views(axis)
+    image = views.people["one"].image[1].astype(np.float64)
+    picture = views.picture("one", 1, "4x")
+    truth, kspace, zero_filled, student = planes(picture)
+    np.testing.assert_allclose(truth / 255 * image.max(), image, atol=image.max() / 509)
+
+    spectrum = np.fft.fft2(image)
+    expected = np.abs(np.fft.ifft2(spectrum * views.settings["4x"].mask))
+    step = picture["methods"][0]["step"]
+    np.testing.assert_allclose((zero_filled - 128) * step, expected - image, atol=0.51 * step)
+    error = np.mean((expected - image) ** 2)
+    assert picture["methods"][0]["psnr"] == pytest.approx(10 * np.log10(image.max() ** 2 / error), abs=1e-3)
+    assert [m["name"] for m in picture["methods"]] == ["Zero-filled", "Student"]
+    assert not np.array_equal(student, zero_filled)
+
+    brightest = np.unravel_index(kspace.argmax(), SHAPE)
+    assert brightest == (12, 10) and kspace.max() == 255, "zero frequency is in the middle"
+    away = np.log10(np.abs(spectrum[3, 4]) / np.abs(spectrum).max())
+    assert kspace[15, 14] == pytest.approx(255 * (1 + away / 5), abs=1)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_the_index_says_which_lines_are_measured(axis):
+    views = small_views(axis)
+    setting = views.index()["settings"][0]
+    mask = np.zeros(SHAPE, dtype=bool)
+    mask[(setting["kept"], slice(None)) if setting["axis"] == 0 else (slice(None), setting["kept"])] = True
+    np.testing.assert_array_equal(mask, views.settings["4x"].mask)
+    assert [len(person["slices"]) for person in views.index()["people"]] == [3, 1]
+
+
+def test_a_perfect_reconstruction_leaves_no_residue():
+    image = np.random.default_rng(1).random((1, *SHAPE)).astype(np.float32)
+    views = Views({"one": Person(image)}, {"1x": Setting(np.ones(SHAPE, dtype=bool), {})})
+    picture = views.picture("one", 0, "1x")
+    assert (planes(picture)[2] == 128).all() and picture["scale"] > 0 and picture["methods"][0]["psnr"] is None
+
+
+def test_what_is_not_there_is_said():
+    views = small_views()
+    for choice, said in (
+        (("three", 0, "4x"), "nothing called 'three' to look at; there are one, two"),
+        (("one", 0, "5x"), "nothing called '5x'"),
+        (("two", 1, "4x"), "two: no slice 1; it has 0 to 0"),
+    ):
+        with pytest.raises(StudyError, match=said):
+            views.picture(*choice)
+    with pytest.raises(StudyError, match="nothing to look at"):
+        Views({}, views.settings)
+    with pytest.raises(StudyError, match="several sizes"):
+        Views({"one": Person(np.zeros((1, 8, 8)))}, views.settings)
+    points = Views({"one": Person(np.ones((1, 4, 4)))}, {"p": Setting(np.eye(4, dtype=bool), {})})
+    with pytest.raises(StudyError, match="p: a mask that isn't made of whole lines"):
+        points.index()
+
+
+def test_the_page_holds_every_picture_and_asks_for_nothing(tmp_path):
+    views = small_views()
+    page = write_page(tmp_path / "look.html", views, {"one": [0, 2]}, "A <title>", "words & more").read_text()
+    assert "<h1>A &lt;title&gt;</h1>" in page and "words &amp; more" in page
+    assert not re.search(r"https?://|src=|@import|fetch\(|XMLHttp", page)
+    data = json.loads(re.search(r'<script type="application/json">(.*?)</script>', page, re.DOTALL)[1])
+    assert data["index"]["people"] == [{"name": "one", "about": "the first </script>", "slices": [0, 2]}]
+    assert [p["key"] for p in data["pictures"]] == [["one", n, s] for n in (0, 2) for s in ("4x", "of none")]
+    sent = base64.b64decode(data["pictures"][2]["png"].removeprefix("data:image/png;base64,"))
+    assert sent == views.picture("one", 2, "4x")["png"]
+    assert len(json.dumps(fragment(views, {"one": [0]}))) < len(page)
+
+
+@pytest.mark.parametrize(("held", "count", "chosen"), [(1, 3, [0]), (16, 1, [8]), (9, 3, [1, 4, 7]), (3, 3, [0, 1, 2])])
+def test_slices_about_the_middle(held, count, chosen):
+    image = np.ones((held, *SHAPE), dtype=np.float32)
+    views = Views({"one": Person(image)}, {"1x": Setting(np.ones(SHAPE, dtype=bool), {})})
+    assert middle_slices(views, count) == {"one": chosen}
+
+
+def test_the_widget_reconstructs_what_is_chosen():
+    widget = LookInside(small_views())
+    assert widget.picture == {} and widget.index == small_views().index()
+    widget.choice = {"person": "one", "slice": 2, "setting": "4x"}
+    assert widget.picture["key"] == ["one", 2, "4x"] and widget.picture["png"].startswith(b"\x89PNG")
+    assert "text/html" in widget._repr_mimebundle_()[0]
+
+
+def test_the_committed_networks_reach_on_the_nine_people_what_their_card_says():
+    """So they are the right weights, on the right mask, and the people are prepared as the test set was."""
+    card = (FOLDER / "brain_4x_distilled.md").read_text()
+    stated = float(re.search(r"\| people \(real MR\) \| 9 \| ([\d.]+) ±", card)[1])
+    slices = int(re.search(r"subjects of (\d+) slices", card)[1])
+    people = real_people((240, 240), slices)
+    volumes = [Volume(name, "people", person.image, {"kind": "real MR"}) for name, person in people.items()]
+    operator = Undersampling(published_mask("brain", 4))
+    found, _ = evaluate(networks("brain", 4)["Distilled student"], operator, volumes)
+    assert len(found) == 9 and found.psnr.mean() == pytest.approx(stated, abs=0.006)
+
+
+def test_an_acceleration_without_networks_of_its_own_is_looked_at_by_others_and_says_so():
+    views = look_at_people()
+    own = {f"{c.acceleration:g}x" for c in committed() if c.dataset.name == "brain"}
+    assert {name for name, setting in views.settings.items() if not setting.note} == own
+    assert {"4x", "5x", "8x"} <= set(views.settings) and len(views.people) == 9
+    for name, setting in views.settings.items():
+        assert setting.mask.mean() == pytest.approx(1 / float(name[:-1]), abs=0.01)
+        assert "Teacher" in setting.networks and "Distilled student" in setting.networks
+
+
+def test_committed_networks_are_found_by_their_names_and_cards(tmp_path):
+    assert {"brain", "cardiac"} <= {c.dataset.name for c in committed()}
+    assert list(networks("cardiac", 8)) == ["Teacher", "Distilled student"]
+    with pytest.raises(StudyError, match="no weights for brain 3x"):
+        networks("brain", 3)
+    (tmp_path / "brain_4x_teacher.safetensors").touch()
+    with pytest.raises(StudyError, match=r"brain_4x_teacher.safetensors: expected .* a card beside it"):
+        list(committed(tmp_path))
