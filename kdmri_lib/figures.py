@@ -180,8 +180,8 @@ def _name_kspace(axis: Axes, mask: np.ndarray) -> None:
     axis.set_frame_on(True)
 
 
-def _draw_mask(axis: Axes, mask: np.ndarray) -> None:
-    axis.imshow(np.fft.fftshift(mask), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+def _draw_mask(axis: Axes, mask: np.ndarray, interpolation: str = "nearest") -> None:
+    axis.imshow(np.fft.fftshift(mask), cmap="gray", vmin=0, vmax=1, interpolation=interpolation)
     _name_kspace(axis, mask)
 
 
@@ -211,6 +211,7 @@ def undersampling(image: np.ndarray, mask: np.ndarray, zero_filled: np.ndarray, 
     measured = np.where(np.fft.fftshift(mask), logarithm, np.nan)
     # Tall images are drawn narrower, lest the figure be higher than a page.
     height = min(2.3 * image.shape[0] / image.shape[1], 3.6)
+    sampled = "nearest" if image.shape[0] / height < SAMPLES else "antialiased"  # lines finer than a pixel aren't lost
     figure, axes = grid([height, height], 3, 3.1, wide=0.3)
     named = dict(zip(("image", "its k-space", "mask: white is measured"), axes[0], strict=True))
     named |= dict(zip(("measured k-space: the rest is 0", "zero-filled image", "its |error|"), axes[1], strict=True))
@@ -219,10 +220,10 @@ def undersampling(image: np.ndarray, mask: np.ndarray, zero_filled: np.ndarray, 
         axis.set_title(name)
     colours = plt.get_cmap("magma").with_extremes(bad="black")
     for axis, picture in ((space, logarithm), (kept, measured)):
-        shown = axis.imshow(picture, cmap=colours, vmin=-5, vmax=0, interpolation="nearest")
+        shown = axis.imshow(picture, cmap=colours, vmin=-5, vmax=0, interpolation=sampled)
         _name_kspace(axis, mask)
         figure.colorbar(shown, ax=axis, shrink=0.8, label="log₁₀ (magnitude / largest)", extend="min")
-    _draw_mask(of_mask, mask)
+    _draw_mask(of_mask, mask, sampled)
     white = white_of(image)
     for axis, picture in ((place, image), (filled, zero_filled)):
         figure.colorbar(_grey(axis, picture, white), ax=axis, shrink=0.8, label="magnitude", extend="max")
