@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Collection
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from kdmri_lib.channels import CommonPhase
 from kdmri_lib.models.base import MODELS, Model, check_features
 from kdmri_lib.models.data_consistency import DataConsistency
+from kdmri_lib.models.dccnn import begin_as_he
 
 
 @MODELS.register("vdsr")
@@ -23,6 +24,7 @@ class VDSR(Model):
     mask : boolean (H, W), the measured part of k-space, unshifted; used by data consistency only.
     convolutions, features : their number and the channels between; teacher (11, 64), student (7, 64).
     data_consistency : put the measured k-space back after the network, which the paper doesn't.
+    initialisation : "default" or "he", as of `DCCNN`. By the default a network this deep stands still for a hundred steps.
     channels : of the images.
 
     A feature is asked for by name, ``convolution6``: counted from 1, taken after the ReLU.
@@ -34,6 +36,7 @@ class VDSR(Model):
         convolutions: Annotated[int, Field(ge=2)] = 11,
         features: Annotated[int, Field(ge=1)] = 64,
         data_consistency: bool = False,
+        initialisation: Literal["default", "he"] = "default",
         channels: int = 1,
     ):
         super().__init__()
@@ -42,6 +45,8 @@ class VDSR(Model):
             nn.Conv2d(inputs, outputs, 3, padding=1) for inputs, outputs in itertools.pairwise(widths)
         )
         self.data_consistency = DataConsistency(mask, math.inf, channels) if data_consistency else None
+        if initialisation == "he":
+            begin_as_he(self.convolutions)
 
     @property
     def feature_layers(self) -> list[dict[str, nn.Conv2d]]:
