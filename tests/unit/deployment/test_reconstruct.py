@@ -1,15 +1,20 @@
 """The command `reconstruct`: from file to file, in the file's units and place; what doesn't fit leaves no output."""
 
 import hashlib
+import subprocess
+import sys
 
 import h5py
 import nibabel
 import numpy as np
 import pytest
 
+from kdmri_lib.deployment import Model
 from kdmri_lib.deployment.reconstruct import How, reconstruct_file
 from kdmri_lib.deployment.volumes import open_input
 from kdmri_lib.errors import StudyError
+from kdmri_lib.fourier import ORDERS
+from kdmri_lib.storage import PROJECT
 from tests import downloads
 
 
@@ -119,3 +124,36 @@ def test_fully_sampled_k_space_on_request(model, deployed, kspace, tmp_path):
     with h5py.File(tmp_path / "out.h5") as file:
         expected = model.reconstruct(kspace)
         np.testing.assert_allclose(file["image"][:], expected, atol=1e-5)
+
+
+def test_a_complex_network_from_file_to_file(complex_deployed, tmp_path):
+    """In the convention of scanners' files, with its phase and without; and coil by coil."""
+    _, path, (volume, *_) = complex_deployed
+    model = Model(path, engine="onnxruntime", precision="float32", threads=1)
+    kspace = (np.fft.fft2(volume.image, norm="ortho") * model.mask).astype(np.complex64)
+    image = np.fft.ifftshift(volume.image, axes=(1, 2))
+    mask = np.fft.fftshift(model.mask)
+    centred = np.fft.fftshift(np.fft.fft2(image, norm="ortho"), axes=(1, 2)) * mask
+    np.save(tmp_path / "in.npy", centred.astype(np.complex64))
+    expected = model.reconstruct(kspace, phase=True)
+    for as_complex in (True, False):
+        how = How(order="centred", complex=as_complex)
+        reconstruct_file(model, tmp_path / "in.npy", tmp_path / "out.h5", how, force=True)
+        with h5py.File(tmp_path / "out.h5") as file:
+            np.testing.assert_allclose(file["image"][:], expected if as_complex else np.abs(expected), atol=1e-5)
+    both = np.stack([centred, 0.5j * centred], axis=1)
+    np.save(tmp_path / "in.npy", both.astype(np.complex64))
+    reconstruct_file(model, tmp_path / "in.npy", tmp_path / "out.h5", How(order="centred"), force=True)
+    with h5py.File(tmp_path / "out.h5") as file:  # the second coil is the first, turned and halved
+        np.testing.assert_allclose(file["image"][:], np.sqrt(1.25) * np.abs(expected), atol=1e-4)
+
+
+def test_the_command_knows_every_order():
+    told = subprocess.run(
+        [sys.executable, "-m", "kdmri_lib", "reconstruct", "--help"],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "{" + ",".join(["auto", *ORDERS]) + "}" in told.stdout.replace("\n", "").replace(" ", "")
