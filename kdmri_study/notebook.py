@@ -11,6 +11,7 @@ from IPython.display import Markdown, display
 from matplotlib.figure import Figure
 
 from kdmri_lib import figures
+from kdmri_lib.datasets.fields import at_declared_phase
 from kdmri_lib.datasets.nifti import framed_slices
 from kdmri_lib.datasets.phantoms import embedded_brain
 from kdmri_lib.datasets.prepared import Volume, read_prepared, test_volumes
@@ -125,13 +126,16 @@ class Notebook:
         return {label: declared_mask(declared, degradation) for label, degradation in chosen.items()}
 
     def scan(self, path: str) -> Volume:
-        """A NIfTI volume of one's own as the recipe's networks take it: 16 axial slices, at the pixel that they know."""
-        shape = self.recipe.dataset.shape
+        """A NIfTI volume of one's own as the recipe's networks take it: 16 axial slices, at the pixel that they know; for
+        complex ones at a simulated phase, since the file has none."""
+        dataset = self.recipe.dataset
+        shape = dataset.shape
         pixel = embedded_brain.GRID[0] / shape[0] if self.recipe.dataset.source == "embedded_brain" else None
         slices, _, found = framed_slices(Path(path), shape, 16, pixel)
         if "below_zero" in found:
             print(f"{path}: values below 0, {found['below_zero']:.2g} of the signal, became 0")
-        return checked_volume(Path(path).name, "scan", slices, {"kind": "own scan"}, shape)
+        slices, kind = at_declared_phase(dataset, Path(path).name, slices, "own scan")
+        return checked_volume(Path(path).name, "scan", slices, {"kind": kind}, shape, dataset.domain)
 
     def figure2(self) -> tuple[dict, list[str]]:
         """What Figure 2 shows: of each data set, at 5x where the profile has it as in the paper, a test slice and its

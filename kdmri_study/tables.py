@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from kdmri_lib.channels import magnitude
 from kdmri_lib.datasets.prepared import read_prepared
 from kdmri_lib.declarations import Network
 from kdmri_lib.evaluation import METRICS, measure, reconstruct
@@ -98,12 +99,13 @@ def published_table1() -> pd.DataFrame:
 
 
 def symmetry(image: np.ndarray, masks: Mapping[str, np.ndarray]) -> pd.DataFrame:
-    """What the symmetry of a real volume's k-space is worth, for each mask (label: (H, W)): a row per mask.
+    """What the symmetry of a real volume's k-space is worth, for each mask (label: (H, W)): a row per mask. Of a complex
+    volume it is that of its magnitude, which the complex images themselves haven't.
 
     Columns: share of lines without their mirror line, acceleration with the symmetry used, and the PSNR (dB) of
     zero-filling a volume (slices, H, W) without and with it.
     """
-    rows = []
+    rows, image = [], magnitude(image)
     for label, mask in masks.items():
         completed = mask | mirrored(mask)
         plain, full = (measure(image, reconstruct(None, Undersampling(m), image)) for m in (mask, completed))
@@ -119,9 +121,9 @@ def symmetry(image: np.ndarray, masks: Mapping[str, np.ndarray]) -> pd.DataFrame
     return pd.DataFrame(rows)
 
 
-def networks_table(networks: Mapping[str, Network]) -> pd.DataFrame:
-    """What declared networks cost and what can be asked of them, a row per network."""
-    made = {name: plain_network(declaration) for name, declaration in networks.items()}
+def networks_table(networks: Mapping[str, Network], channels: int = 1) -> pd.DataFrame:
+    """What declared networks for images of `channels` cost and what can be asked of them, a row per network."""
+    made = {name: plain_network(declaration, channels) for name, declaration in networks.items()}
     rows = {
         name: {
             "parameters": parameter_count(network),

@@ -107,6 +107,13 @@ def smooth_phase(rng: np.random.Generator, shape: tuple[int, int, int]) -> np.nd
     return (rng.uniform(-np.pi, np.pi) + bend + waves).astype(np.float32)
 
 
+def at_declared_phase(dataset: Dataset, whose: str, image: np.ndarray, kind: str) -> tuple[np.ndarray, str]:
+    """A magnitude image (slices, H, W) whose phase nobody kept, and its kind: as they are in a data set of magnitudes, in a
+    complex one at a simulated phase, which its kind says."""
+    phase = declared_phase(dataset, whose, len(image))
+    return (image, kind) if phase is None else (image * np.exp(1j * phase), f"{kind}, simulated phase")
+
+
 def declared_phase(dataset: Dataset, whose: int | str, slices: int) -> np.ndarray | None:
     """The phase that a volume of a complex data set is at, by whose it is, (slices, H, W); None where the data set is one
     of magnitudes. Of a random stream of its own, so that images are the same in both domains."""

@@ -33,7 +33,9 @@ def checked_volume(
         magnitudes are expected, or real where complex ones are; or the volume is all zero or constant.
     """
     found = np.asarray(image).dtype
-    kinds, expected, kept = ("c", "complex numbers", np.complex64) if domain else ("iufb", "real numbers", np.float32)
+    kinds, expected, kept = (
+        ("c", "complex numbers (domain: complex)", np.complex64) if domain else ("iufb", "real numbers", np.float32)
+    )
     if found.kind not in kinds:
         raise StudyError(f"volume {subject}: values of type {found}, expected {expected}")
     image = np.asarray(image, dtype=kept)

@@ -10,8 +10,8 @@ import numpy as np
 import scipy.fft
 from tqdm.auto import tqdm
 
+from kdmri_lib.coils import combined, combined_kspace, espirit, summed_squares
 from kdmri_lib.datasets.folders import NIFTI, ends_in
-from kdmri_lib.deployment.coils import combined, combined_kspace, espirit, summed_squares
 from kdmri_lib.deployment.model import Model
 from kdmri_lib.deployment.phase import check_phase, low_resolution, squares, unit_phase, without_phase
 from kdmri_lib.deployment.readers import open_kspace

@@ -24,6 +24,7 @@ from skimage.transform import resize
 from kdmri_lib.datasets import people
 from kdmri_lib.datasets.cohort import Member, numbered_subjects
 from kdmri_lib.datasets.fields import (
+    at_declared_phase,
     band_noise,
     bias_field,
     declared_phase,
@@ -197,10 +198,8 @@ def make(
     complex data set they are at a simulated phase, and say so."""
     if not number:
         image, attributes = _real(dataset, real, file)
-        phase = declared_phase(dataset, real or Path(file).name, len(image))
-        if phase is None:
-            return image, attributes
-        return image * np.exp(1j * phase), attributes | {"kind": "real MR, simulated phase"}
+        image, kind = at_declared_phase(dataset, real or Path(file).name, image, attributes["kind"])
+        return image, attributes | {"kind": kind}
     rng, slices = np.random.default_rng([dataset.seed, number]), dataset.slices_per_volume
     phase = declared_phase(dataset, number, slices)
     return virtual_subject(rng, slices, dataset.shape, protocol or dataset.contrast, phase), {

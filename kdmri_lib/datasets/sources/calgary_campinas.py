@@ -5,7 +5,8 @@ and 12-channel ``*.h5`` with `kspace` (slices, 218, 170, 24), channels' real and
 already transformed. k-space is stored for an inverse FFT without shifts; the challenge's undersampled test files are
 refused. A file is a subject; files below a folder named Val or Test only test. Skull-stripping masks (``_staple``, ``_ss``,
 ``_manual``) are no images. Option `orientation` of the NIfTI volumes: "sagittal" (256 x 256 there; the default),
-"axial" or "coronal".
+"axial" or "coronal". In a complex data set the raw k-space's complex image, channels combined by ESPIRiT
+(`kdmri_lib.coils`).
 """
 
 import re
@@ -16,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from kdmri_lib.coils import complex_image
 from kdmri_lib.datasets.cohort import Member, folder_of, split_subjects
 from kdmri_lib.datasets.folders import NIFTI, ends_in, files_in
 from kdmri_lib.datasets.framing import middle, padded
@@ -75,16 +77,21 @@ def count(dataset: Dataset, file: str) -> int:
 
 
 def make(dataset: Dataset, file: str) -> tuple[np.ndarray, dict]:
-    """One head, (slices, H, W) float32 in the file's units, and its attributes; raw k-space as root sum of squares."""
+    """One head, (slices, H, W) float32 or complex64 in the file's units, and its attributes; raw k-space as root sum of
+    squares, or as a complex image."""
     if ends_in(file, NIFTI):
         return image_of(dataset, file, orientation=_orientation(dataset))
     path = Path(file)
     with _kspace(path) as kspace:
         chosen = middle(len(kspace), dataset.slices_per_volume)
-        images = np.empty((len(chosen), *dataset.shape), np.float32)
-        for place, number in enumerate(chosen):  # one at a time: all channels are gigabytes
+        images = []
+        for number in chosen:  # one at a time: all channels are gigabytes
             values = np.asarray(kspace[number], dtype=np.float32)
             measured_whole(values, path, coils=2, centred=False)
             coils = torch.from_numpy(values[..., ::2] + 1j * values[..., 1::2]).permute(2, 0, 1)
-            images[place] = padded(root_sum_of_squares(to_image(coils)).numpy(), dataset.shape)
-    return images, {"kind": "real MR", "origin": path.name, "files": [file]}
+            if dataset.channels == 1:
+                image = root_sum_of_squares(to_image(coils)).numpy()
+            else:
+                image = complex_image(coils, str(path))
+            images.append(padded(image, dataset.shape))
+    return np.stack(images), {"kind": "real MR", "origin": path.name, "files": [file]}

@@ -4,7 +4,8 @@ As distributed: `kspace` (slices, H, W) or (slices, coils, H, W), centred; `reco
 ISMRMRD header in XML; attributes `acquisition` and `patient_id`. Files that are undersampled, by a `mask` in them or by
 holes in their k-space, are refused. Folders called ``…_val``, or ``…_val_batch_0`` as archives unpack, hold subjects that
 only test; those called ``…_test`` are left alone. Options: `image`, "kspace" (the default: root sum of squares of the whole
-field of view) or "reconstruction"; `acquisition`, to take one protocol alone.
+field of view) or "reconstruction"; `acquisition`, to take one protocol alone. In a complex data set the k-space's complex
+image, several coils combined by ESPIRiT (`kdmri_lib.coils`).
 """
 
 import re
@@ -17,6 +18,7 @@ import h5py
 import numpy as np
 import torch
 
+from kdmri_lib.coils import complex_image
 from kdmri_lib.datasets.cohort import Member, folder_of, split_subjects
 from kdmri_lib.datasets.folders import files_in
 from kdmri_lib.datasets.framing import middle, padded
@@ -25,6 +27,7 @@ from kdmri_lib.datasets.values import magnitudes, measured_whole
 from kdmri_lib.declarations import Dataset
 from kdmri_lib.errors import StudyError
 from kdmri_lib.fourier import magnitude_image
+from kdmri_lib.orders import ORDERS, from_order
 
 ENDINGS = (".h5",)
 OPTIONS = {"image": Literal["kspace", "reconstruction"], "acquisition": str}
@@ -88,7 +91,12 @@ def _source(file: h5py.File, path: Path, wanted: str) -> h5py.Dataset:
 
 
 def _wanted(dataset: Dataset) -> str:
-    return str(dataset.options.get("image", "kspace"))
+    wanted = str(dataset.options.get("image", "kspace"))
+    if dataset.channels == 2 and wanted == "reconstruction":
+        raise StudyError(
+            f"data set '{dataset.name}': reconstructions are magnitudes; a complex one takes image: kspace"
+        )
+    return wanted
 
 
 def count(dataset: Dataset, file: str, problem: str = "") -> int:
@@ -102,7 +110,8 @@ def count(dataset: Dataset, file: str, problem: str = "") -> int:
 
 
 def make(dataset: Dataset, file: str, problem: str = "") -> tuple[np.ndarray, dict]:
-    """One scan, (slices, H, W) float32 in the file's units, and its attributes, `acquisition` and `coils` among them."""
+    """One scan, (slices, H, W) float32 or complex64 in the file's units, and its attributes, `acquisition` and `coils`
+    among them."""
     if problem:
         raise StudyError(problem)
     path, wanted = Path(file), _wanted(dataset)
@@ -110,12 +119,17 @@ def make(dataset: Dataset, file: str, problem: str = "") -> tuple[np.ndarray, di
         source = _source(data, path, wanted)
         chosen = middle(len(source), dataset.slices_per_volume)
         if wanted == "kspace":
-            images, below_zero = np.empty((len(chosen), *dataset.shape), np.float32), {}
-            for place, number in enumerate(chosen):  # a slice at a time: all coils can be gigabytes
+            slices, below_zero = [], {}
+            for number in chosen:  # a slice at a time: all coils can be gigabytes
                 kspace = as_complex(source[number], path)
                 measured_whole(kspace, path, coils=0 if kspace.ndim == 3 else None)
-                image = magnitude_image(torch.from_numpy(kspace).reshape(-1, *kspace.shape[-2:])).numpy()
-                images[place] = padded(image, dataset.shape)
+                coil_kspace = torch.from_numpy(kspace).reshape(-1, *kspace.shape[-2:])
+                if dataset.channels == 1:
+                    image = magnitude_image(coil_kspace).numpy()
+                else:
+                    image = complex_image(from_order(coil_kspace, ORDERS["centred"]), str(path))
+                slices.append(padded(image, dataset.shape))
+            images = np.stack(slices)
         else:
             whole, below_zero = magnitudes(source[chosen.start : chosen.stop], path)
             images = padded(whole, dataset.shape)

@@ -5,7 +5,7 @@ with `sensitivities` of the same shape, one of each per slice. MATLAB v7.3 is HD
 numbers are compounds and axes come reversed; older files are read by SciPy. `Dataset.contrast` names the folder
 (coronal_pd, …). `slices_per_volume` takes that many in the middle; where one is missing among them, by its number, the
 volume is refused. Option `combination`: "rss" (root sum of squares, the paper's single channel; the default) or
-"sensitivity" (|sum of conj(S) x|, Roemer et al. 1990).
+"sensitivity" (|sum of conj(S) x|, Roemer et al. 1990). A complex data set is that sum itself.
 """
 
 import re
@@ -41,12 +41,22 @@ def cohort(dataset: Dataset) -> Iterator[Member]:
     for subject, slices in found.items():
         chosen = [slices[n] for n in middle(len(slices), dataset.slices_per_volume)]
         how = {"files": [str(entry.file) for entry in chosen]}
-        if dataset.options.get("combination") == "sensitivity":
+        if _combination(dataset) == "sensitivity":
             how["sensitivity_files"] = [
                 str(place / entry.place.with_name(entry.place.name.replace("rawdata", "espirit"))) for entry in chosen
             ]
         subjects[subject] = [(f"{place.name}_{subject}", how)]
     return split_subjects(dataset, subjects)
+
+
+def _combination(dataset: Dataset) -> str:
+    usual = "rss" if dataset.channels == 1 else "sensitivity"
+    wanted = str(dataset.options.get("combination", usual))
+    if dataset.channels == 2 and wanted == "rss":
+        raise StudyError(
+            f"data set '{dataset.name}': a root sum of squares has no phase; a complex one takes combination: sensitivity"
+        )
+    return wanted
 
 
 def _without_gaps(files: Sequence[str]) -> None:
@@ -69,10 +79,10 @@ def count(dataset: Dataset, files: list[str], sensitivity_files: Sequence[str] =
 
 
 def make(dataset: Dataset, files: list[str], sensitivity_files: Sequence[str] = ()) -> tuple[np.ndarray, dict]:
-    """One knee, (slices, H, W) float32 in the k-space's units, its coils combined, and its attributes."""
-    combination = str(dataset.options.get("combination", "rss"))
+    """One knee, (slices, H, W) float32 or complex64 in the k-space's units, its coils combined, and its attributes."""
+    combination = _combination(dataset)
     _without_gaps(files)
-    images, shape = np.empty((len(files), *dataset.shape), np.float32), None
+    images, shape = [], None
     for place, path in enumerate(map(Path, files)):
         kspace = read_mat(path, "rawdata")
         shape = shape or kspace.shape
@@ -89,8 +99,9 @@ def make(dataset: Dataset, files: list[str], sensitivity_files: Sequence[str] = 
             if sensitivities.shape != kspace.shape:
                 raise StudyError(f"{beside}: sensitivities of shape {sensitivities.shape}, expected {kspace.shape}")
             coils = centred(to_image(uncentred(coils_first(kspace))))
-            image = (coils_first(sensitivities).conj() * coils).sum(dim=0).abs()
-        images[place] = padded(image.numpy(), dataset.shape)
+            image = (coils_first(sensitivities).conj() * coils).sum(dim=0)
+            image = image.abs() if dataset.channels == 1 else image
+        images.append(padded(image.numpy(), dataset.shape))
     attributes = {"kind": "real MR", "origin": f"{Path(files[0]).parent.name}, {len(files)} slices"}
     read = [*files, *sensitivity_files]
-    return images, attributes | {"files": read, "coils": shape[2], "combination": combination}
+    return np.stack(images), attributes | {"files": read, "coils": shape[2], "combination": combination}

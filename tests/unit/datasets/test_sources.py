@@ -71,6 +71,73 @@ def test_every_source_gives_the_images_that_were_written(download):
     assert not people["validation"] & people["test"]
 
 
+COMPLEX = {
+    "fastMRI single coil": ("fastmri", lambda f: downloads.fastmri(f, multicoil=False), {}),
+    "knee": ("knee_matlab", downloads.knee, {"contrast": "coronal_pd"}),
+    "Calgary-Campinas raw, 1 channel": ("calgary_campinas", lambda f: downloads.calgary_raw(f, multichannel=False), {}),
+}
+
+
+@pytest.mark.parametrize("name", COMPLEX)
+def test_a_complex_data_set_holds_the_complex_images_that_were_measured(tmp_path, monkeypatch, name):
+    """Real and imaginary part in their places, without a sign or a shift too many."""
+    plain, (source, fill, more) = downloads.image, COMPLEX[name]
+    monkeypatch.setattr(downloads, "image", lambda seed: plain(seed) * np.exp(3j * plain(seed + 50)))
+    monkeypatch.setattr(downloads, "normalised", lambda volume: volume / np.abs(volume).max())
+    expected = fill(tmp_path)
+    dataset = downloads.declared(source, tmp_path, domain="complex", **more)
+    assert prepare(dataset, tmp_path / "out.h5", "code").left_out == {}
+    for volume in read_prepared(tmp_path / "out.h5"):
+        assert volume.image.dtype == np.complex64 and volume.attributes["kind"] == "real MR"
+        np.testing.assert_allclose(volume.image, expected[volume.subject], atol=3e-6, err_msg=volume.subject)
+
+
+@pytest.mark.parametrize("source", ["fastmri", "calgary_campinas"])
+def test_coils_without_sensitivities_become_one_complex_image_at_the_first_ones_phase(tmp_path, monkeypatch, source):
+    """Smooth coils, whose sensitivities the centre of k-space tells."""
+    y, x = np.meshgrid(*(np.linspace(-1, 1, n) for n in (40, 36)), indexing="ij")
+    maps = np.stack([np.exp(-((y - a) ** 2) - (x - b) ** 2 + 1j * (a * x - b * y)) for a in (-1, 1) for b in (-1, 1)])
+    maps /= np.sqrt((np.abs(maps) ** 2).sum(axis=0))
+    disc = np.exp(-((y**2 + x**2) ** 4) * 3) * np.exp(1.5j * (y + x**2))
+    volume = (disc * (1 + 0.1 * np.sin(9 * y)))[None].repeat(2, axis=0)
+    for number in range(4):
+        coil_images = (1 + number) * volume[:, None] * maps
+        if source == "fastmri":
+            path = tmp_path / "multicoil_train" / f"f{number}.h5"
+            kspace = downloads.centred_kspace(coil_images)
+        else:
+            path = tmp_path / "Train" / f"e{number}.h5"
+            kspace = np.moveaxis(np.fft.fft2(coil_images), 1, 3)
+            kspace = np.stack([kspace.real, kspace.imag], axis=-1).reshape(2, 40, 36, 8).astype(np.float32)
+        path.parent.mkdir(exist_ok=True)
+        with h5py.File(path, "w") as file:
+            file["kspace"] = kspace * np.float32(1 + 0.01 * number)
+    dataset = downloads.declared(source, tmp_path, domain="complex", shape=(40, 36))
+    prepare(dataset, tmp_path / "out.h5", "code")
+    expected = (volume * np.exp(1j * np.angle(maps[0])))[0] / np.abs(volume).max()
+    for found in read_prepared(tmp_path / "out.h5"):
+        inside = np.abs(expected) > 0.3
+        np.testing.assert_allclose(found.image[0][inside], expected[inside], atol=0.05)
+
+
+def test_images_without_a_phase_are_no_complex_data_set(tmp_path):
+    downloads.fastmri(tmp_path / "fastmri")
+    downloads.knee(tmp_path / "knee")
+    downloads.nifti(tmp_path / "nifti")
+    for source, more, message in [
+        ("fastmri", {"options": {"image": "reconstruction"}}, "reconstructions are magnitudes"),
+        (
+            "knee_matlab",
+            {"contrast": "coronal_pd", "options": {"combination": "rss"}},
+            "root sum of squares has no phase",
+        ),
+        ("nifti_folder", {}, "values of type float32, expected complex numbers"),
+    ]:
+        folder = tmp_path / source.split("_")[0]
+        with pytest.raises(StudyError, match=message):
+            prepare(downloads.declared(source, folder, domain="complex", **more), tmp_path / "out.h5", "code")
+
+
 def test_counting_agrees_with_preparing(download):
     _, dataset, path, _ = download
     for headers in (False, True):

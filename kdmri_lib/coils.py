@@ -54,6 +54,15 @@ def combined(images: np.ndarray, sensitivities: np.ndarray) -> np.ndarray:
     return sensitivity_weighted(*map(torch.from_numpy, (images, sensitivities))).numpy()
 
 
+def complex_image(kspace: torch.Tensor, name: str) -> np.ndarray:
+    """Complex image (H, W) of fully sampled, unshifted k-space (coils, H, W): one coil's, or several combined with
+    sensitivities estimated from their centre (`espirit`)."""
+    images = to_image(kspace).numpy()
+    if len(images) == 1:
+        return images[0]
+    return combined(images, espirit(kspace.numpy(), np.ones(kspace.shape[-1], dtype=bool), name))
+
+
 def combined_kspace(kspace: np.ndarray, sensitivities: np.ndarray) -> np.ndarray:
     """Fully sampled k-space (coils, H, W) as that of one coil, (1, H, W); both unshifted."""
     image = combined(to_image(torch.from_numpy(kspace)).numpy(), sensitivities)
