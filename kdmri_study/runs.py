@@ -17,7 +17,6 @@ from tqdm import tqdm
 
 from kdmri_lib import training
 from kdmri_lib.answers import forget
-from kdmri_lib.datasets.overview import write_overview
 from kdmri_lib.datasets.prepared import Slices, content_checksum, read_prepared, test_volumes
 from kdmri_lib.datasets.preparing import Preparation, prepare
 from kdmri_lib.declarations import Run
@@ -25,6 +24,7 @@ from kdmri_lib.devices import computed_on
 from kdmri_lib.errors import NotFiniteError, StudyError
 from kdmri_lib.evaluation import METRICS, evaluate
 from kdmri_lib.models.base import Model
+from kdmri_lib.overview import write_overview
 from kdmri_lib.storage import atomic_write, digest_json, read_json, sha256_file, write_bytes, write_json
 from kdmri_study.build import declared_network, declared_operator, mask_file, training_step
 from kdmri_study.progress import Progress, training_progress

@@ -109,7 +109,7 @@ def test_a_notebooks_code_is_what_a_fresh_interpreter_imports_for_its_cells(copy
     imports = [ast.unparse(n) for n in statements if isinstance(n, ast.Import | ast.ImportFrom)]
     imported = really_imported(copy, "\n".join(imports))
     assert made_stale_by(copy, lambda: notebook_code(path, root=copy)) == imported
-    expected = {"06_super_resolution": "kdmri_lib.models.bicubic", "01_data_preparation": "kdmri_lib.datasets.overview"}
+    expected = {"06_super_resolution": "kdmri_lib.models.bicubic", "01_data_preparation": "kdmri_lib.overview"}
     assert expected.get(name, "kdmri_study.tables") in imported
 
 

@@ -8,10 +8,10 @@ import pytest
 from scipy import ndimage
 
 from kdmri_lib.datasets.nifti import framed_slices, read_magnitudes
-from kdmri_lib.datasets.overview import index
 from kdmri_lib.datasets.preparing import prepare, survey
 from kdmri_lib.datasets.values import magnitudes, measured_whole
 from kdmri_lib.errors import StudyError
+from kdmri_lib.overview import index
 from kdmri_lib.storage import PROJECT
 from tests import downloads
 

@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kdmri_lib.datasets.overview import contact_sheet, index, write_overview
 from kdmri_lib.datasets.prepared import Volume, source_checksums
 from kdmri_lib.datasets.preparing import prepare
 from kdmri_lib.datasets.writing import write_prepared
+from kdmri_lib.overview import contact_sheet, index, write_overview
 from tests import downloads
 
 
