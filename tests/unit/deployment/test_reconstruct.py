@@ -13,7 +13,7 @@ from kdmri_lib.deployment import Model
 from kdmri_lib.deployment.reconstruct import How, reconstruct_file
 from kdmri_lib.deployment.volumes import open_input
 from kdmri_lib.errors import StudyError
-from kdmri_lib.fourier import ORDERS
+from kdmri_lib.orders import ORDERS
 from kdmri_lib.storage import PROJECT
 from tests import downloads
 
