@@ -90,7 +90,7 @@ def test_what_all_gives_is_a_copy(package):
     ("registry", "not_registered"),
     [
         (LOSSES, {"base", "objective"}),
-        (MODELS, {"base", "bicubic", "data_consistency"}),
+        (MODELS, {"base", "bicubic", "data_consistency", "expansion"}),
         (PARTS, {"controls", "part", "recipe", "table1"}),
     ],
 )
