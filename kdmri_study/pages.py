@@ -257,7 +257,7 @@ class _Notebooks:
                 cell = {**cell, "outputs": outputs, "metadata": {**cell["metadata"], "mystnb": alternative}}
             cells.append(cell)
         back = (
-            ", ".join(f"[{_subject(job) or 'the report'}](#results-{job.name})" for job in of)
+            ", ".join(f"[{_subject(job) or 'the report'}](#results-{job.name})" for job in of if job.outputs)
             or "[the report](../index.md)"
         )
         said = "" if self.executed.keys() & {job.name for job in of} else " As it is written: no executed copy is here."
