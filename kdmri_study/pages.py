@@ -79,6 +79,11 @@ def _without_links(text: str, known: dict[str, str] | None = None) -> str:
     return LINK.sub(lambda m: f"[{m[2]}]({known[m[3]]})" if m[3] in known else m[2], text)
 
 
+def _unbroken(text: str) -> str:
+    """A text whose deviations and intervals stay on one line."""
+    return re.sub(r"(?<=\d), (?=[+−]\d+\.\d+\])", ",\u00a0", text.replace(" ± ", "\u00a0±\u00a0"))
+
+
 class _Results:
     """The pages of tables and figures.
 
@@ -95,7 +100,7 @@ class _Results:
         """The first page: the answer, and what the last notebook writes, Table 1 first."""
         paths = [self.study.table(name) for name in ("table1", "significance")]
         missing = [path for path in paths if not path.exists()]
-        answer = self._missing(missing[0]) if missing else answer_markdown(*map(pd.read_csv, paths))
+        answer = self._missing(missing[0]) if missing else _unbroken(answer_markdown(*map(pd.read_csv, paths)))
         failed = {self.study.labels.get(run, run): r["failed"] for run, r in self.records.items() if r.get("failed")}
         lines = [f"# {TITLE}\n", f"{capital(self.study.stamp)}. {capital(self.study.profile.description)}.\n"]
         look = f'<a href="{LOOK}">Look inside</a>: real people, slice by slice, by the committed networks.\n'
@@ -152,8 +157,7 @@ class _Results:
         beside = self.study.table(output.name.removesuffix("_significance"))
         if beside != path and beside.exists() and "label" in (rows := pd.read_csv(beside)):
             labels = dict(zip(rows.method, rows.label, strict=True))
-        text = for_reading(table, self.study.stamp, labels).replace(" ± ", "\u00a0±\u00a0")
-        text = re.sub(r"(?<=\d), (?=[+−]\d+\.\d+\])", ",\u00a0", text)  # an interval stays on one line
+        text = _unbroken(for_reading(table, self.study.stamp, labels))
         if len(table) > LONG and "\n**" not in text:
             text = f"<details><summary>{len(table)} rows</summary>\n\n{text}\n</details>\n"
         names = path.with_suffix(".runs.txt")
@@ -169,7 +173,8 @@ class _Results:
             made_from = picture.text.get("Description", "").partition("made from runs: ")[2]
         runs = [name for name in made_from.split(", ") if name not in ("", "none")]
         said = [next((words for name, words in CAPTIONS.items() if re.search(name, output.name)), "")]
-        said += [f"Test set of {n}: {self.study.dataset(n).test} subjects." for n in job.datasets if runs]
+        sets = [(name, self.study.dataset(name)) for name in job.datasets if runs]
+        said += [f"Of {name}: {data.validation} validation and {data.test} test subjects." for name, data in sets]
         words = " ".join([f"{output.title}.", *filter(None, said)])
         head = f"```{{figure}} figures/{path.name}\n:alt: {words}\n:target: _images/{path.name}\n\n"
         return f"{head}{words}\n\n{self._origin(runs)}\n```\n"
