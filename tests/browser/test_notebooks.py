@@ -13,7 +13,8 @@ from playwright.sync_api import TimeoutError
 from kdmri_lib.storage import PROJECT
 from tests.studies import sharing_data, small_profile
 
-pytestmark = pytest.mark.timeout(1200)  # a kernel that starts on a machine that is busy
+# Minutes, and an idle machine: a kernel beside other tests starts late, and what is waited for may have gone by.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 ERROR = '[data-mime-type="application/vnd.jupyter.error"], [data-mime-type="application/vnd.jupyter.stderr"]'
 
