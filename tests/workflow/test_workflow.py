@@ -192,8 +192,8 @@ def test_metrics_in_the_evidence_that_are_not_what_was_recorded_are_named(cloned
     run = RunFolder(there, there.methods(there.cells[0], 0)["distilled"])
     better = run.volumes.assign(psnr=run.volumes.psnr + 1)
     better.to_csv(run.path / "metrics_volume.csv", index=False)
-    written = write_evidence(there, pieces(there)[0])
-    pieces(cloned)[0].file(cloned).write_bytes(written.read_bytes())
+    for each in pieces(there):
+        each.file(cloned).write_bytes(write_evidence(there, each).read_bytes())
     assert any(
         f"{run.run.id}, metrics_volume.csv isn't what was recorded" in line for line in verify_evidence(cloned).wrong
     )
@@ -230,6 +230,7 @@ def test_a_study_in_pieces_has_tables_of_the_pieces_that_are_there(cloned, tmp_p
     path = tmp_path / "in_pieces.yaml"
     path.write_text(yaml.safe_dump(profile))
     study = Study(str(path), tmp_path)
+    shutil.rmtree(tmp_path / "results" / "models")  # whose cards name the other profile
     name = f"{study.cells[0].tag}_seed0.tar.xz"
     (study.results / "evidence").mkdir(parents=True)
     shutil.copy(cloned.results / "evidence" / name, study.results / "evidence" / name)
