@@ -20,7 +20,7 @@ from kdmri_lib.storage import atomic_write, read_json
 from kdmri_study.experiments.part import PARTS, Rows
 from kdmri_study.metrics import untrained, untrained_folder
 from kdmri_study.runs import CURVE, SLICES, VOLUMES, RunFolder
-from kdmri_study.study import Study
+from kdmri_study.study import Study, with_needs
 
 OF_RUN = ("declaration.json", "run.json", CURVE, VOLUMES, SLICES)
 OF_UNTRAINED = ("inputs.json", VOLUMES, SLICES)
@@ -39,18 +39,8 @@ class Piece(NamedTuple):
         return study.results / "evidence" / f"{self.name}.tar.xz"
 
 
-def _with_needs(rows: Iterable[Rows]) -> tuple[Run, ...]:
-    found: dict[str, Run] = {}
-
-    def add(run: Run) -> None:
-        for needed in run.needs:
-            add(needed)
-        found.setdefault(run.id, run)
-
-    for named in rows:
-        for row in named.values():
-            add(row.run)
-    return tuple(found.values())
+def _runs_of(rows: Iterable[Rows]) -> tuple[Run, ...]:
+    return tuple(with_needs(row.run for named in rows for row in named.values()).values())
 
 
 def pieces(study: Study) -> list[Piece]:
@@ -60,7 +50,7 @@ def pieces(study: Study) -> list[Piece]:
         for seed in study.profile.seeds:
             rows = study.rows(cell, seed)
             shown = ((rows["student"].run, "zero_filled"),)
-            found.append(Piece(f"{cell.tag}_seed{seed}", _with_needs([rows]), shown))
+            found.append(Piece(f"{cell.tag}_seed{seed}", _runs_of([rows]), shown))
     for name in study.profile.experiments:
         parts = [PARTS.find(part) for part in study.experiment_parts(name)]
         for seed in study.experiment_seeds(name):
@@ -71,7 +61,7 @@ def pieces(study: Study) -> list[Piece]:
                 if part.tabled
                 for method in part.untrained
             ]
-            found.append(Piece(f"{name}_seed{seed}", _with_needs(named for _, named in rows), tuple(shown)))
+            found.append(Piece(f"{name}_seed{seed}", _runs_of(named for _, named in rows), tuple(shown)))
     return found
 
 

@@ -6,20 +6,19 @@ they take is measured, and kept in `results/notebook_minutes.csv` by `python -m 
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
 
-from kdmri_lib.declarations import Run
 from kdmri_lib.errors import StudyError
 from kdmri_lib.storage import PROJECT, atomic_write, read_json, write_text
 from kdmri_study.jobs import jobs
 from kdmri_study.provenance import processor_name
 from kdmri_study.runs import RunFolder
-from kdmri_study.study import Study
+from kdmri_study.study import Study, with_needs
 
 FOLDER = PROJECT / "notebooks"
 MINUTES = PROJECT / "results" / "notebook_minutes.csv"
@@ -96,14 +95,6 @@ def there() -> list[Stop]:
     return sorted(WAY)
 
 
-def _needed(runs: Iterable[Run]) -> dict[str, Run]:
-    """These runs and all that they need, by their ids."""
-    found: dict[str, Run] = {}
-    for run in runs:
-        found |= _needed(run.needs) | {run.id: run}
-    return found
-
-
 def measured(study: Study) -> pd.DataFrame:
     """How long each notebook of a study that was executed takes by itself: its execution, and what it needs trained.
 
@@ -122,7 +113,7 @@ def measured(study: Study) -> pd.DataFrame:
             continue
         record = read_json(executed)["metadata"]["papermill"]
         begun, seconds = datetime.fromisoformat(record["start_time"]).timestamp(), record["duration"]
-        for run in _needed(job.runs if job.notebook != "09_report" else ()).values():
+        for run in with_needs(job.runs if job.notebook != "09_report" else ()).values():
             folder = RunFolder(study, run)
             if (folder.path / "run.json").stat().st_mtime < begun:  # what the notebook trained is in its own time
                 seconds += folder.record["seconds"]

@@ -253,7 +253,7 @@ def super_resolution(study: Study, experiment: str) -> Job:
 
 @notebook("08_when_distillation_pays")
 def when_distillation_pays(study: Study, experiment: str) -> Job:
-    """Notebook 09 of an experiment."""
+    """Notebook 08 of an experiment."""
     return _of_experiment(study, "08_when_distillation_pays", experiment)
 
 
@@ -265,7 +265,7 @@ _OF_SEVERAL = (
 
 @notebook("09_report")
 def report(study: Study) -> Job:
-    """Notebook 08, after all others."""
+    """Notebook 09, after all others."""
     others = list(_before_the_report(study))
     masks = tuple(file for job in others for file in job.files if file not in PUBLISHED.values())
     outputs = (

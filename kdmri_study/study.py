@@ -3,7 +3,7 @@
 Nothing here trains or reads images, so that the workflow can ask it what there is to do.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -15,6 +15,14 @@ from kdmri_study.experiments.part import PARTS, Row, Rows, parts_of
 from kdmri_study.experiments.recipe import Recipe
 from kdmri_study.experiments.table1 import beside_table1, table1
 from kdmri_study.profile import Cell, Profile, load_profile
+
+
+def with_needs(runs: Iterable[Run]) -> dict[str, Run]:
+    """Runs and all that they need, by their ids, each after those that it needs."""
+    found: dict[str, Run] = {}
+    for run in runs:
+        found |= with_needs(run.needs) | {run.id: run}
+    return found
 
 
 class Study:
@@ -218,13 +226,4 @@ class Study:
     @cached_property
     def runs(self) -> dict[str, Run]:
         """Every run of the study by its id, each after those that it needs."""
-        found: dict[str, Run] = {}
-
-        def add(run: Run) -> None:
-            for needed in run.needs:
-                add(needed)
-            found.setdefault(run.id, run)
-
-        for _, row in self._named_rows():
-            add(row.run)
-        return found
+        return with_needs(row.run for _, row in self._named_rows())
