@@ -1,5 +1,6 @@
 """What a notebook's numbers say, in a sentence or two: its last cell, from the tables that it has just made."""
 
+import math
 from collections.abc import Mapping
 
 import pandas as pd
@@ -27,6 +28,8 @@ def alone_in_words(folders: Mapping[int, Mapping[str, RunFolder]]) -> str:
         name: pd.concat([methods[name].volumes for methods in folders.values()]).query("set == 'test'").psnr.mean()
         for name in ("teacher", "student")
     }
+    if missing := [name for name, psnr in found.items() if math.isnan(psnr)]:
+        return f"Nothing can be said, since a training failed: {', '.join(missing)}."
     some = next(iter(folders.values()))
     counts = {name: parameter_count(plain_network(some[name].run.network)) for name in found}
     gap = found["student"] - found["teacher"]
@@ -71,9 +74,12 @@ def deployment_in_words(sizes: pd.DataFrame, times: pd.DataFrame, quality: pd.Da
     ratio = (ms["teacher"] / ms["student"]).dropna()
     fastest = ms["student"].dropna().idxmin()
     lost = quality.set_index("computed by")["psnr lost"].dropna()
+    named = METHODS[method].lower()
+    worst = f"Of the {named} there is no network, since a training failed."
+    if len(lost):
+        worst = f"Of the ways to compute the {named}, the worst loses {lost.max():.3f} dB ({lost.idxmax()})."
     return (
         f"The student holds {parameters['student'] / parameters['teacher']:.0%} of the teacher's parameters and is "
         f"{ratio.min():.1f} to {ratio.max():.1f} times as fast, each computed in the same way. Fastest here: {fastest}, "
-        f"{ms['student', fastest]:.1f} ms per slice. Of the ways to compute the {METHODS[method].lower()}, the worst loses "
-        f"{lost.max():.3f} dB ({lost.idxmax()})."
+        f"{ms['student', fastest]:.1f} ms per slice. {worst}"
     )

@@ -10,10 +10,16 @@ from kdmri_study.experiments.recipe import Recipe
 from kdmri_study.experiments.table1 import METHODS, QUESTIONS
 from kdmri_study.metrics import UNTRAINED, costs_table, joined_metrics
 from kdmri_study.profile import Cell
-from kdmri_study.rendering import experiment_markdown, order_in_words, significance_markdown, table1_markdown
+from kdmri_study.rendering import (
+    domains_markdown,
+    experiment_markdown,
+    order_in_words,
+    significance_markdown,
+    table1_markdown,
+)
 from kdmri_study.runs import RunFolder
 from kdmri_study.study import Study
-from kdmri_study.tables import significance, summary
+from kdmri_study.tables import beside_each_other, significance, summary
 
 
 class Derived(NamedTuple):
@@ -55,8 +61,10 @@ def cell_tables(study: Study, cell: Cell) -> tuple[pd.DataFrame, pd.DataFrame, l
     """A cell of Table 1: its rows per volume and per slice with their costs; its comparisons; the runs. None where no seed
     of it is there."""
     rows = _cell_rows(study, cell)
-    if not rows:
-        return None
+    return _tables_of(study, cell, rows) if rows else None
+
+
+def _tables_of(study: Study, cell: Cell, rows: Mapping[int, Rows]) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
     folders = folders_of(study, rows)
     metrics = joined_metrics(study, study.recipe(cell, 0), folders, ["zero_filled"])
     table = pd.concat([summary(metrics["volumes"], "volume"), summary(metrics["slices"], "slice")])
@@ -79,6 +87,22 @@ def table1_tables(study: Study) -> list[Derived]:
         Derived("table1", table, f"{table1_markdown(table, study.stamp)}{holes(study)}", names),
         Derived("significance", test, words, names),
     ]
+
+
+def domain_tables(study: Study) -> list[Derived]:
+    """Magnitude images beside the same people's complex ones, of the seeds that both have: each row of Table 1 in both, and
+    what it leads its control by."""
+    found = []
+    for cells in study.arms:
+        rows = [_cell_rows(study, cell) for cell in cells]
+        if both := rows[0].keys() & rows[1].keys():
+            of_both = ({seed: named for seed, named in arm.items() if seed in both} for arm in rows)
+            arms = [_tables_of(study, cell, arm) for cell, arm in zip(cells, of_both, strict=True)]
+            found.append((beside_each_other(*(arm[:2] for arm in arms)), [run for arm in arms for run in arm[2]]))
+    if not found:
+        return []
+    table, runs = pd.concat([t for t, _ in found], ignore_index=True), [run for _, names in found for run in names]
+    return [Derived("domains", table, domains_markdown(table, study.stamp), runs)]
 
 
 def holes(study: Study) -> str:
@@ -122,6 +146,7 @@ def experiment_tables(study: Study, experiment: str, part: str, losses: Sequence
 def all_tables(study: Study) -> Iterator[Derived]:
     """Every table that follows from metrics and costs alone."""
     yield from table1_tables(study)
+    yield from domain_tables(study)
     for name in study.profile.experiments:
         for part in map(PARTS.find, study.experiment_parts(name)):
             if part.tabled:

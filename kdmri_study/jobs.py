@@ -271,6 +271,7 @@ def report(study: Study) -> Job:
     outputs = (
         table("table1", "Table 1"),
         table("significance", "Does the paper's order come out?"),
+        *([table("domains", "Magnitude images beside complex ones")] if study.arms else []),
         # Of one data set, notebooks 01 and 03 show as much.
         *(_OF_SEVERAL if len(study.profile.cells) > 1 else ()),
     )

@@ -6,6 +6,7 @@ All of them follow from a table's CSV alone, so that the report can be built whe
 import itertools
 import math
 from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
@@ -207,6 +208,32 @@ def experiment_markdown(table: pd.DataFrame, stamp: str, labels: Mapping[str, st
     return "\n".join(lines)
 
 
+def domains_markdown(table: pd.DataFrame, stamp: str) -> str:
+    """Magnitude images beside the same people's complex ones (`tables.beside_each_other`), a block per cell and set."""
+    lines = [
+        f"*{capital(stamp)}. Per volume, mean ± standard deviation over people, of the magnitude in both; same people, "
+        "masks, seeds and steps. Lead: over the same network trained alone at the row's cost, with its interval.*\n"
+    ]
+    heads = [""] + [
+        f"{what}, {arm}" for what in ("PSNR / dB ↑", "SSIM ↑", "lead / dB") for arm in ("magnitude", "complex")
+    ]
+    for (dataset, factor, name, kind), block in table.groupby(SET, sort=False):
+        rows = []
+        for row in block.to_dict("records"):
+            cells = [METHODS[row["method"]]]
+            for metric in ("psnr", "ssim"):
+                digits = COLUMNS[metric].digits
+                cells += [
+                    value(row[f"{metric}_{a}"], row[f"{metric}_sd_{a}"], digits) for a in ("magnitude", "complex")
+                ]
+            for arm in ("magnitude", "complex"):
+                lead = SimpleNamespace(**{end: row[f"{end}_{arm}"] for end in ("lead", "low", "high")})
+                cells.append(NONE if math.isnan(lead.lead) else interval(lead, 2, "lead"))
+            rows.append(cells)
+        lines += [f"**{dataset} {factor:g}x, set “{name}”: {kind}; {_counted(block)}**\n", grid(heads, rows)]
+    return "\n".join(lines)
+
+
 def _p(p: float, count: int, unit: str) -> str:
     return f"too few {unit}" if count < FEW else f"{p:.3g}"
 
@@ -340,6 +367,8 @@ def answer_markdown(table: pd.DataFrame, tests: pd.DataFrame) -> str:
 
 def for_reading(table: pd.DataFrame, stamp: str, labels: Mapping[str, str] = METHODS) -> str:
     """A table for reading, as its columns say what it is; `labels` of methods, for comparisons."""
+    if "psnr_complex" in table:
+        return domains_markdown(table, stamp)
     if "verdict" in table:
         return significance_markdown(table, labels)
     if "aggregation" in table:

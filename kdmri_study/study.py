@@ -98,10 +98,20 @@ class Study:
         drawn = f", mask drawn with seed {degradation.seed}" if degradation.seed is not None else ""
         return f"{self.images_of(name)}{more}{own}{drawn}"
 
+    @property
+    def arms(self) -> list[tuple[Cell, Cell]]:
+        """Cells of magnitude images, each with the cell of the same images before their magnitude was taken."""
+        like = {name: declared.sampled_like for name, declared in self.profile.datasets.items()}
+        there = {(cell.dataset, cell.acceleration): cell for cell in self.cells}
+        of = [(there.get((like[cell.dataset], cell.acceleration)), cell) for cell in self.cells]
+        return [(magnitude, beside) for magnitude, beside in of if magnitude]
+
     def degradations(self, name: str) -> dict[str, Degradation]:
-        """Every degradation that the study puts a data set to, by what titles call it (`setting`)."""
-        used = (run.degradation for run in self.runs.values() if run.dataset.name == name)
-        return {self.setting(name, degradation): degradation for degradation in used}
+        """Every degradation that the study puts a data set to, by what titles call it (`setting`); the paper's three
+        accelerations where it puts it to none."""
+        used = [run.degradation for run in self.runs.values() if run.dataset.name == name]
+        shown = used or [Degradation(acceleration=factor) for factor in (4, 5, 8)]
+        return {self.setting(name, degradation): degradation for degradation in shown}
 
     def prepared(self, name: str) -> Path:
         """Where a data set's prepared file lies."""

@@ -93,6 +93,29 @@ def significance(volumes: pd.DataFrame, questions: Sequence[tuple[str, str]]) ->
     return table.assign(verdict=words)
 
 
+def beside_each_other(
+    magnitude: tuple[pd.DataFrame, pd.DataFrame], complex_: tuple[pd.DataFrame, pd.DataFrame]
+) -> pd.DataFrame:
+    """Two arms of one cell, each by its rows of Table 1 and their `significance`: a row per set and method.
+
+    Columns, each ending in _magnitude and in _complex: psnr, psnr_sd, ssim, ssim_sd; lead, low and high, the difference in
+    PSNR (dB) to the row's control, the same network alone at its cost, and its interval. Of the people: those of both.
+    """
+    metrics, lead = ["psnr", "psnr_sd", "ssim", "ssim_sd"], ["lead", "low", "high"]
+    arms = []
+    for table, tests in (magnitude, complex_):
+        asked = tests[tests.metric == "psnr"].rename(columns={"difference": "lead", "a": "method", "b": "control"})
+        per_volume = table[table.aggregation == "volume"].assign(control=lambda t: t.control.fillna(""))
+        arms.append(
+            per_volume.merge(asked[["set", "method", "control", *lead]], how="left", on=["set", "method", "control"])
+        )
+    one, other = arms
+    kept = other[["set", "method", "n", "seeds", *metrics, *lead]]
+    table = one.merge(kept, on=["set", "method", "n", "seeds"], suffixes=("_magnitude", "_complex"))
+    both = [f"{name}_{arm}" for name in (*metrics, *lead) for arm in ("magnitude", "complex")]
+    return table[[*SET, "method", "control", "n", "seeds", *both]]
+
+
 def published_table1() -> pd.DataFrame:
     """The paper's Table 1: dataset, acceleration, method, psnr, psnr_sd, ssim, ssim_sd as printed."""
     return pd.read_csv(PUBLISHED["table1"])

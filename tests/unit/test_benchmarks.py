@@ -152,14 +152,17 @@ def test_a_busy_moment_does_not_move_the_median_rate(monkeypatch):
     assert training._rates({"step": step}, 5, 1) == {"step": 4}
 
 
-def test_matrix_rates_are_two_operations_a_product_by_the_clock(monkeypatch):
+@pytest.mark.parametrize(("has", "precisions"), [(True, ("float32", "bfloat16")), (False, ("float32",))])
+def test_matrix_rates_are_two_operations_a_product_by_the_clock(monkeypatch, has, precisions):
+    monkeypatch.setattr(training, "cpu_has_bfloat16", lambda: has)
     monkeypatch.setattr(training, "time", Clock(0.001))
     rates = training.matrix_rates(size=50, seconds=0.01)
-    assert rates == pytest.approx(dict.fromkeys(("float32", "bfloat16"), 2 * 50**3 / 0.001 / 1e9))
+    assert rates == pytest.approx(dict.fromkeys(precisions, 2 * 50**3 / 0.001 / 1e9))
 
 
 def test_training_throughput_is_a_row_for_each_network_and_way(small, monkeypatch):
     """By a clock that gives every way the same rate."""
+    monkeypatch.setattr(training, "cpu_has_bfloat16", lambda: True)
     monkeypatch.setattr(training, "time", Clock(0.3))
     monkeypatch.setattr(training, "DCCNN", {"teacher": 3, "student": 2})
     monkeypatch.setattr(training, "VDSR", {"VDSR teacher": 3, "VDSR student": 2})

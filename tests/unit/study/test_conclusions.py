@@ -64,6 +64,9 @@ def test_teacher_and_student_alone(student, ends):
     # 49,285 of 141,765 parameters: 5 cascades of 32 features, 3 of 5 convolutions of 3 x 3.
     assert "teacher reaches 30.00 dB" in said and "with 35% of its parameters" in said and ends in said
 
+    folders[0]["teacher"] = Folder(runs["teacher"], float("nan"))
+    assert alone_in_words(folders) == "Nothing can be said, since a training failed: teacher."
+
 
 def test_what_masks_lose():
     worth = pd.DataFrame(
@@ -88,3 +91,6 @@ def test_what_the_small_network_costs_and_loses():
     said = deployment_in_words(sizes, times, quality, "distilled")
     assert "25% of the teacher's parameters and is 2.0 to 3.0 times as fast" in said
     assert "Fastest here: b, 5.0 ms" in said and "distilled student, the worst loses 0.098 dB (int8)" in said
+
+    none = deployment_in_words(sizes, times, quality.assign(**{"psnr lost": float("nan")}), "distilled")
+    assert none.endswith("Of the distilled student there is no network, since a training failed.") and "nan" not in none

@@ -9,6 +9,7 @@ from kdmri_lib.statistics import holm
 from kdmri_study.experiments import table1
 from kdmri_study.rendering import (
     answer_markdown,
+    domains_markdown,
     experiment_markdown,
     number,
     order_in_words,
@@ -17,7 +18,7 @@ from kdmri_study.rendering import (
     table1_markdown,
     value,
 )
-from kdmri_study.tables import significance, summary, symmetry
+from kdmri_study.tables import beside_each_other, significance, summary, symmetry
 
 PEOPLE = 7
 LEADS = np.linspace(-0.02, 0.02, PEOPLE)  # how people differ in what a method gains
@@ -200,3 +201,28 @@ def test_the_worth_of_symmetry_by_hand():
     errors = [np.abs(np.fft.ifft2(np.fft.fft2(image) * m)) - image for m in (mask, completed)]
     expected = [10 * np.log10(image.max() ** 2 / np.mean(e**2)) for e in errors]
     assert [row["zero-filled PSNR / dB"], row["with symmetry"]] == pytest.approx(expected, abs=1e-3)
+
+
+def test_two_arms_stand_beside_each_other_with_what_each_leads_its_control_by():
+    """The complex arm 2 dB lower throughout, but its distilled student 2.5; the control of both is the student alone."""
+    other = {name: value - 2 - 0.5 * (name == "distilled") for name, value in VALUES.items()}
+    arms = []
+    for values, kind in ((VALUES, "phantom"), (other, "phantom at a simulated phase")):
+        volumes = metrics(values).assign(kind=kind)
+        table = summary(volumes, "volume")
+        table["control"] = np.where(table.method == "distilled", "student_compute", None)
+        both = pd.concat([table, table.assign(aggregation="slice", psnr=0.0)])
+        arms.append((both, significance(volumes, QUESTIONS)))
+    found = beside_each_other(*arms)
+    assert found.method.tolist() == list(VALUES) and set(found.kind) == {"phantom"}
+    row = found.set_index("method").loc["distilled"]
+    assert row.psnr_magnitude - row.psnr_complex == pytest.approx(2.5, abs=0.02)
+    assert row.lead_magnitude == pytest.approx(-0.5, abs=1e-6) and row.lead_complex == pytest.approx(-1, abs=0.01)
+    assert row.low_complex <= row.lead_complex <= row.high_complex
+    assert found[found.method != "distilled"].lead_complex.isna().all(), "nothing to set it beside"
+
+    text = domains_markdown(found, "profile x")
+    assert "**brain 4x, set “test”: phantom; 7 phantoms, 2 seeds**" in text and "nan" not in text
+    cells = [c.strip() for c in next(line for line in text.splitlines() if "Distilled" in line).split("|")[2:8]]
+    assert cells[0].startswith("30.") and cells[1].startswith("28.") and cells[4].startswith("−0.50 [")
+    assert cells[5].startswith("−1.0") or cells[5].startswith("−0.99")
