@@ -14,7 +14,7 @@ from kdmri_study.verification import verify_runs
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory) -> Study:
-    """Profile smoke on the cardiac phantom alone: its complex images in every experiment, its magnitude beside in Table 1."""
+    """Profile smoke on the cardiac phantom: complex images in every experiment, their magnitude beside in Table 1."""
     folder = tmp_path_factory.mktemp("complex")
     profile = yaml.safe_load((PROJECT / "profiles" / "smoke.yaml").read_text())
     cardiac = profile["datasets"]["cardiac"]
