@@ -7,10 +7,13 @@ from pathlib import Path
 import yaml
 
 from kdmri_lib.storage import PROJECT
+from kdmri_study.experiments.table1 import METHODS
 from kdmri_study.profile import Cell
 from kdmri_study.study import Study
 
 CELL = Cell("cardiac", 8)
+BESIDE = ["steps", "whole"]  # of Table 1, beside the paper's rows: what these studies have of it
+ROWS = list(METHODS)[:7]
 PROFILES = sorted(p.stem for p in (PROJECT / "profiles").glob("*.yaml"))
 
 
@@ -18,7 +21,7 @@ def small_profile(path: Path, steps: int = 6, cardiac: dict | None = None, **mor
     """Profile smoke with one cell, trainings of so many steps, and these changes to its phantoms and to the profile."""
     profile = yaml.safe_load((PROJECT / "profiles" / "smoke.yaml").read_text())
     phantoms = profile["datasets"]["cardiac"] | (cardiac or {})
-    profile |= {"cells": {"cardiac": [8]}, "experiments": {}, "datasets": {"cardiac": phantoms}}
+    profile |= {"cells": {"cardiac": [8]}, "experiments": {}, "datasets": {"cardiac": phantoms}, "beside": BESIDE}
     profile["schedule"].update(steps=steps, validations=max(2, steps // 10))
     path.write_text(yaml.safe_dump(profile | more))
     return path

@@ -12,14 +12,13 @@ from kdmri_lib.evaluation import METRICS
 from kdmri_lib.losses.attention_transfer import AttentionTransfer
 from kdmri_lib.storage import PROJECT
 from kdmri_study.deploying import export
-from kdmri_study.experiments.table1 import METHODS
 from kdmri_study.jobs import execute, jobs
 from kdmri_study.pages import write_pages
 from kdmri_study.rendering import failures
 from kdmri_study.runs import RunFolder, prepare_dataset, trained
 from kdmri_study.study import Study
 from kdmri_study.verification import verify_runs
-from tests.studies import CELL
+from tests.studies import BESIDE, CELL, ROWS
 
 FAILED = "attention_transfer"
 
@@ -32,6 +31,7 @@ def study(tmp_path_factory) -> Study:
     cardiac = {"dataset": "cardiac", "degradation": {"acceleration": 8}}
     profile |= {
         "cells": {"cardiac": [8]},
+        "beside": BESIDE,
         "datasets": {"cardiac": profile["datasets"]["cardiac"] | {"test": 6}},
         "experiments": {
             "feature_losses": {"notebook": "04_feature_distillation", "parts": ["comparison"], **cardiac},
@@ -79,7 +79,7 @@ def test_table_1_has_a_hole_and_the_verdict_says_nothing(study):
     table = pd.read_csv(study.table("table1")).set_index(["aggregation", "method"])
     holes = table[table.psnr.isna()]
     assert set(holes.index) == {("volume", "distilled"), ("slice", "distilled")}
-    assert len(table) == 2 * len(METHODS)
+    assert len(table) == 2 * len(ROWS)
     assert table.drop("distilled", level="method")[list(METRICS)].notna().all(axis=None)
     text = study.table("table1").with_suffix(".md").read_text()
     assert "| Distilled student | – | – |" in text and "nan" not in text

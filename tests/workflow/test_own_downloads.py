@@ -10,12 +10,12 @@ from PIL.PngImagePlugin import PngInfo
 from kdmri_lib.errors import StudyError
 from kdmri_lib.storage import PROJECT
 from kdmri_study.derived import cell_tables
-from kdmri_study.experiments.table1 import METHODS
 from kdmri_study.jobs import execute
 from kdmri_study.runs import RunFolder
 from kdmri_study.study import Study
 from kdmri_study.verification import verify_runs
 from tests import downloads
+from tests.studies import BESIDE, ROWS
 
 NOTEBOOKS = PROJECT / "notebooks"
 
@@ -25,7 +25,13 @@ def own_downloads(tmp_path_factory):
     """A profile whose data sets are downloads in miniature, one of each source."""
     folder = tmp_path_factory.mktemp("downloads")
     profile = yaml.safe_load((PROJECT / "profiles" / "smoke.yaml").read_text())
-    profile |= {"datasets": {}, "cells": {"cardiac": [4]}, "experiments": {}, "precision_check": False}
+    profile |= {
+        "datasets": {},
+        "cells": {"cardiac": [4]},
+        "experiments": {},
+        "precision_check": False,
+        "beside": BESIDE,
+    }
     for name, (source, fill, more) in SOURCES.items():
         place = folder / name
         place.mkdir()
@@ -82,7 +88,7 @@ def test_table_1_of_ones_own_download(cell_of_a_download):
     assert volumes.subject.tolist() == ["patient101_frame01", "patient101_frame12"]
     table, tests, _ = cell_tables(study, study.cells[0])
     rows = table[table.aggregation == "volume"].set_index("method")
-    assert set(rows.index) == set(METHODS) and rows.n.eq(1).all() and tests.empty
+    assert set(rows.index) == set(ROWS) and rows.n.eq(1).all() and tests.empty
     assert rows.psnr["distilled"] == pytest.approx(volumes.psnr.mean())
 
 
