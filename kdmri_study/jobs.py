@@ -125,7 +125,7 @@ def notebook(name: str) -> Callable:
 def start_here(study: Study) -> Job:
     """Notebook 00: on the committed weights and real people, so that nothing of the study is needed; it only shows."""
     files = (PROJECT / folder for folder in ("results/models", "data/real"))
-    given = sorted(file for folder in files for file in folder.iterdir() if file.is_file())
+    given = sorted(file for folder in files for file in folder.glob("*") if file.is_file())
     return Job("00_start_here", "00_start_here", {}, (), files=tuple(given))
 
 

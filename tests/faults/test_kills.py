@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from kdmri_lib.storage import HOST, PROJECT, write_text
+from kdmri_lib.storage import PROJECT, atomic_write, write_text
 from kdmri_study.runs import RunFolder, prepare_dataset, trained
 from kdmri_study.study import Study
 from tests.faults.commands import command, digests, of_run
@@ -199,8 +199,12 @@ def test_what_a_killed_writer_left_is_cleared_and_a_living_writers_is_not(tmp_pa
     path = tmp_path / "x.txt"
     dead = subprocess.Popen(["true"])
     dead.wait()
-    write_text(path, "a")  # which shows how such files are called
-    left, living = (tmp_path / f".{HOST}-{pid}.partial.x.txt" for pid in (dead.pid, os.getppid()))
+    with atomic_write(path) as temporary:
+        temporary.write_text("a")
+    left, living = (
+        temporary.with_name(temporary.name.replace(f"-{os.getpid()}.", f"-{pid}.")) for pid in (dead.pid, os.getppid())
+    )
+    assert len({left, living, temporary}) == 3
     for one in (left, living):
         one.write_text("half")
     write_text(path, "b")

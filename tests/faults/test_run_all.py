@@ -26,6 +26,7 @@ def checkout(tmp_path) -> Path:
     folder = tmp_path / "checkout"
     ignored = shutil.ignore_patterns(".*", "results", "prepared", "__pycache__")
     shutil.copytree(PROJECT, folder, ignore=ignored)
+    shutil.copytree(PROJECT / "results" / "models", folder / "results" / "models")
     (folder / "environment.sh").write_text(f'export PATH="{Path(sys.executable).parent}:$PATH" PYTHONPATH="{folder}"\n')
     return folder
 
