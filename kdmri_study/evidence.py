@@ -123,7 +123,8 @@ def recorded(study: Study) -> dict[str, dict]:
 
 
 def unpacked(study: Study, folder: Path) -> Study:
-    """The same study in another, empty folder, with its evidence in place of its runs.
+    """The same study in another, empty folder, with its evidence in place of its runs; of a run that several pieces hold,
+    the first one's (`made_twice`).
 
     Raises
     ------
@@ -139,7 +140,8 @@ def unpacked(study: Study, folder: Path) -> Study:
                 continue
             raise StudyError(f"{path}: no such file; ./run_all.sh --profile {study.name} makes it")
         with _opened(path) as archive:
-            archive.extractall(there.results, filter="data")
+            fresh = [member for member in archive if not (there.results / member.name).exists()]
+            archive.extractall(there.results, fresh, filter="data")
         missing = [run.id for run in each.runs if not (there.results / "runs" / run.id / "run.json").exists()]
         if missing:
             raise StudyError(
@@ -150,6 +152,21 @@ def unpacked(study: Study, folder: Path) -> Study:
     if not found:
         raise StudyError(f"{study.results / 'evidence'}: no evidence; ./run_all.sh --profile {study.name} makes it")
     return there
+
+
+def made_twice(study: Study) -> list[str]:
+    """Which runs two pieces hold with other numbers, in words: two machines trained them, each for its own piece."""
+    known: dict[str, tuple[Path, bytes]] = {}
+    found = []
+    for path in (each.file(study) for each in pieces(study)):
+        if path.exists():
+            with _opened(path) as archive:
+                for member in (m for m in archive if Path(m.name).name == VOLUMES):
+                    first, content = known.setdefault(member.name, (path, archive.extractfile(member).read()))
+                    if first != path and archive.extractfile(member).read() != content:
+                        run = Path(member.name).parent.name
+                        found.append(f"{path}: run {run} was trained twice; its numbers are those in {first.name}")
+    return found
 
 
 def record_of(study: Study, run: Run) -> dict:

@@ -21,7 +21,7 @@ from kdmri_lib.errors import StudyError
 from kdmri_lib.storage import read_json, sha256_file
 from kdmri_study.cards import wrong_models
 from kdmri_study.derived import all_tables
-from kdmri_study.evidence import OF_RUN, pieces, unpacked
+from kdmri_study.evidence import OF_RUN, made_twice, pieces, unpacked
 from kdmri_study.jobs import FOLDERS, Job, execute, jobs
 from kdmri_study.provenance import preparing_code, training_code
 from kdmri_study.readme import wrong_blocks
@@ -75,6 +75,7 @@ def verify_evidence(study: Study) -> Verdict:
                     not_compared += [
                         f"{f}: not of metrics alone" for f in shown if f.exists() or not study.profile.in_pieces
                     ]
+        not_compared += made_twice(study)
         wrong += wrong_blocks(study) + wrong_models(study, there)
     return Verdict(wrong, not_compared, list(changed), compared)
 

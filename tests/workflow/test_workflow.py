@@ -199,6 +199,17 @@ def test_metrics_in_the_evidence_that_are_not_what_was_recorded_are_named(cloned
     )
 
 
+def test_a_run_that_two_machines_trained_is_named_and_the_first_pieces_numbers_count(cloned, tmp_path):
+    there = unpacked(cloned, tmp_path / "unpacked")
+    cell, experiment = pieces(there)
+    shared = next(run for run in cell.runs if run in experiment.runs)
+    metrics = RunFolder(there, shared).path / "metrics_volume.csv"
+    pd.read_csv(metrics).assign(psnr=1.0).to_csv(metrics, index=False)
+    experiment.file(cloned).write_bytes(write_evidence(there, experiment).read_bytes())
+    found = verify_evidence(cloned)
+    assert found.wrong == [] and f"run {shared.id} was trained twice" in "\n".join(found.not_compared)
+
+
 def test_a_run_that_is_deleted_is_trained_again_and_what_is_made_of_it_too(made):
     record = RunFolder(made, made.methods(made.cell("cardiac_8x"), 0)["student"]).path / "run.json"
     content = record.read_bytes()
