@@ -29,7 +29,7 @@ CAPTIONS = {
     r"^volumes_": "A row per volume, its slices evenly spaced; grey is magnitude, 0 to 1.",
     r"spectrum_": "Mean power of a set's slices on rings of spatial frequency.",
     r"^masks": "k-space with zero frequency in the middle; white is measured.",
-    r"^undersampling_|_truncation$": "One test slice: its k-space, what of it is measured, what that becomes zero-filled.",
+    r"^undersampling_": "One test slice: its k-space, what of it is measured, what that becomes zero-filled.",
     r"^learning_curves|_curves$": "Validation PSNR per volume: a line is the mean over the seeds, a band their range.",
     r"^figure2|^reconstructions_|^teacher_|_comparison$": "One test slice, networks of the first seed; a residue is the "
     "absolute difference to the target.",
