@@ -65,7 +65,7 @@ def made(tmp_path_factory):
         [*SNAKEMAKE, "--cores", "2", "--directory", str(folder), "--config", f"profile={profile}", f"folder={folder}"],
         check=True,
         capture_output=True,
-        timeout=550,
+        timeout=1150,
         cwd=PROJECT,
     )
     return Study(str(profile), folder)
