@@ -62,7 +62,12 @@ def run(study, name, output, **parameters):
     execute(NOTEBOOKS / f"{name}.ipynb", output, {"profile": profile, "folder": str(study.folder), **parameters})
 
 
-@pytest.mark.parametrize("name", sorted(SOURCES))
+OFTEN = ("nifti", "fastmri", "published")  # the others by --long: their readers have tests of their own
+
+
+@pytest.mark.parametrize(
+    "name", [n if n in OFTEN else pytest.param(n, marks=pytest.mark.slow) for n in sorted(SOURCES)]
+)
 def test_notebook_1_prepares_and_shows_every_download(own_downloads, tmp_path, name):
     factors = {"factors": "[4]"} if name == "published" else {}
     run(own_downloads, "01_data_preparation", tmp_path / "out.ipynb", dataset=name, **factors)
