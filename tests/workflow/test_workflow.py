@@ -91,13 +91,13 @@ def test_any_declared_file_that_is_deleted_is_made_again(made):
 
 
 def test_verify_looks_at_every_file_and_says_what_it_cannot_compare(made):
-    stray, missing = made.table("of_a_part_that_is_gone"), made.figure("masks")
+    stray, missing = made.table("of_a_part_that_is_gone"), made.figure("masks_cardiac")
     reading, names = made.table("table1").with_suffix(".md"), made.table("ablations_attention").with_suffix(".runs.txt")
     contents = {path: path.read_text() for path in (reading, names)}
     stray.write_text("a\n1\n")
     reading.write_text(contents[reading].replace("Teacher", "Techer"))
     names.write_text("\n".join(contents[names].splitlines()[:-1]) + "\n")
-    aside = missing.rename(missing.with_name("masks.aside"))
+    aside = missing.rename(missing.with_name("masks_cardiac.aside"))
     try:
         found = verify_runs(made)
     finally:
