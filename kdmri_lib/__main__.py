@@ -401,9 +401,8 @@ def main() -> int:
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] in ("kdmri_lib", "kdmri_study", "benchmarks"):
             raise
-        print(
-            f"kdmri: this needs the package {error.name}, which isn't installed (README, installing)", file=sys.stderr
-        )
+        needed = "pip install -e '.[deploy,dicom,scanner]'"
+        print(f"kdmri: this needs the package {error.name}, which isn't installed: {needed}", file=sys.stderr)
         return 1
     except OSError as error:
         from kdmri_lib.storage import UNWRITABLE

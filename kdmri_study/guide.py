@@ -53,7 +53,7 @@ WAY = (
     Stop(
         "03_distillation",
         "Attention transfer and imitation",
-        "how a teacher helps a student, and whether that beats training longer; your own scan",
+        "how a teacher helps a student, whether that beats training longer, and how to try a scan of your own",
     ),
     Stop(
         "04_feature_distillation",
@@ -65,7 +65,7 @@ WAY = (
         "Ablations",
         "which part of the method does the work, where features are best compared, and how small a student may be",
     ),
-    Stop("06_super_resolution", "Super-resolution", "the same method on another task, with another network"),
+    Stop("06_super_resolution", "Super-resolution", "how the same method does on another task, with another network"),
     Stop(
         "07_deployment",
         "Deployment",

@@ -31,7 +31,9 @@ CAPTIONS = {
     r"^masks": "k-space with zero frequency in the middle; white is measured.",
     r"^undersampling_": "One test slice: its k-space, what of it is measured, what that becomes zero-filled.",
     r"^learning_curves|_curves$": "Validation PSNR per volume: a line is the mean over the seeds, a band their range.",
-    r"^figure2|^reconstructions_|^teacher_|_comparison$": "One test slice, networks of the first seed; a residue is the "
+    r"^figure2|^reconstructions_": "A test slice of each data set or test set, networks of the first seed; a residue is "
+    "the absolute difference to the target.",
+    r"^teacher_|_comparison$": "One test slice, networks of the first seed; a residue is the "
     "absolute difference to the target.",
     r"^attention_": "One test slice, networks of the first seed: maps over their L2 norm, and their differences.",
     r"_map$|_points$": "PSNR per volume, a mean over the test set.",

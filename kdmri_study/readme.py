@@ -87,8 +87,8 @@ def answer(study: Study) -> str:
     between = f"{cells.difference.min():+.2f} to {cells.difference.max():+.2f} dB".replace("-", "−")
     on_people = "; ".join(f"{factor:g}x {_difference(row)}" for (_, factor), row in people.iterrows())
     seeds = cells.seeds.max()
-    over = f"{seeds} seeds and people" if seeds > 1 else "people, on these networks"
-    caution = "" if seeds > 1 else " One seed: whether another would find it again, profile table1 asks with six."
+    over = f"{seeds} seeds and people" if seeds > 1 else "people, for these networks,"
+    caution = "" if seeds > 1 else " This is one seed; profile table1 asks six whether it holds."
     return (
         "Distilled as the paper does, and against the same student trained alone for as much compute (the teacher given): "
         f"ahead in **{ahead} of {len(cells)} cells** of Table 1 on generated images ({between}; in {sure} its 95% interval "
@@ -185,15 +185,18 @@ def precision(study: Study) -> str:
 def commands(study: Study) -> str:
     """What the commands cost in a fresh clone, of those that were measured (`benchmark commands`)."""
     table = pd.read_csv(PROJECT / "results" / "command_costs.csv")
+    said = "" if "./run_all.sh" in set(table.command) else f"Profile {study.name}: {study.profile.cost}.\n"
     if table.empty:
-        return f"Profile {study.name}: {study.profile.cost}.\n"
+        return said
     rows = [
         [f"`{row.command}`", f"{row.minutes:.0f} min", f"{row.memory:.1f} GB", f"{row.disk:.1f} GB"]
         for row in table.rename(columns={"memory / GB": "memory", "disk / GB": "disk"}).itertuples()
     ]
     where = ", ".join(sorted({*table.processor}))
     note = f"In a fresh clone, their environment included: {where}."
-    return _markdown(["command", "time", "memory at most", "disk"], rows) + f"\n{note}\n"
+    return (
+        "\n".join([_markdown(["command", "time", "memory at most", "disk"], rows), f"{note}\n", said]).rstrip() + "\n"
+    )
 
 
 @block("notebooks", "quick")

@@ -3,6 +3,7 @@
 Nothing here trains or reads images, so that the workflow can ask it what there is to do.
 """
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -101,10 +102,17 @@ class Study:
     @property
     def arms(self) -> list[tuple[Cell, Cell]]:
         """Cells of magnitude images, each with the cell of the same images before their magnitude was taken."""
-        like = {name: declared.sampled_like for name, declared in self.profile.datasets.items()}
-        there = {(cell.dataset, cell.acceleration): cell for cell in self.cells}
-        of = [(there.get((like[cell.dataset], cell.acceleration)), cell) for cell in self.cells]
-        return [(magnitude, beside) for magnitude, beside in of if magnitude]
+
+        def images(cell: Cell) -> Dataset:
+            return self.dataset(cell.dataset).model_copy(update={"name": "", "domain": None, "sampled_like": None})
+
+        is_complex = {cell: self.dataset(cell.dataset).domain == "complex" for cell in self.cells}
+        return [
+            (one, other)
+            for one, other in itertools.product(self.cells, repeat=2)
+            if not is_complex[one] and is_complex[other] and self.dataset(other.dataset).sampled_like == one.dataset
+            if one.acceleration == other.acceleration and images(one) == images(other)
+        ]
 
     def degradations(self, name: str) -> dict[str, Degradation]:
         """Every degradation that the study puts a data set to, by what titles call it (`setting`); the paper's three

@@ -178,3 +178,17 @@ def test_names_that_become_files_cannot_leave_their_folder(paths, tmp_path):
 
 def test_a_path_names_the_same_profile_as_its_name():
     assert load_profile(str(Path(PROJECT, "profiles", "smoke.yaml"))) == load_profile("smoke")
+
+
+def test_arms_are_cells_of_the_same_images_at_the_same_acceleration_magnitude_and_complex(tmp_path):
+    assert [(one.tag, other.tag) for one, other in Study("domains").arms] == [
+        ("brain_4x", "brain_complex_4x"),
+        ("cardiac_8x", "cardiac_complex_8x"),
+        ("knee_4x", "knee_complex_4x"),
+    ]
+    assert Study("quick").arms == []
+    declared = yaml.safe_load((PROJECT / "profiles" / "domains.yaml").read_text())
+    declared["datasets"]["brain_complex"]["seed"] += 1  # other people
+    declared["cells"]["knee_complex"] = [5]  # another acceleration
+    (tmp_path / "other.yaml").write_text(yaml.safe_dump(declared))
+    assert [one.tag for one, _ in Study(str(tmp_path / "other.yaml")).arms] == ["cardiac_8x"]
