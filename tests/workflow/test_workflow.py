@@ -90,6 +90,7 @@ def test_any_declared_file_that_is_deleted_is_made_again(made):
         assert away.keys() <= plan.keys()
 
 
+@pytest.mark.slow  # every notebook is executed again
 def test_verify_looks_at_every_file_and_says_what_it_cannot_compare(made):
     stray, missing = made.table("of_a_part_that_is_gone"), made.figure("masks_cardiac")
     reading, names = made.table("table1").with_suffix(".md"), made.table("ablations_attention").with_suffix(".runs.txt")
