@@ -8,7 +8,8 @@ as by colours (Okabe and Ito's, made for the colour-blind, and a wine red), so t
 
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import matplotlib as mpl
@@ -48,7 +49,17 @@ COLOURS = ("black", "#E69F00", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B
 DASHES = ("-", "--", "-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)), (0, (9, 2)))
 MARKERS = "osD^vPX*<>"
 
-styled = mpl.rc_context(STYLE)
+
+@contextmanager
+def _style() -> Iterator[None]:
+    with mpl.rc_context(STYLE):
+        yield
+        # The first figure makes a notebook's backend show figures by themselves; `rc_context` alone would undo that.
+        shown = mpl.is_interactive()
+    mpl.interactive(shown)
+
+
+styled = _style()
 """Decorator of a function that draws."""
 
 

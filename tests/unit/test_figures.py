@@ -3,6 +3,7 @@
 import itertools
 import re
 
+import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -319,3 +320,19 @@ def test_a_contact_sheet_holds_every_image_once_in_order(sizes, columns):
     assert [(group, label) for row in rows for group, label, _ in row] == [
         (g, label) for g in groups for label in groups[g]
     ]
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_a_notebook_whose_backend_begins_with_the_first_figure_shows_the_next_ones_too(monkeypatch, shown):
+    """A backend as IPython's: made by the first figure, it makes matplotlib interactive."""
+    monkeypatch.setitem(mpl.rcParams, "interactive", False)
+    size, subplots = mpl.rcParams["font.size"], plt.subplots
+
+    def first(*args, **kwargs):
+        mpl.interactive(shown)
+        return subplots(*args, **kwargs)
+
+    monkeypatch.setattr(plt, "subplots", first)
+    figures.comparison(CASES)
+    assert mpl.is_interactive() is shown and mpl.rcParams["font.size"] == size
+    plt.close("all")

@@ -151,6 +151,15 @@ def test_every_figure_is_a_png_and_a_pdf_with_its_stamp(executed):
         assert picture.with_suffix(".pdf").stat().st_size > 1000
 
 
+def test_every_notebook_shows_the_figures_that_it_writes(executed):
+    for job in jobs(executed):
+        cells = read_json(job.executed(executed))["cells"]
+        shown = sum("image/png" in output.get("data", {}) for cell in cells for output in cell.get("outputs", []))
+        assert shown >= sum(output.kind == "figure" for output in job.outputs), job.name
+    start = "".join(str(cell.get("outputs")) for cell in read_json(next(jobs(executed)).executed(executed))["cells"])
+    assert start.count("'image/png'") == 2
+
+
 def test_a_scan_of_ones_own_is_reconstructed(executed):
     table = pd.read_csv(executed.table("scan_brain_4x"))
     assert set(table.method) == set(METHODS.values()) and table.psnr.between(5, 80).all()
