@@ -63,10 +63,10 @@ class Scan:
                 )
             found = next(name for name, order in ORDERS.items() if order == known)
         zero = "in the middle" if ORDERS[found].kspace_centred else "at index 0"
-        image = "about the corners" if ORDERS[found].image_shifted else "in the middle"
+        image = "about the corners, and is moved back" if ORDERS[found].image_shifted else "in the middle"
         self.remarks.append(
             f"{self.name}: order {found}{', found from the data' if order == 'auto' else ''} "
-            f"(zero frequency {zero}, the object {image})"
+            f"(zero frequency {zero}; a plain transform has the object {image})"
         )
         return ORDERS[found]
 

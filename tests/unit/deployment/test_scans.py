@@ -86,7 +86,9 @@ def test_the_order_can_be_said(network, image, tmp_path):
     np.save(tmp_path / "in.npy", (np.fft.fft2(image, norm="ortho") * LINES).astype(np.complex64))
     found, done = output(network, tmp_path / "in.npy", order="unshifted")
     np.testing.assert_allclose(found, np.abs(zero_filled(image)), atol=1e-5)
-    assert done[0] == "in.npy: order unshifted (zero frequency at index 0, the object in the middle)"
+    assert (
+        done[0] == "in.npy: order unshifted (zero frequency at index 0; a plain transform has the object in the middle)"
+    )
     other, _ = output(network, tmp_path / "in.npy", order="corners")
     np.testing.assert_allclose(other, scans.shifted(found), atol=1e-5)
     refused(network, tmp_path / "in.npy", "order 'fftshift' is unknown; known: auto, unshifted", order="fftshift")
