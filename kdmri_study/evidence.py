@@ -162,8 +162,9 @@ def made_twice(study: Study) -> list[str]:
         if path.exists():
             with _opened(path) as archive:
                 for member in (m for m in archive if Path(m.name).name == VOLUMES):
-                    first, content = known.setdefault(member.name, (path, archive.extractfile(member).read()))
-                    if first != path and archive.extractfile(member).read() != content:
+                    content = archive.extractfile(member).read()
+                    first, its = known.setdefault(member.name, (path, content))
+                    if content != its:
                         run = Path(member.name).parent.name
                         found.append(f"{path}: run {run} was trained twice; its numbers are those in {first.name}")
     return found

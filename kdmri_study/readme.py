@@ -185,18 +185,16 @@ def precision(study: Study) -> str:
 def commands(study: Study) -> str:
     """What the commands cost in a fresh clone, of those that were measured (`benchmark commands`)."""
     table = pd.read_csv(PROJECT / "results" / "command_costs.csv")
-    said = "" if "./run_all.sh" in set(table.command) else f"Profile {study.name}: {study.profile.cost}.\n"
+    said = [] if "./run_all.sh" in set(table.command) else [f"Profile {study.name}: {study.profile.cost}.\n"]
     if table.empty:
-        return said
+        return said[0]
     rows = [
         [f"`{row.command}`", f"{row.minutes:.0f} min", f"{row.memory:.1f} GB", f"{row.disk:.1f} GB"]
         for row in table.rename(columns={"memory / GB": "memory", "disk / GB": "disk"}).itertuples()
     ]
     where = ", ".join(sorted({*table.processor}))
     note = f"In a fresh clone, their environment included: {where}."
-    return (
-        "\n".join([_markdown(["command", "time", "memory at most", "disk"], rows), f"{note}\n", said]).rstrip() + "\n"
-    )
+    return "\n".join([_markdown(["command", "time", "memory at most", "disk"], rows), f"{note}\n", *said])
 
 
 @block("notebooks", "quick")

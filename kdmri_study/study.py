@@ -10,6 +10,7 @@ from pathlib import Path
 
 from kdmri_lib.declarations import Dataset, Degradation, Run
 from kdmri_lib.errors import StudyError
+from kdmri_lib.masks import FACTORS
 from kdmri_lib.storage import PROJECT
 from kdmri_study.experiments.controls import with_controls
 from kdmri_study.experiments.part import PARTS, Row, Rows, parts_of
@@ -118,7 +119,7 @@ class Study:
         """Every degradation that the study puts a data set to, by what titles call it (`setting`); the paper's three
         accelerations where it puts it to none."""
         used = [run.degradation for run in self.runs.values() if run.dataset.name == name]
-        shown = used or [Degradation(acceleration=factor) for factor in (4, 5, 8)]
+        shown = used or [Degradation(acceleration=factor) for factor in FACTORS]
         return {self.setting(name, degradation): degradation for degradation in shown}
 
     def prepared(self, name: str) -> Path:
