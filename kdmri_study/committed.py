@@ -44,16 +44,18 @@ class Committed(NamedTuple):
 
     def model(self, acceleration: float | None = None) -> Model:
         """The network, in evaluation mode; with the mask of another acceleration, where one is given."""
-        return on_mask(self.network, load_weights(self.weights), self.mask(acceleration))
+        weights = load_weights(self.weights)
+        return on_mask(self.network, weights, self.mask(acceleration), self.dataset.channels)
 
     def mask(self, acceleration: float | None = None) -> np.ndarray:
         """Its mask, boolean (H, W), unshifted; or that of another acceleration."""
         return declared_mask(self.dataset, Degradation(acceleration=acceleration or self.acceleration))
 
 
-def on_mask(network: Network, weights: dict, mask: np.ndarray) -> Model:
-    """A network of these weights with this mask, not only the one that they were trained on; in evaluation mode."""
-    model = build_model(network.kind, mask, **network.options)
+def on_mask(network: Network, weights: dict, mask: np.ndarray, channels: int) -> Model:
+    """A network of these weights, for images of `channels`, with this mask, not only the one that they were trained on; in
+    evaluation mode."""
+    model = build_model(network.kind, mask, channels, **network.options)
     model.load_state_dict(weights)
     return model.eval()
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 from kdmri_lib.models.base import parameter_count
-from kdmri_study.build import plain_network
+from kdmri_study.build import run_network
 from kdmri_study.experiments.table1 import METHODS
 from kdmri_study.runs import RunFolder
 
@@ -31,7 +31,7 @@ def alone_in_words(folders: Mapping[int, Mapping[str, RunFolder]]) -> str:
     if missing := [name for name, psnr in found.items() if math.isnan(psnr)]:
         return f"Nothing can be said, since a training failed: {', '.join(missing)}."
     some = next(iter(folders.values()))
-    counts = {name: parameter_count(plain_network(some[name].run.network)) for name in found}
+    counts = {name: parameter_count(run_network(some[name].run)) for name in found}
     gap = found["student"] - found["teacher"]
     question = " Whether a teacher's help brings that back is the next notebook's question." if gap < 0 else ""
     return (

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from kdmri_lib.models.base import parameter_count
-from kdmri_study.build import plain_network
+from kdmri_study.build import run_network
 from kdmri_study.costs import against_compute, cost
 from kdmri_study.experiments.part import Rows
 from kdmri_study.metrics import Folders
@@ -70,7 +70,7 @@ def sizes(rows: Rows, table: pd.DataFrame, tests: pd.DataFrame) -> tuple[pd.Data
         found.append(
             {
                 "size": size,
-                "parameters": parameter_count(plain_network(distilled.run.network)),
+                "parameters": parameter_count(run_network(distilled.run)),
                 **{how: psnr[name] for how, name in named.items()},
                 "alone_at_cost": psnr[distilled.control],
                 **{"lead": lead["difference"], "low": lead["low"], "high": lead["high"]},

@@ -223,7 +223,7 @@ def _of_experiment(study: Study, notebook: str, experiment: str, losses: Sequenc
     stem = f"{notebook}_{experiment}" if own else f"{notebook}_on_{experiment}"
     return Job(
         *(notebook, stem, {"experiment": experiment}, tuple(outputs), tuple(runs)),
-        datasets=(declared.dataset,),
+        datasets=(declared.dataset, *declared.elsewhere),
         files=(*files, *_masks_of(runs)),
         parts=tuple(part.name for part in parts),
     )

@@ -193,7 +193,7 @@ class Notebook:
             same = factor == given.acceleration
             mask = declared_mask(self.recipe.dataset, given if same else Degradation(acceleration=factor))
             networks = {
-                label: on_mask(folder.run.network, folder.network().state_dict(), mask)
+                label: on_mask(folder.run.network, folder.network().state_dict(), mask, folder.run.dataset.channels)
                 for label, folder in folders.items()
                 if not folder.failed
             }

@@ -11,6 +11,7 @@ from kdmri_lib.errors import StudyError
 from kdmri_lib.storage import PROJECT
 from kdmri_study.build import plain_network
 from kdmri_study.experiments.part import parts_of
+from kdmri_study.experiments.site import SETS
 from kdmri_study.experiments.table1 import Beside
 
 
@@ -38,6 +39,9 @@ class Experiment(Declaration):
     seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] | None = None
     parts: tuple[str, ...] = Field(
         (), description="which parts of the notebook; all that the networks allow when empty"
+    )
+    elsewhere: Annotated[tuple[Name, ...], Field(max_length=SETS)] = Field(
+        (), description="other data sets, from which further teachers of the part `site` learn"
     )
 
     @model_validator(mode="after")
@@ -120,7 +124,7 @@ class Profile(Declaration):
 
     @model_validator(mode="after")
     def _known_datasets(self):
-        for key in (*self.cells, *(e.dataset for e in self.experiments.values())):
+        for key in (*self.cells, *(name for e in self.experiments.values() for name in (e.dataset, *e.elsewhere))):
             if key not in self.datasets:
                 raise ValueError(f"data set '{key}' isn't declared; declared: {', '.join(self.datasets)}")
         for factors in self.cells.values():

@@ -57,7 +57,11 @@ class Study:
         if not cells:
             folders = ", ".join(missing.values())
             raise StudyError(f"profile '{self.name}': none of its folders is there ({folders}); see data/README.md")
-        kept = {name: e for name, e in profile.experiments.items() if e.dataset not in missing}
+        kept = {
+            name: e.model_copy(update={"elsewhere": tuple(d for d in e.elsewhere if d not in missing)})
+            for name, e in profile.experiments.items()
+            if e.dataset not in missing
+        }
         return profile.model_copy(update={"cells": cells, "experiments": kept})
 
     @property
@@ -73,7 +77,8 @@ class Study:
     @property
     def used_datasets(self) -> list[str]:
         """Data sets that a cell or an experiment uses, in the profile's order."""
-        used = {*self.profile.cells, *(e.dataset for e in self.profile.experiments.values())}
+        used = {*self.profile.cells}
+        used.update(name for e in self.profile.experiments.values() for name in (e.dataset, *e.elsewhere))
         return [name for name in self.profile.datasets if name in used]
 
     def dataset(self, name: str) -> Dataset:
@@ -179,6 +184,7 @@ class Study:
             teacher_network=declared.teacher,
             student_network=declared.student,
             schedule=declared.schedule,
+            elsewhere=tuple(map(self.dataset, declared.elsewhere)),
         )
 
     def experiment_seeds(self, name: str) -> tuple[int, ...]:

@@ -1,4 +1,7 @@
-"""What the viewer shows: whose slices, under which masks, by which networks; and a slice of them as one picture."""
+"""What the viewer shows: whose slices, under which masks, by which networks; and a slice of them as one picture.
+
+Of complex images the magnitude is shown and measured, and the k-space is their own.
+"""
 
 import io
 from collections.abc import Mapping
@@ -9,6 +12,7 @@ import numpy as np
 from PIL import Image
 from torch import nn
 
+from kdmri_lib.channels import magnitude
 from kdmri_lib.errors import StudyError
 from kdmri_lib.evaluation import psnr, reconstruct, ssim
 from kdmri_lib.figures import DISPLAY_PERCENTILE
@@ -22,7 +26,7 @@ RESIDUE_PERCENTILE = 99.8
 
 
 class Person(NamedTuple):
-    """Whose slices: `image` (slices, H, W) float32 in [0, 1], and a line that says what it is and whose."""
+    """Whose slices: `image` (slices, H, W), float32 in [0, 1] or complex64, and a line that says what it is and whose."""
 
     image: np.ndarray
     about: str = ""
@@ -73,7 +77,7 @@ class Views:
         return {"people": people, "settings": settings}
 
     def reconstructions(self, person: str, number: int, setting: str) -> dict[str, np.ndarray]:
-        """One slice by each network of a setting, zero-filled first: (H, W) float32 by name.
+        """One slice by each network of a setting, zero-filled first: (H, W) by name, of the images' dtype.
 
         Raises
         ------
@@ -103,10 +107,11 @@ class Views:
         method's signed residue (128 + residue / its `step`).
         """
         made = self.reconstructions(person, number, setting)
-        target = self.people[person].image[number]
+        scanned = self.people[person].image[number]
+        target = magnitude(scanned)
         peak = float(target.max()) or 1.0
-        parts, methods, residues = [np.rint(255 * target / peak), _kspace(target)], [], {}
-        for name, image in made.items():
+        parts, methods, residues = [np.rint(255 * target / peak), _kspace(scanned)], [], {}
+        for name, image in ((name, magnitude(image)) for name, image in made.items()):
             residues[name] = image - target
             step = max(float(np.abs(residues[name]).max()) / 127, LEAST_STEP)
             parts.append(128 + np.clip(np.rint(residues[name] / step), -127, 127))

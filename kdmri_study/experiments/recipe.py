@@ -33,6 +33,8 @@ class Recipe:
     """For how many stages the teacher trains."""
     student_friendly: bool = False
     """Whether the teacher is trained together with branches of the student (Gayathri et al. 2023)."""
+    elsewhere: tuple[Dataset, ...] = ()
+    """Other data sets, for teachers that come from elsewhere."""
 
     def changed(self, **changes) -> "Recipe":
         """The same recipe but for these."""

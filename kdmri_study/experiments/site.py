@@ -1,12 +1,14 @@
 """A site without fully sampled scans: can a teacher that was trained elsewhere stand in for the truth?"""
 
-from kdmri_lib.declarations import LossTerm, Run
+from kdmri_lib.declarations import Degradation, LossTerm, Run
+from kdmri_lib.masks import FACTORS
 from kdmri_study.experiments.part import Row, Rows, part
 from kdmri_study.experiments.recipe import Recipe
 from kdmri_study.experiments.table1 import best_recipe
 
 STAGES = 2
 SIZES = (1, 2, 4, 8, 16)  # subjects at the site
+SETS = 3  # other data sets, at most, that a teacher comes from
 
 
 @part(
@@ -21,15 +23,36 @@ SIZES = (1, 2, 4, 8, 16)  # subjects at the site
         *((f"teacher_of_{n}", f"truth_{n // 4}") for n in SIZES[2:]),
         *((f"both_{n}", f"truth_{n}") for n in SIZES),
         *((f"teacher_of_{n}", f"held_out_{n}") for n in SIZES),
+        # What a teacher is worth that learnt under another mask, or from other images.
+        *(
+            (f"by_{other}_{n}", against)
+            for n in SIZES
+            for other in ("mask", *(f"set_{k}" for k in range(1, SETS + 1)))
+            for against in (f"teacher_of_{n}", f"truth_{n}")
+        ),
     ),
 )
 def site(recipe: Recipe) -> Rows:
     """The first half of the training subjects is elsewhere, where the teacher was trained; of the others, at the site, some
-    have true images, some only undersampled scans. All students train as long; none is from the teacher's weights."""
+    have true images, some only undersampled scans. All students train as long; none is from the teacher's weights.
+
+    Further teachers learnt from the same subjects under another mask, and from the first half of other data sets
+    (`Recipe.elsewhere`): another contrast, another organ.
+    """
     well = best_recipe(recipe)
     train = well.dataset.train
     elsewhere, half = (0, train // 2), train // 2
     teacher = well.teacher.model_copy(update={"subjects": elsewhere})
+    factor = next(f for f in reversed(FACTORS) if f != well.degradation.acceleration)
+    others = {
+        "mask": (
+            f"that learnt at {factor}x",
+            teacher.model_copy(update={"degradation": Degradation(acceleration=factor)}),
+        )
+    }
+    for number, dataset in enumerate(well.elsewhere[:SETS], 1):
+        learnt = well.changed(dataset=dataset).teacher.model_copy(update={"subjects": (0, dataset.train // 2)})
+        others[f"set_{number}"] = (f"that learnt from {dataset.name.replace('_', ' ')}", learnt)
 
     def of(run: Run, subjects: int) -> Run:
         return run.model_copy(update={"subjects": (half, half + subjects)})
@@ -54,4 +77,8 @@ def site(recipe: Recipe) -> Rows:
         both = of(without, most).model_copy(update={"truths": n})
         label = f"Truth of {n}, teacher's images of {most - n} more"
         rows[f"both_{n}"] = Row(label, both, {"how": "truth, and teacher's images of the others", "subjects": n})
+    for other, (words, run) in others.items():
+        taught = of(without, most).model_copy(update={"teacher": run})
+        facts = {"how": f"images of a teacher {words}", "subjects": most}
+        rows[f"by_{other}_{most}"] = Row(f"Images of {most}, by a teacher {words}", taught, facts)
     return rows

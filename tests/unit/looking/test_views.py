@@ -23,11 +23,13 @@ from kdmri_study.committed import FOLDER, committed, look_at_people, networks, r
 SHAPE = (24, 20)
 
 
-def small_views(axis: int = 0, slices: int = 3) -> Views:
+def small_views(axis: int = 0, slices: int = 3, channels: int = 1) -> Views:
     rng = np.random.default_rng(0)
     mask = cartesian_mask(SHAPE, 4, axis=axis, centre=2)
     image = rng.random((slices, *SHAPE)).astype(np.float32) ** 3
-    network = build_model("dccnn", mask, cascades=1, convolutions=2, features=2).eval()
+    if channels == 2:
+        image = image * np.exp(2j * rng.random(image.shape)).astype(np.complex64)
+    network = build_model("dccnn", mask, channels, cascades=1, convolutions=2, features=2).eval()
     people = {"one": Person(image, "the first </script>"), "two": Person(image[:1])}
     return Views(people, {"4x": Setting(mask, {"Student": network}), "of none": Setting(mask, {}, "a note")})
 
@@ -38,15 +40,17 @@ def planes(picture: dict) -> np.ndarray:
     return sheet.reshape(-1, picture["height"], picture["width"]).astype(float)
 
 
+@pytest.mark.parametrize("channels", [1, 2])
 @pytest.mark.parametrize("axis", [0, 1])
-def test_a_picture_holds_the_slice_its_kspace_and_what_each_method_misses(axis):
-    views = small_views(axis)
-    image = views.people["one"].image[1].astype(np.float64)
+def test_a_picture_holds_the_slice_its_kspace_and_what_each_method_misses(axis, channels):
+    views = small_views(axis, channels=channels)
+    scanned = views.people["one"].image[1].astype(np.complex128)
+    image = np.abs(scanned)
     picture = views.picture("one", 1, "4x")
     truth, kspace, zero_filled, student = planes(picture)
     np.testing.assert_allclose(truth / 255 * image.max(), image, atol=image.max() / 509)
 
-    spectrum = np.fft.fft2(image)
+    spectrum = np.fft.fft2(scanned)
     expected = np.abs(np.fft.ifft2(spectrum * views.settings["4x"].mask))
     step = picture["methods"][0]["step"]
     np.testing.assert_allclose((zero_filled - 128) * step, expected - image, atol=0.51 * step)

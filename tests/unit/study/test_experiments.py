@@ -46,6 +46,31 @@ def test_positions_are_all_pairs_of_convolutions_the_papers_among_them(recipe):
     assert pairs == [[f"cascade{c}.convolution1", f"cascade{c}.convolution2"] for c in range(1, 6)]
 
 
+def test_teachers_from_elsewhere_differ_from_the_sites_own_in_what_they_learnt_from_alone():
+    study = Study("table1")
+    recipe = study.experiment_recipe("brain_site", 0)
+    found = rows("site", recipe)
+    own, students = found["teacher_of_8"].run, ("by_mask_8", "by_set_1_8", "by_set_2_8")
+    assert set(students) <= found.keys()
+    for name in students:
+        assert found[name].run.model_copy(update={"teacher": own.teacher}) == own, "the student's training is the same"
+    by_mask, by_contrast, by_organ = (found[name].run.teacher for name in students)
+    assert by_mask.degradation.acceleration == 8 and by_mask.subjects == own.teacher.subjects == (0, 8)
+    assert by_contrast.dataset == study.dataset("brain_flair") and by_contrast.dataset.contrast == "flair"
+    assert by_organ.dataset == study.dataset("cardiac") and by_organ.subjects == (0, 10)
+    assert {by_contrast.degradation, by_organ.degradation} == {own.degradation}
+    assert {"brain_flair", "cardiac"} <= set(study.used_datasets)
+    asked = PARTS.find("site").questions(recipe, found)
+    assert {(name, "teacher_of_8") for name in students} <= set(asked)
+
+
+def test_a_cell_trained_long_has_a_teacher_as_long_as_its_student():
+    found = rows("long", Study("long").experiment_recipe("long", 0))
+    longest = found["best_64"].run
+    assert longest.schedule.steps == longest.start.schedule.steps == 64 * 2000 == found["alone_64"].run.schedule.steps
+    assert longest.start == longest.teacher == found["teacher_64"].run
+
+
 def test_the_gaussian_mask_is_one_of_points_whatever_mask_was_declared(recipe):
     own = recipe.changed(degradation=recipe.degradation.model_copy(update={"mask": "data/mine.npy"}))
     for row in rows("gaussian_mask", own).values():

@@ -1,0 +1,32 @@
+"""Is a training of the study long enough? One cell taken on until nobody gains any more."""
+
+from kdmri_study.experiments.part import Row, Rows, part
+from kdmri_study.experiments.recipe import Recipe
+from kdmri_study.experiments.table1 import best_taught, well_initialised
+
+# In stages, each four times the one before. 64 of 2,000 steps of two strips are nearly as many pixels as the paper's 150
+# epochs of whole slices of the heart.
+LENGTHS = (1, 4, 16, 64)
+
+
+@part(
+    "08_when_distillation_pays",
+    "Trained long",
+    None,
+    needs_cascades=True,
+    figures={"stages": "test PSNR against the length of training"},
+)
+def long(recipe: Recipe) -> Rows:
+    """The student alone, the teacher, and the best recipe's student by a teacher that trained as long as it does."""
+    well, rows = well_initialised(recipe), {}
+    for n in LENGTHS:
+        taught = well.changed(teacher_stages=n)
+        stages = f"{n} stage{'s' * (n > 1)}"
+        rows[f"alone_{n}"] = Row(f"Alone, {stages}", well.taught(n), {"how": "student alone", "stages": n})
+        rows[f"best_{n}"] = Row(
+            f"The best recipe, {stages}",
+            best_taught(taught, n),
+            {"how": "the best recipe, its teacher as long", "stages": n},
+        )
+        rows[f"teacher_{n}"] = Row(f"Teacher, {stages}", taught.teacher, {"how": "teacher", "stages": n})
+    return rows
