@@ -127,6 +127,10 @@ class Profile(Declaration):
         for key in (*self.cells, *(name for e in self.experiments.values() for name in (e.dataset, *e.elsewhere))):
             if key not in self.datasets:
                 raise ValueError(f"data set '{key}' isn't declared; declared: {', '.join(self.datasets)}")
+        for name, experiment in self.experiments.items():
+            for key in experiment.elsewhere:
+                if (found := self.datasets[key].domain) != (own := self.datasets[experiment.dataset].domain):
+                    raise ValueError(f"experiments.{name}.elsewhere: '{key}' is of {found} images, not {own} ones")
         for factors in self.cells.values():
             for factor in factors:
                 Degradation(acceleration=factor)

@@ -25,6 +25,7 @@ def study(tmp_path_factory) -> Study:
     profile["cells"] = {"cardiac_complex": [8], "cardiac": [8]}
     for experiment in profile["experiments"].values():
         experiment["dataset"] = "cardiac_complex"
+        experiment.pop("elsewhere", None)
     (folder / "complex.yaml").write_text(yaml.safe_dump(profile))
     study = Study(str(folder / "complex.yaml"), folder)
     for job in jobs(study):
