@@ -165,11 +165,12 @@ def verify(arguments) -> None:
 
 
 def models(arguments) -> None:
-    """Write the weights of each cell's teacher and distilled student, with a model card each, to results/models."""
+    """Write the weights of cells' teachers and students, with a model card each, to results/models."""
     from kdmri_study.cards import write_models
     from kdmri_study.study import Study
 
-    print(*write_models(Study(arguments.profile, arguments.folder)), sep="\n")
+    study = Study(arguments.profile, arguments.folder)
+    print(*write_models(study, [study.cell(name) for name in arguments.cells]), sep="\n")
 
 
 def readme(arguments) -> None:
@@ -320,7 +321,7 @@ def main() -> int:
     command(verify, profile, folder, ("--runs", {"action": "store_true", "help": "from the runs, figures too"}))
     command(evidence, profile, folder, ("piece", {"help": "such as brain_4x_seed0"}))
     command(tables, profile, folder)
-    command(models, profile, folder)
+    command(models, profile, folder, ("cells", {"nargs": "*", "help": "such as brain_4x; all by default"}))
     command(readme)
     command(report, profile, folder)
     command(follow, profile, folder, ("--jobs", {"type": int, "default": 1, "help": "how many run side by side"}))

@@ -1,7 +1,7 @@
 """Committed weights, in `results/models/`: of each cell the teacher, the student alone, the distilled and the best one,
 with a model card each."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -24,9 +24,14 @@ from kdmri_study.runs import WEIGHTS, RunFolder, named_run
 from kdmri_study.study import Study
 
 SHOWN = ("teacher", "student", "distilled", "best")
-LIMITS = """Trained on generated images (virtual subjects or phantoms) unless the data say otherwise, on magnitudes without
+LIMITS = {
+    None: """Trained on generated images (virtual subjects or phantoms) unless the data say otherwise, on magnitudes without
 phase or coils, with one undersampling mask; on k-space from a scanner, on other masks, contrasts or sizes it isn't right.
-Its figures compare methods; they say nothing of patients. Not for clinical use."""
+Its figures compare methods; they say nothing of patients. Not for clinical use.""",
+    "complex": """Trained on generated complex images (virtual subjects or phantoms) unless the data say otherwise, at a
+simulated smooth phase, of one coil, with one undersampling mask; on other masks, contrasts or sizes it isn't right, and no
+scanner's k-space has tested it. Its figures compare methods; they say nothing of patients. Not for clinical use.""",
+}
 
 
 def model_files(study: Study, cell: Cell, method: str) -> tuple[Path, Path]:
@@ -79,7 +84,7 @@ PSNR (dB) and SSIM per volume, mean ± standard deviation over people; the 95% i
 |---|---|---|---|---|
 {chr(10).join(_rows(folder.volumes))}
 
-{LIMITS}
+{LIMITS[data.domain]}
 
 Weights under the MIT licence, as the code. To load: `safetensors.torch.load_file`, then `load_state_dict` on the network
 that `kdmri_lib.models.base.build_model` makes of these options; a file that needs neither: `python -m kdmri_lib export`.
@@ -91,10 +96,11 @@ def _shown(study: Study, cell: Cell) -> dict[str, Run]:
     return {method: methods[method] for method in SHOWN if method in methods}
 
 
-def write_models(study: Study) -> list[Path]:
-    """Write weights and cards of all cells from finished runs; `StudyError` where one isn't, but of a study in pieces."""
+def write_models(study: Study, cells: Sequence[Cell] = ()) -> list[Path]:
+    """Write weights and cards of these cells, or of all, from finished runs, over what other profiles wrote of them;
+    `StudyError` where a run isn't finished, but of a study in pieces."""
     written = []
-    for cell in study.cells:
+    for cell in cells or study.cells:
         for method, run in _shown(study, cell).items():
             folder = RunFolder(study, run)
             if (state := folder.state()) != "finished":

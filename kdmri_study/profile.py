@@ -130,7 +130,8 @@ class Profile(Declaration):
         for name, experiment in self.experiments.items():
             for key in experiment.elsewhere:
                 if (found := self.datasets[key].domain) != (own := self.datasets[experiment.dataset].domain):
-                    raise ValueError(f"experiments.{name}.elsewhere: '{key}' is of {found} images, not {own} ones")
+                    words = f"'{key}' is of {found or 'magnitude'} images, not {own or 'magnitude'} ones"
+                    raise ValueError(f"experiments.{name}.elsewhere: {words}")
         for factors in self.cells.values():
             for factor in factors:
                 Degradation(acceleration=factor)

@@ -137,6 +137,7 @@ def test_a_bad_profile_is_an_error_that_names_the_key(tmp_path, change, message)
         ),
         ({"parts": ["comparison"]}, "notebook 05_ablations has no part 'comparison'"),
         ({"dataset": "heart"}, "data set 'heart' isn't declared"),
+        ({"elsewhere": ["heart"]}, "data set 'heart' isn't declared"),
         ({"teacher": {"options": {"residual": "no"}}}, "experiments.ablations.teacher: .*'residual'"),
         ({"notebook": "09_nothing"}, "experiments.ablations.notebook"),
         ({"seeds": [0]}, "over_seeds: experiments.ablations.seeds holds 1; a test over seeds needs at least two"),
