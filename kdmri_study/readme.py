@@ -73,7 +73,8 @@ def _cells(study: Study, name: str = "test") -> pd.DataFrame:
     return found.reindex([key for key in order if key in found.index])
 
 
-def _share(psnr: pd.DataFrame) -> pd.Series:
+def _share(psnr: pd.DataFrame | pd.Series):
+    """The share of the teacher's lead over the student that distillation won back."""
     return (psnr.distilled - psnr.student) / (psnr.teacher - psnr.student)
 
 
@@ -109,6 +110,25 @@ def table1(study: Study) -> str:
         methods = ("zero_filled", "student", "student_compute", "distilled", "teacher")
         shares = [f"{row[name]:.0%}".replace("-", "−") for name in ("share", "paper")]
         rows.append([f"{dataset} {factor:g}x", *(f"{row[m]:.2f}" for m in methods), *shares, _difference(row)])
+    return _markdown(heads, rows)
+
+
+@block("domains", "domains")
+def domains(study: Study) -> str:
+    """Magnitude images beside complex ones: PSNR of each method, and what a teacher is worth, of the test sets."""
+    table = _read(study, "domains").query("set == 'test'")
+    heads = ["", "seeds", "zero-filled", "student", "distilled", "teacher", "share of the teacher's lead"]
+    heads += ["distilled against alone at its cost [95%]", "best recipe against alone at its cost [95%]"]
+    rows = []
+    for (dataset, factor), cell in table.groupby(["dataset", "acceleration"], sort=False):
+        cell = cell.set_index("method")
+        for arm in ("magnitude", "complex"):
+            psnr = cell[f"psnr_{arm}"]
+            of = cell.rename(columns={f"lead_{arm}": "difference", f"low_{arm}": "low", f"high_{arm}": "high"})
+            means = [value(psnr[m], np.nan, 2) for m in ("zero_filled", "student", "distilled", "teacher")]
+            leads = [_difference(of.loc[m]) if m in of.index else NONE for m in ("distilled", "best")]
+            share = f"{_share(psnr):.0%}".replace("-", "−")
+            rows.append([f"{dataset} {factor:g}x, {arm}", str(cell.seeds.max()), *means, share, *leads])
     return _markdown(heads, rows)
 
 
