@@ -59,6 +59,7 @@ def card(study: Study, cell: Cell, method: str) -> str:
     lines = mask[:, 0] if axis == 0 else mask[0]
     source = f"as published ({file.name})" if file else "drawn by the published masks' rule"
     options = ", ".join(f"{key} {option}" for key, option in run.network.options.items())
+    images = f"{data.source}, complex images" if data.domain == "complex" else data.source
     weights = model_files(study, cell, method)[0].name
     return f"""# {METHODS[method]}, {cell.label}
 
@@ -66,7 +67,7 @@ def card(study: Study, cell: Cell, method: str) -> str:
 
 | | |
 |---|---|
-| trained on | {data.train} subjects of {data.slices_per_volume or "all"} slices, {data.source} |
+| trained on | {data.train} subjects of {data.slices_per_volume or "all"} slices, {images} |
 | grid, contrast | {data.shape[0]}×{data.shape[1]}, {data.contrast} |
 | checkpoint chosen on | {data.validation} subjects |
 | mask | {lines.sum()} of {len(lines)} lines, {cell.label}, {source} |

@@ -6,14 +6,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kdmri_lib.channels import magnitude
+from kdmri_lib.datasets.preparing import source
 from kdmri_lib.datasets.sample import sample
+from kdmri_lib.datasets.writing import checked_volume
 from kdmri_lib.deployment.phase import MOST, centre_of, check_phase, low_resolution, squares, unit_phase, without_phase
 from kdmri_lib.deployment.reconstruct import How, reconstruct_file
 from kdmri_lib.errors import StudyError
-from kdmri_lib.evaluation import psnr
+from kdmri_lib.evaluation import psnr, reconstruct
 from kdmri_lib.masks import published_mask
 from kdmri_lib.models.base import build_model
+from kdmri_lib.operators import Undersampling
 from kdmri_lib.storage import PROJECT
+from kdmri_study.committed import committed as committed_networks
 from kdmri_study.runs import load_weights
 from tests.unit.deployment import scans
 
@@ -128,3 +133,32 @@ def test_what_a_phase_costs_a_committed_network_and_what_taking_it_off_gives_bac
     cost, found = committed(0.6, "smooth", off=False)
     assert found == pytest.approx(MOST, abs=0.01) and 0.5 < best - cost < 1  # where it is refused
     assert best - committed(1, "smooth", off=True)[0] < 1
+
+
+COMPLEX = {c.weights.stem: c for c in committed_networks() if c.dataset.domain == "complex" and c.method == "distilled"}
+
+
+@pytest.fixture(scope="module", params=sorted(COMPLEX))
+def at_phase(request):
+    """PSNR, dB, that a committed complex student reaches on the magnitude of a test subject, given it at a phase."""
+    network = COMPLEX[request.param]
+    data = network.dataset.model_copy(update={"domain": None, "slices_per_volume": 4})
+    image, attributes = source(data.source).make(data, data.train + data.validation + 1)
+    image = checked_volume("one", "test", image, attributes, data.shape).image
+    operator, model = Undersampling(network.mask()), network.model()
+
+    def reached(phase: np.ndarray) -> float:
+        result = reconstruct(model, operator, (image * phase).astype(np.complex64))
+        return psnr(image, magnitude(result), float(image.max()))
+
+    return data.shape, reached
+
+
+def test_a_phase_costs_a_committed_complex_network_next_to_nothing(at_phase):
+    shape, reached = at_phase
+    none = reached(np.ones(shape))
+    for angle in (0.5, 1.57, np.pi, 4.0):
+        assert reached(np.full(shape, np.exp(1j * angle))) == pytest.approx(none, abs=0.05)
+    assert none - reached(scans.smooth_phase(shape, 1)) < 0.3
+    over_the_field_of_view = scans.smooth_phase(shape, 1.5)  # from -1.5 to 1.5 rad
+    assert none - reached(over_the_field_of_view) < 0.6
