@@ -265,7 +265,8 @@ def _picture(folder: Path, volume: Scan | Images, shown: tuple[np.ndarray, np.nd
     label = f"{volume.path.name.split('.')[0]}_{name.split('.')[0]}"
     if len(label.encode()) > LONGEST:
         label = label.encode()[:LONGEST].decode(errors="ignore") + hashlib.sha256(label.encode()).hexdigest()[:8]
-    figure = before_and_after(*shown, title=f"{volume.path.name}, {name}, slice {len(volume) // 2}")
+    named = ", ".join(dict.fromkeys((volume.path.name, name)))  # a file of one volume has its name
+    figure = before_and_after(*shown, title=f"{named}, slice {len(volume) // 2}")
     with atomic_write(folder / f"{label}.png") as temporary:
         figure.savefig(temporary, dpi=130)
     plt.close(figure)
