@@ -113,6 +113,35 @@ def table1(study: Study) -> str:
     return _markdown(heads, rows)
 
 
+ASKED = {
+    ("distilled", "student_compute"): "as published, against alone at its cost",
+    ("he_distilled", "he_compute"): "the same, well initialised",
+    ("best", "best_compute"): "the best recipe, against alone at its cost",
+    ("best_teacher", "best_compute"): "the best recipe's teacher, against the same",
+    ("best", "teacher"): "the best recipe's student, against the teacher as published",
+}
+
+
+@block("over_seeds", "table1")
+def over_seeds(study: Study) -> str:
+    """What Table 1 says of each question over the cells that are there, on their test sets."""
+    if not study.table("significance").exists():
+        return "None of it is committed yet.\n"
+    tests = _read(study, "significance").query("set == 'test' and metric == 'psnr'")
+    heads = ["", "cells", "ahead", "95% interval above 0", "below 0", "difference / dB", "seeds"]
+    rows = []
+    for (a, b), words in ASKED.items():
+        cells = tests[(tests.a == a) & (tests.b == b) & tests.difference.notna()]
+        if cells.empty:
+            continue
+        ahead, above, below = ((found > 0).sum() for found in (cells.difference, cells.low, -cells.high))
+        ends, seeds = (cells.difference.min(), cells.difference.max()), sorted({cells.seeds.min(), cells.seeds.max()})
+        between = " to ".join(f"{end:+.2f}".replace("-", "−") for end in ends)
+        counts = [f"{count} of {len(cells)}" for count in (ahead, above, below)]
+        rows.append([words, str(len(cells)), *counts, between, " to ".join(map(str, seeds))])
+    return _markdown(heads, rows)
+
+
 @block("domains", "domains")
 def domains(study: Study) -> str:
     """Magnitude images beside complex ones: PSNR of each method, and what a teacher is worth, of the test sets."""
