@@ -51,7 +51,7 @@ def part_in_words(title: str, table: pd.DataFrame, tests: pd.DataFrame | None) -
     if helped.empty:
         return ""
     best = helped.sort_values("psnr").iloc[-1]
-    said = f"**{title}.** Best of what a teacher helped: {best.label}, {best.psnr:.2f} dB on the test set."
+    said = f"**{title}.** Highest on the test set of what a teacher helped: {best.label}, {best.psnr:.2f} dB."
     if tests is None or tests.empty:
         return said
     asked = tests[(tests.metric == "psnr") & (tests.set == "test")]

@@ -99,6 +99,7 @@ class Profile(Declaration):
     student: CheckedNetwork = Network(options={"cascades": 5, "convolutions": 3, "features": 32})
     distillation: Distillation = Distillation()
     schedule: Schedule
+    schedules: dict[Name, Schedule] = Field({}, description="in place of `schedule`, for the cells of these data sets")
     experiments: dict[Name, Experiment] = Field({}, description="the notebooks beside Table 1's")
     leave_out_missing: bool = Field(
         False, description="leave out data sets whose folder isn't there, in place of stopping at them"
@@ -124,7 +125,11 @@ class Profile(Declaration):
 
     @model_validator(mode="after")
     def _known_datasets(self):
-        for key in (*self.cells, *(name for e in self.experiments.values() for name in (e.dataset, *e.elsewhere))):
+        for key in (
+            *self.cells,
+            *self.schedules,
+            *(name for e in self.experiments.values() for name in (e.dataset, *e.elsewhere)),
+        ):
             if key not in self.datasets:
                 raise ValueError(f"data set '{key}' isn't declared; declared: {', '.join(self.datasets)}")
         for name, experiment in self.experiments.items():

@@ -165,7 +165,8 @@ class Study:
 
     def recipe(self, cell: Cell, seed: int) -> Recipe:
         """The recipe of a cell of Table 1."""
-        return self._recipe(cell.dataset, seed, degradation=cell.degradation)
+        schedule = self.profile.schedules.get(cell.dataset)
+        return self._recipe(cell.dataset, seed, degradation=cell.degradation, schedule=schedule)
 
     def experiment(self, name: str):
         """An experiment's declaration; `StudyError` when the profile has none of that name."""

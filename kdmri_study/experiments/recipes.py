@@ -8,7 +8,14 @@ CHANNELS = 128  # through which over-parameterised convolutions train
 AVERAGING = 0.99
 
 
-@part("08_when_distillation_pays", "Recipes", "alone", needs_cascades=True)
+@part(
+    "08_when_distillation_pays",
+    "Recipes",
+    "alone",
+    needs_cascades=True,
+    # What isn't distillation, for as many steps.
+    also=tuple((name, "alone") for name in ("default", "rate_0_5", "rate_2", "expanded", "averaged")),
+)
 def recipes(recipe: Recipe) -> Rows:
     """What isn't distillation, of the student alone: initialisation, rate, over-parameterisation, averaging. Then, well
     initialised and by a teacher of two stages, each way to distil."""

@@ -1,7 +1,6 @@
 """A site without fully sampled scans: can a teacher that was trained elsewhere stand in for the truth?"""
 
-from kdmri_lib.declarations import Degradation, LossTerm, Run
-from kdmri_lib.masks import FACTORS
+from kdmri_lib.declarations import LossTerm, Run
 from kdmri_study.experiments.part import Row, Rows, part
 from kdmri_study.experiments.recipe import Recipe
 from kdmri_study.experiments.table1 import best_recipe
@@ -22,6 +21,9 @@ SETS = 3  # other data sets, at most, that a teacher comes from
         *((f"teacher_of_{n}", f"truth_{n}") for n in SIZES),
         *((f"teacher_of_{n}", f"truth_{n // 4}") for n in SIZES[2:]),
         *((f"both_{n}", f"truth_{n}") for n in SIZES),
+        # Against the student that was trained where the teacher was and is sent as it is; against no truth at all.
+        *((f"teacher_of_{n}", "sent") for n in SIZES),
+        *((f"both_{n}", f"teacher_of_{most}") for n in SIZES for most in SIZES if n < most),
         *((f"teacher_of_{n}", f"held_out_{n}") for n in SIZES),
         # What a teacher is worth that learnt under another mask, or from other images.
         *(
@@ -34,28 +36,25 @@ SETS = 3  # other data sets, at most, that a teacher comes from
 )
 def site(recipe: Recipe) -> Rows:
     """The first half of the training subjects is elsewhere, where the teacher was trained; of the others, at the site, some
-    have true images, some only undersampled scans. All students train as long; none is from the teacher's weights.
+    have true images, some only undersampled scans: which ones, the seed says. All students train as long; none is from the
+    teacher's weights.
 
-    Further teachers learnt from the same subjects under another mask, and from the first half of other data sets
-    (`Recipe.elsewhere`): another contrast, another organ.
+    Further teachers learnt from the same subjects under another mask of the same acceleration, and from the first half of
+    other data sets (`Recipe.elsewhere`): another contrast, another organ.
     """
     well = best_recipe(recipe)
     train = well.dataset.train
     elsewhere, half = (0, train // 2), train // 2
     teacher = well.teacher.model_copy(update={"subjects": elsewhere})
-    factor = next(f for f in reversed(FACTORS) if f != well.degradation.acceleration)
-    others = {
-        "mask": (
-            f"that learnt at {factor}x",
-            teacher.model_copy(update={"degradation": Degradation(acceleration=factor)}),
-        )
-    }
+    drawn = well.degradation.model_copy(update={"mask": None, "seed": 2 if well.degradation.seed == 1 else 1})
+    others = {"mask": ("that learnt under another mask", teacher.model_copy(update={"degradation": drawn}))}
     for number, dataset in enumerate(well.elsewhere[:SETS], 1):
         learnt = well.changed(dataset=dataset).teacher.model_copy(update={"subjects": (0, dataset.train // 2)})
         others[f"set_{number}"] = (f"that learnt from {dataset.name.replace('_', ' ')}", learnt)
 
     def of(run: Run, subjects: int) -> Run:
-        return run.model_copy(update={"subjects": (half, half + subjects)})
+        first = half + well.seed % (train - half - subjects + 1)
+        return run.model_copy(update={"subjects": (first, first + subjects)})
 
     alone = well.taught(STAGES)
     without = well.run(
@@ -64,7 +63,11 @@ def site(recipe: Recipe) -> Rows:
     held_out = alone.model_copy(update={"objective": (LossTerm(loss="held_out_lines"),)})
     sizes = [n for n in SIZES if n <= train - half]
     most = sizes[-1]
-    rows = {"teacher": Row("Teacher, of other subjects", teacher, {"how": "teacher"})}
+    sent = alone.model_copy(update={"subjects": elsewhere})
+    rows = {
+        "teacher": Row("Teacher, of other subjects", teacher, {"how": "teacher"}),
+        "sent": Row("Truth of the teacher's subjects, none of the site's", sent, {"how": "truth elsewhere"}),
+    }
     for n in sizes:
         rows[f"truth_{n}"] = Row(f"Truth of {n}", of(alone, n), {"how": "truth", "subjects": n})
         rows[f"teacher_of_{n}"] = Row(

@@ -38,6 +38,13 @@ QUESTIONS = (
     ("best", "best_compute"),
     ("best_teacher", "best_compute"),
     ("best", "teacher"),
+    # What a good start is worth to each; and whether the student alone passes the paper's teacher too.
+    ("he_teacher", "teacher"),
+    ("he_student", "student"),
+    ("he_compute", "student_compute"),
+    ("student_compute", "teacher"),
+    ("he_compute", "teacher"),
+    ("best_compute", "teacher"),
 )
 CONTROLS = ("student_steps", "student_compute", "student_whole", "he_compute", "best_compute")
 

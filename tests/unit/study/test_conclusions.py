@@ -33,14 +33,14 @@ TESTS = pd.DataFrame(
 
 def test_a_part_is_said_by_its_best_row_and_by_how_rows_stand_against_their_controls():
     assert part_in_words("Which loss", TABLE, TESTS) == (
-        "**Which loss.** Best of what a teacher helped: Attention transfer, 31.20 dB on the test set. It stands +0.20 dB "
-        "from the same network alone at its cost. Of 2 such comparisons the 95% interval (over seeds and people) lies "
-        "above 0 in 0, below 0 in 1, and holds 0 in 1."
+        "**Which loss.** Highest on the test set of what a teacher helped: Attention transfer, 31.20 dB. It stands "
+        "+0.20 dB from the same network alone at its cost. Of 2 such comparisons the 95% interval (over seeds and people) "
+        "lies above 0 in 0, below 0 in 1, and holds 0 in 1."
     )
     assert "(over people)" in part_in_words("x", TABLE, TESTS.assign(seeds=1))
-    assert part_in_words("x", TABLE, None).endswith("31.20 dB on the test set.")
+    assert part_in_words("x", TABLE, None).endswith("31.20 dB.")
     failed = TESTS.assign(difference=float("nan"))
-    assert part_in_words("x", TABLE, failed).endswith("31.20 dB on the test set.")
+    assert part_in_words("x", TABLE, failed).endswith("31.20 dB.")
 
 
 def test_a_part_in_which_no_teacher_helped_says_nothing():

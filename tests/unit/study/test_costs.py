@@ -56,7 +56,7 @@ def test_a_teacher_that_is_asked_at_each_step_costs_a_pass_over_each_batch():
 
 def test_strips_run_along_the_axis_that_is_sampled_fully():
     """The knee's mask varies along its 368 columns, so a strip is some of its 640 rows."""
-    run = Study("table1").recipe(Cell("knee", 4), 0).student
+    run = Study("domains").recipe(Cell("knee", 4), 0).student
     assert cost(run).given == 2000 * 2 * 24 * 368 * 3 * STUDENT
     whole = run.model_copy(update={"schedule": run.schedule.model_copy(update={"strip": None})})
     assert cost(whole).given == 2000 * 2 * 640 * 368 * 3 * STUDENT

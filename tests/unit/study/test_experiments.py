@@ -55,12 +55,17 @@ def test_teachers_from_elsewhere_differ_from_the_sites_own_in_what_they_learnt_f
     for name in students:
         assert found[name].run.model_copy(update={"teacher": own.teacher}) == own, "the student's training is the same"
     by_mask, by_contrast, by_organ = (found[name].run.teacher for name in students)
-    assert by_mask.degradation.acceleration == 8 and by_mask.subjects == own.teacher.subjects == (0, 8)
+    masks = [declared_mask(run.dataset, run.degradation) for run in (own, by_mask)]
+    assert masks[0].sum() == masks[1].sum() and (masks[0] != masks[1]).any()
+    assert by_mask.subjects == own.teacher.subjects == found["sent"].run.subjects == (0, 8)
     assert by_contrast.dataset == study.dataset("brain_flair") and by_contrast.dataset.contrast == "flair"
     assert by_organ.dataset == study.dataset("cardiac") and by_organ.subjects == (0, 10)
     assert {by_contrast.degradation, by_organ.degradation} == {own.degradation}
     assert {"brain_flair", "cardiac"} <= set(study.used_datasets)
+    firsts = {rows("site", study.experiment_recipe("brain_site", seed))["truth_2"].run.subjects for seed in range(6)}
+    assert firsts == {(8 + seed, 10 + seed) for seed in range(6)}, "other seeds, other subjects at the site"
     asked = PARTS.find("site").questions(recipe, found)
+    assert {("teacher_of_4", "sent"), ("both_2", "teacher_of_8")} <= set(asked)
     assert {(name, "teacher_of_8") for name in students} <= set(asked)
 
 

@@ -68,6 +68,7 @@ def test_the_best_recipes_student_begins_with_convolutions_1_3_and_5_of_its_teac
     )
     assert {r.network.options.get("initialisation") for r in (best, teacher, runs["best_compute"])} == {"he"}
     assert "initialisation" not in runs["distilled"].network.options, "as published"
+    assert (runs["teacher"].schedule.batch, study.methods(Cell("knee", 4), 3)["teacher"].schedule.batch) == (2, 1)
 
 
 def test_a_smaller_student_begins_with_cascades_as_far_apart_as_can_be():
@@ -109,6 +110,7 @@ def test_cells_and_experiments_that_a_profile_lacks_are_named():
         ({"schedule": {"steps": 5, "epochs": 2}}, "either steps or epochs"),
         ({"cells": {"brain": [0.5]}}, "greater than or equal to 1"),
         ({"cells": {"heart": [4]}}, "data set 'heart' isn't declared"),
+        ({"schedules": {"heart": {"steps": 1}}}, "data set 'heart' isn't declared"),
         ({"datasets": {"brain": {"source": "../x"}}}, "isn't a plain name"),
         ({"distillation": {"attention_transfer": "papre"}}, "distillation.attention_transfer"),
         ({"over_seeds": True}, "over_seeds: seeds holds 1; a test over seeds needs at least two"),
