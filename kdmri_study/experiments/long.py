@@ -27,8 +27,6 @@ def long(recipe: Recipe) -> Rows:
             f"The best recipe, {stages}",
             best_taught(taught, n),
             {"how": "the best recipe, its teacher as long", "stages": n},
-            # Its exact control is a quarter of a stage longer, which matters only where there are few.
-            f"alone_{n}" if n >= 16 else "",
         )
         rows[f"teacher_{n}"] = Row(f"Teacher, {stages}", taught.teacher, {"how": "teacher", "stages": n})
     return rows
