@@ -215,11 +215,14 @@ def export(arguments) -> None:
     folder, output = network_of(study, cell, arguments.method, arguments.seed), Path(arguments.output)
     if output.suffix != ".onnx":
         raise StudyError(f"{output}: expected a name that ends in .onnx")
+    slices = (
+        calibration_slices(folder) if arguments.int8 else None
+    )  # which says what is missing before anything is written
     difference = to_file(folder, output)
     print(f"{output}: {cell.tag} {arguments.method}; largest difference to PyTorch {difference:.1e}")
     if arguments.int8:
         quantised = output.with_suffix(".int8.onnx")
-        quantise(output, quantised, calibration_slices(folder))
+        quantise(output, quantised, slices)
         print(f"{quantised}: convolutions inside all cascades but the last in int8")
 
 
@@ -368,7 +371,10 @@ def main() -> int:
             "--coils",
             {"default": "rss", "choices": ["rss", "espirit"], "help": "root sum of squares, or ESPIRiT's maps"},
         ),
-        ("--sensitivities", {"default": "", "help": "file of the coils' sensitivities, to combine them with"}),
+        (
+            "--sensitivities",
+            {"default": "", "help": "file of the coils' sensitivities, in HDF5 called so, to combine them with"},
+        ),
         ("--complex", {"action": "store_true", "help": "write the complex image, with its phase"}),
         ("--remove-phase", {"action": "store_true", "help": "magnitude models: take the smooth phase off first"}),
         ("--undersample", {"action": "store_true", "help": "the input is fully sampled; keep the model's lines alone"}),

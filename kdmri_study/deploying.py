@@ -59,7 +59,8 @@ def export(folder: RunFolder, path: Path) -> float:
     """
     state = folder.state()
     if state != "finished":
-        missing = folder.failed if state == "failed" else f"run {folder.run.id}: {state}; ./run_all.sh trains it"
+        how = f"./run_all.sh --profile {folder.study.source} trains it"
+        missing = folder.failed if state == "failed" else f"run {folder.run.id}: {state}; {how}"
         raise StudyError(f"there is no network to export: {missing}")
     return write_network(folder.network(), declared_operator(folder.run), about_run(folder), _shown(folder), path)
 

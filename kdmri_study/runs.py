@@ -31,6 +31,7 @@ from kdmri_study.progress import Progress, training_progress
 from kdmri_study.provenance import environment, preparing_code, training_code
 from kdmri_study.study import Study
 
+SITTING = "sitting.json"  # when the training went on last, and for how long it had gone before
 WEIGHTS, CURVE, VOLUMES, SLICES = "weights.safetensors", "curve.csv", "metrics_volume.csv", "metrics_slice.csv"
 
 DONE = ("finished", "failed")  # states in which a run has nothing left to do
@@ -226,6 +227,7 @@ def _train(folder: RunFolder, label: str, stop, progress: Progress) -> None:
         forget(folder.path)
     write_json(begun, inputs)
     write_json(folder.path / "declaration.json", run.model_dump(mode="json"))
+    before = seconds_before(folder.path, checkpoint)
     started = time.monotonic()
     failed = ""
     try:
@@ -255,7 +257,7 @@ def _train(folder: RunFolder, label: str, stop, progress: Progress) -> None:
         "inputs": inputs,
         "files": {name: sha256_file(folder.path / name) for name in files},
         **computed_on(run.precision),
-        "seconds": round(time.monotonic() - started, 1),
+        "seconds": round(before + time.monotonic() - started, 1),
         **environment(),
     }
     # Last, since it is what says that the run is finished.
@@ -264,9 +266,18 @@ def _train(folder: RunFolder, label: str, stop, progress: Progress) -> None:
     if failed:
         (folder.path / WEIGHTS).unlink(missing_ok=True)  # an earlier training's
         return  # the last good checkpoint stays
-    for file in (checkpoint, begun):
+    for file in (checkpoint, begun, folder.path / SITTING):
         file.unlink(missing_ok=True)
     forget(folder.path)
+
+
+def seconds_before(path: Path, checkpoint: Path) -> float:
+    """For how long a run had been trained up to the checkpoint that it goes on from, in all sittings; a new one begins."""
+    last, now = path / SITTING, time.time()
+    told = read_json(last) if checkpoint.exists() and last.exists() else {"before": 0.0, "began": now}
+    before = told["before"] + max(0.0, checkpoint.stat().st_mtime - told["began"]) if checkpoint.exists() else 0.0
+    write_json(last, {"before": before, "began": now})
+    return before
 
 
 def _cut_short(rows: list[dict]) -> pd.DataFrame:

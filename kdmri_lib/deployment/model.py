@@ -18,6 +18,7 @@ KNOWN = (FORMAT, "kdmri-onnx-2")  # 2: of magnitudes, since there was nothing el
 KEY, CHECKSUM = "kdmri", "kdmri_sha256"
 ENGINES = ("auto", "openvino", "onnxruntime")
 PRECISIONS = ("auto", "float32", "bfloat16")
+OFF_CENTRE = 0.02  # share of the lines; the largest is zero frequency's but for a strong phase
 
 
 def graph_checksum(graph: onnx.GraphProto, about: str) -> str:
@@ -45,7 +46,8 @@ def read_model(path: Path) -> tuple[onnx.ModelProto, dict]:
     except (ValueError, KeyError, TypeError):
         raise StudyError(f"{path}: what it says of itself can't be read; the file is damaged") from None
     if found not in KNOWN:
-        raise StudyError(f"{path}: format {found!r}, expected {' or '.join(KNOWN)}; a newer file needs a newer version")
+        how = "export it again" if found == "kdmri-onnx-1" else "a newer file needs a newer version"
+        raise StudyError(f"{path}: format {found!r}, expected {' or '.join(KNOWN)}; {how}")
     if stated.get(CHECKSUM) != graph_checksum(model.graph, stated[KEY]):
         raise StudyError(f"{path}: damaged, its checksum is wrong")
     return model, about
@@ -121,6 +123,8 @@ class Model:
         ):
             if value not in known:
                 raise StudyError(f"{name} '{value}' is unknown; known: {', '.join(known)}")
+        if threads < 0:
+            raise StudyError(f"threads {threads}: expected their number, or 0 for all cores")
         _, self.about = read_model(Path(path))
         self.path = Path(path)
         self.axis: int | None = self.about["mask"]["axis"]
@@ -198,6 +202,21 @@ class Model:
         image = self.run(*(np.ascontiguousarray(v, dtype=np.float32) for v in inputs)) * np.float32(scale)
         return image[:, 0] + 1j * image[:, 1] if self.domain == "complex" else image[:, 0]
 
+    def _check_order(self, kspace: np.ndarray) -> None:
+        """`StudyError` for k-space whose lines of the mask aren't all there, or whose largest values aren't at index 0."""
+        there = kspace.any(axis=(0, 2 - self.axis))
+        if missing := int((self.lines & ~there).sum()):
+            raise StudyError(
+                f"k-space: {missing} of the {int(self.lines.sum())} lines of the mask that {self.path.name} was made for "
+                "are zero; expected it unshifted (zero frequency at index 0), measured on that mask"
+            )
+        energy = (np.abs(kspace) ** 2).sum(axis=(0, 2 - self.axis))
+        far = int(np.abs(np.fft.fftfreq(len(energy), 1 / len(energy)))[energy.argmax()])
+        if far > OFF_CENTRE * len(energy):
+            raise StudyError(
+                f"k-space: most energy is {far} lines from index 0; expected it unshifted (zero frequency at index 0)"
+            )
+
     def reconstruct(self, kspace: np.ndarray, batch: int = 1, phase: bool = False) -> np.ndarray:
         """Reconstruct a volume of unshifted k-space.
 
@@ -213,8 +232,9 @@ class Model:
         Raises
         ------
         StudyError
-            When the shape isn't the mask's, or values aren't finite, or all zero; when a magnitude model is given images
-            with a phase (`kdmri_lib.deployment.phase` takes a smooth one off).
+            When the shape isn't the mask's, or values aren't finite; when a line of the mask is zero, or zero frequency
+            isn't at index 0; when a magnitude model is given images with a phase (`kdmri_lib.deployment.phase` takes a
+            smooth one off). `kdmri_lib.deployment.reconstruct.reconstruct_file` takes files, finds orders, combines coils.
         """
         if phase and self.domain != "complex":
             raise StudyError(f"{self.path.name} was made for magnitudes; its images have no phase")
@@ -224,13 +244,14 @@ class Model:
         self.check_shape(kspace.shape[1:], "k-space")
         if not np.isfinite(kspace).all():
             raise StudyError("k-space: NaN or infinite values")
+        if batch < 1:
+            raise StudyError(f"batch {batch}: expected at least 1 slice at a time")
         kspace = kspace.astype(np.complex64, copy=False)
+        self._check_order(kspace)
         if self.domain == "magnitude":
             check_phase(*map(np.sum, squares(low_resolution(kspace, self.lines))), "k-space", self.path.name)
         zero_filled = self.zero_fill(kspace)
         scale = float(np.abs(zero_filled).max())
-        if scale == 0:
-            raise StudyError("k-space: nothing but zeros on the lines of the mask")
         parts = [self.restore(zero_filled[n : n + batch], scale) for n in range(0, len(zero_filled), batch)]
         images = np.concatenate(parts)
         return images if phase or self.domain != "complex" else np.abs(images)

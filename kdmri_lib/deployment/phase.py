@@ -39,7 +39,8 @@ def check_phase(weighted: float, energy: float, name: str, model: str) -> None:
     if phase > MOST:
         raise StudyError(
             f"{name}: images with a phase, {phase:.2f} rad at low resolution, but {model} was made for magnitudes, whose "
-            f"phase is 0 (expected below {MOST} rad); use a complex model (domain: complex), or --remove-phase"
+            f"phase is 0 (expected below {MOST} rad); use a complex model (domain: complex), or take the phase off "
+            "first (--remove-phase, which `without_phase` computes)"
         )
 
 

@@ -8,20 +8,24 @@ from pathlib import Path
 import h5py
 import numpy as np
 import scipy.fft
+import torch
 from tqdm.auto import tqdm
 
 from kdmri_lib.coils import combined, combined_kspace, espirit, summed_squares
 from kdmri_lib.datasets.folders import NIFTI, ends_in
+from kdmri_lib.datasets.values import magnitudes
 from kdmri_lib.deployment.model import Model
 from kdmri_lib.deployment.phase import check_phase, low_resolution, squares, unit_phase, without_phase
 from kdmri_lib.deployment.readers import open_kspace
 from kdmri_lib.deployment.scan import Scan, one_sided
 from kdmri_lib.deployment.volumes import Images, open_input, write_nifti
 from kdmri_lib.errors import StudyError
+from kdmri_lib.orders import looks_like_images
 from kdmri_lib.storage import atomic_write, sha256_file
 
 LONGEST = 150  # bytes of a name; files' may have 255, and it becomes longer while the file is written
 COILS = ("rss", "espirit")
+HDF5 = (".h5", ".hdf5")
 
 
 @dataclass(frozen=True)
@@ -69,11 +73,21 @@ def reconstruct_file(
         When the shape or the mask isn't the model's, the input isn't what it should be, or `output` exists and `force`
         isn't given. Nothing is left half-written.
     """
+    if how.batch < 1:
+        raise StudyError(f"batch {how.batch}: expected at least 1 slice at a time")
+    for other in filter(None, (source, model.path, how.sensitivities)):
+        if output.exists() and other.exists() and output.samefile(other):
+            raise StudyError(f"{output}: is read here itself; expected another name for what is written")
     if output.exists() and not force:
         raise StudyError(f"{output}: exists already; --force replaces it")
     nifti = ends_in(source.name, NIFTI)
-    if nifti != ends_in(output.name, NIFTI):
-        raise StudyError(f"{output}: a NIfTI volume becomes a NIfTI volume, and everything else HDF5")
+    if not ends_in(output.name, NIFTI if nifti else HDF5):
+        raise StudyError(
+            f"{output}: a NIfTI volume becomes a NIfTI volume ({', '.join(NIFTI)}), and everything else HDF5 "
+            f"({', '.join(HDF5)})"
+        )
+    if how.sensitivities is not None and how.coils != "rss":
+        raise StudyError(f"{how.sensitivities}: sensitivities, and --coils {how.coils} too; expected one of them")
     if how.complex and (model.domain == "magnitude" or nifti):
         raise StudyError(
             f"{output}: --complex asks for a phase, which {'NIfTI' if nifti else model.path.name} has none of"
@@ -87,7 +101,7 @@ def reconstruct_file(
         if nifti:
             (each,) = passes
             slices = np.empty((len(each.volume), *each.volume.shape), np.float32)
-            done += each.run(slices, figures)
+            done += each.run(slices)
             if share := each.volume.attributes.get("below_zero"):
                 done.append(f"{each.volume.name}: values below 0, {share:.2g} of the signal, were taken as 0")
             with atomic_write(output) as temporary:
@@ -102,7 +116,9 @@ def reconstruct_file(
                     shape = (len(volume), *volume.shape)
                     target = file.create_dataset(name, shape, kind, chunks=(1, *volume.shape))
                     target.attrs.update(volume.attributes | {"coils": each.combination})
-                    done += each.run(target, figures)
+                    done += each.run(target)
+        for each in passes if figures is not None else ():
+            _picture(figures, each.volume, each.shown)
     return done
 
 
@@ -117,6 +133,8 @@ class _Reconstruction:
         # Fully sampled k-space can be combined first.
         self.combined_first = how.undersample and self._by_sensitivities
         self.coils = 1 if self.combined_first else volume.coils
+        self.shown: tuple[np.ndarray, np.ndarray] | None = None
+        """The middle slice, zero-filled and reconstructed."""
         _check(model, volume, how)
 
     @property
@@ -164,10 +182,10 @@ class _Reconstruction:
                 raise StudyError(f"{name} is zero on all lines of the mask")
         return scales
 
-    def run(self, target, figures: Path | None) -> list[str]:
+    def run(self, target) -> list[str]:
         """Fill `target` (slices, H, W); returns what was found and done, in lines."""
         volume, model, scales = self.volume, self.model, self._scales()
-        middle, shown = len(volume) // 2, None
+        middle = len(volume) // 2
         with tqdm(total=len(volume), desc=volume.name, unit="slice", mininterval=1) as progress:
             for first, kspace in self._blocks():
                 phase = self._phase(kspace)
@@ -177,10 +195,8 @@ class _Reconstruction:
                 images = np.abs(images) if np.iscomplexobj(images) and not self.how.complex else images
                 target[first : first + len(images)] = images
                 progress.update(len(images))
-                if figures is not None and first <= middle < first + len(images):
-                    shown = (summed_squares(zero_filled[middle - first]), np.abs(images[middle - first]))
-        if shown is not None:
-            _picture(figures, volume, shown)
+                if first <= middle < first + len(images):
+                    self.shown = (summed_squares(zero_filled[middle - first]), np.abs(images[middle - first]))
         coils = "" if volume.coils == 1 else f", coils: {self.combination}"
         return [*volume.remarks, f"{volume.name}: {len(volume)} slices of {volume.shape[0]}x{volume.shape[1]}{coils}"]
 
@@ -225,19 +241,33 @@ def _read_maps(path: Path, volume: Scan) -> np.ndarray:
                 f"1 or {len(volume)} x {volume.shape[0]}x{volume.shape[1]} as in {volume.where}"
             )
         maps = found.read(0, slices)
-    if not np.isfinite(maps).all() or not maps.any():
-        raise StudyError(f"{path}: sensitivities that are NaN or infinite, or 0 everywhere")
+    if not np.isfinite(maps).all() or not (there := maps.any(axis=(0, 2, 3))).all():
+        which = f"of coil {int(np.argmin(there))} " if np.isfinite(maps).all() else ""
+        raise StudyError(f"{path}: sensitivities {which}that are NaN or infinite, or 0 everywhere")
+    if not looks_like_images(torch.from_numpy(maps)):
+        raise StudyError(f"{path}: holds k-space by where its energy is; expected sensitivities, which are images")
     return maps
 
 
 def _check(model: Model, volume: Scan | Images, how: How) -> None:
     model.check_shape(volume.shape, volume.where)
     if volume.kind == "image":
+        of_kspace = {
+            "--order": how.order != "auto",
+            "--axes": how.axes,
+            "--coils": how.coils != "rss",
+            "--remove-phase": how.remove_phase,
+        }
+        if given := [name for name, asked in of_kspace.items() if asked]:
+            raise StudyError(f"{volume.where} holds images; {', '.join(given)} is for k-space")
         if not how.undersample:
             raise StudyError(
                 f"{volume.where} holds images, expected k-space; --undersample takes them for fully sampled, for a "
                 "retrospective trial"
             )
+        if volume.domain == "magnitude":
+            places = sorted({len(volume) * n // 4 for n in (1, 2, 3)})
+            magnitudes(np.concatenate([volume.read(n, 1) for n in places]), volume.path)
         return
     known = volume.lines | volume.padding
     wanted = np.ones_like(known) if how.undersample else model.lines

@@ -36,7 +36,12 @@ class Scan:
         self._order = self._find_order(order)
         if kspace.encoding is not None:
             self._as_the_header_says()
-        self.lines = self._lines(self._whole(self.slices // 2, 1))[0, 0]
+        # Of the middle slice, unless it is empty.
+        self._first = self.slices // 2
+        self.lines = self._lines(self._whole(self._first, 1))[0, 0]
+        for number in (self.slices // 4, 3 * self.slices // 4):
+            if not self.lines.any():
+                self._first, self.lines = number, self._lines(self._whole(number, 1))[0, 0]
 
     def __len__(self) -> int:
         return self.slices
@@ -75,7 +80,7 @@ class Scan:
         if readout == self.axis:
             raise StudyError(
                 f"{self.where}: lines lie across axis {1 - readout} of (H, W) by its header, expected axis {self.axis}, as "
-                "the model was made for"
+                "the model was made for (--axes with W before H turns it)"
             )
         expected = (encoding.samples, encoding.lines) if readout == 0 else (encoding.lines, encoding.samples)
         if self._grid != expected:
@@ -142,8 +147,9 @@ class Scan:
             if (other := (lines != self.lines).any(axis=1)).any():
                 coil = int(np.argmax(other))
                 raise StudyError(
-                    f"{self.where}: slice {number}, coil {coil} is measured on {int(lines[coil].sum())} lines, not on the "
-                    f"{int(self.lines.sum())} of slice {self.slices // 2}; expected one mask for all slices and coils"
+                    f"{self.where}: slice {number}, coil {coil} is measured on {int(lines[coil].sum())} lines, slice "
+                    f"{self._first} on {int(self.lines.sum())}, and {int((lines[coil] & self.lines).sum())} are the same; "
+                    "expected one mask for all slices and coils"
                 )
             self._check_points(points.any(dim=0).numpy(), number)
         if (outside := self.lines & self.padding).any():
@@ -154,14 +160,26 @@ class Scan:
     def _check_points(self, points: np.ndarray, number: int) -> None:
         """`points`, boolean (H, W): what some coil of a slice holds."""
         if self._kspace.mask is not None:
-            stated = torch.from_numpy(np.broadcast_to(self._kspace.mask, self._grid).copy())
+            stated = torch.from_numpy(self._kspace.mask.copy())
             stated = (uncentred(stated) if self._order.kspace_centred else stated).numpy()
-            if (differing := (stated.any(axis=1 - self.axis) & ~self.padding) != self.lines).any():
+            lines = stated.any(axis=1 - self.axis)
+            if (stated != np.expand_dims(lines, 1 - self.axis)).any():
                 raise StudyError(
-                    f"{self.path}: its 'mask' says {int(stated.any(axis=1 - self.axis).sum())} lines, its k-space holds "
-                    f"{int(self.lines.sum())}; {int(differing.sum())} differ, expected none"
+                    f"{self.path}: its 'mask' isn't of whole lines across axis {self.axis} of (H, W), as the model's is "
+                    "(--axes says which axis is what)"
+                )
+            if (differing := (lines & ~self.padding) != self.lines).any():
+                raise StudyError(
+                    f"{self.path}: its 'mask' says {int(lines.sum())} lines, its k-space holds {int(self.lines.sum())}; "
+                    f"{int(differing.sum())} are in one of the two alone, expected none"
                 )
         readout = points.any(axis=self.axis)
+        if (holes := _between(readout)) > HOLES * len(readout):
+            raise StudyError(
+                f"{self.where}: {holes} of {len(readout)} points along the readout are zero on all lines of slice "
+                f"{number}, between others that aren't; expected whole lines across axis {self.axis} of (H, W), as the "
+                "model's are (is it multiplied by another mask? --axes says which axis is what)"
+            )
         along = self.lines[:, None] & readout if self.axis == 0 else readout[:, None] & self.lines
         if (share := float((along & ~points).sum() / along.sum())) > HOLES:
             raise StudyError(
@@ -174,6 +192,12 @@ class Scan:
                 f"{self.where}: the {side} frequencies of the readout are missing, {int((~readout).sum())} of "
                 f"{len(readout)} samples: a partial echo that the file doesn't declare; expected all"
             )
+
+
+def _between(there: np.ndarray) -> int:
+    """How many frequencies are missing between the outermost that are there, boolean (N,), unshifted."""
+    held = np.flatnonzero(np.fft.fftshift(there))
+    return int(held[-1] - held[0] + 1 - len(held)) if len(held) else 0
 
 
 def one_sided(missing: np.ndarray, there: np.ndarray) -> str:

@@ -1,7 +1,7 @@
 """What the command `reconstruct` reads, slice by slice: k-space, or images for a trial; and NIfTI that it writes."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import h5py
@@ -79,13 +79,16 @@ def open_input(
         slices, spacing, attributes = read_magnitudes(path)
         yield [Images(slices, path.name, path, {"spacing": spacing} | attributes)]
         return
-    if not ends_in(path.name, [ending for endings in READERS for ending in endings]):
-        with open_hdf5(path, "HDF5 file") as file:
+    with ExitStack() as stack:
+        volumes = None
+        if not ends_in(path.name, [ending for endings in READERS for ending in endings]):
+            file = stack.enter_context(open_hdf5(path, "HDF5 file"))
             if not isinstance(file.get("kspace"), h5py.Dataset) and not is_ismrmrd(file):
-                yield _images(file, path, domain)
-                return
-    with open_kspace(path, axes, axis) as kspace:
-        yield [Scan(kspace, order, axis)]
+                volumes = _images(file, path, domain)
+        try:
+            yield volumes or [Scan(stack.enter_context(open_kspace(path, axes, axis)), order, axis)]
+        finally:
+            stack.close()  # so that what fails outside isn't blamed on the file
 
 
 def _images(file: h5py.File, path: Path, domain: str) -> list[Images]:

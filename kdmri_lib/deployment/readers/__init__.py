@@ -1,7 +1,7 @@
 """k-space in files, one reader per format: each opens a `base.Kspace`."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import h5py
@@ -33,5 +33,9 @@ def open_kspace(
                 reader = ismrmrd_file if ismrmrd_file.is_ismrmrd(file) else hdf5
         except OSError:
             reader = hdf5  # which says what is wrong
-    with reader.opened(path, axes, name, lines_axis, third) as found:
-        yield found
+    with ExitStack() as stack:
+        found = stack.enter_context(reader.opened(path, axes, name, lines_axis, third))
+        try:
+            yield found
+        finally:
+            stack.close()  # so that what fails outside isn't blamed on the file

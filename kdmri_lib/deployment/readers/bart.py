@@ -18,7 +18,9 @@ COILS, SLICES = 3, 13
 
 @contextmanager
 def opened(path: Path, axes: str = "", name: str = "kspace", lines_axis: int = 1, third: str = "S") -> Iterator[Kspace]:
-    """The array of a pair, by the name of either file; its axes are BART's, whatever `axes` says."""
+    """The array of a pair, by the name of either file; its axes are BART's, and `axes` empty."""
+    if axes:
+        raise StudyError(f"{path}: axes '{axes}', but BART's are fixed; expected none")
     header, data = path.with_suffix(".hdr"), path.with_suffix(".cfl")
     with reading(header, "BART header"):
         text = [line for line in header.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]

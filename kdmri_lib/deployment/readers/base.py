@@ -20,7 +20,7 @@ class Kspace(NamedTuple):
     shape : (slices, coils, H, W).
     read : slices `first` to `first + count`: (count, coils, H, W) complex64.
     attributes : what the file says of the scan, for the output.
-    mask : what it says is measured, lines (N,) or points (H, W), boolean, in the array's order.
+    mask : what it says is measured, boolean (H, W), in the array's order.
     encoding : what its header says.
     readout : the axis of (H, W) that the readout runs along, where `encoding` is known.
     partial_echo : whether readouts are declared to be cut on one side.

@@ -18,6 +18,7 @@ class Encoding(NamedTuple):
     centre : the number of the line of zero frequency, as acquisitions count.
     spacing : (slice, readout, across) in mm of the encoded voxels.
     trajectory : "cartesian" or another.
+    coils : how many receivers it says that there were; 0 where it doesn't say.
     """
 
     samples: int
@@ -27,6 +28,7 @@ class Encoding(NamedTuple):
     centre: int
     spacing: tuple[float, float, float]
     trajectory: str
+    coils: int = 0
 
 
 def encoding_of(header: str | bytes, path: Path) -> Encoding:
@@ -44,6 +46,8 @@ def encoding_of(header: str | bytes, path: Path) -> Encoding:
         limits = space.find("{*}encodingLimits/{*}kspace_encoding_step_1")
         numbers = limits is not None and [int(limits.find(f"{{*}}{n}").text) for n in ("minimum", "maximum", "center")]
         trajectory = space.find("{*}trajectory")
+        receivers = ElementTree.fromstring(header).find("{*}acquisitionSystemInformation/{*}receiverChannels")
+        coils = 0 if receivers is None else int(receivers.text)
     except (ElementTree.ParseError, defusedxml.DefusedXmlException, AttributeError, TypeError, ValueError) as error:
         raise StudyError(f"{path}: its ISMRMRD header can't be read ({error})") from None
     samples, lines, slices = (int(encoded["matrixSize", axis]) for axis in "xyz")
@@ -60,4 +64,4 @@ def encoding_of(header: str | bytes, path: Path) -> Encoding:
         )
     spacing = (fields[2] / slices, fields[0] / samples, fields[1] / lines)
     kind = "cartesian" if trajectory is None else str(trajectory.text).strip().lower()
-    return Encoding(samples, lines, pixels, measured, centre, spacing, kind)
+    return Encoding(samples, lines, pixels, measured, centre, spacing, kind, coils)

@@ -18,6 +18,7 @@ from kdmri_lib.deployment.readers.encoding import Encoding, encoding_of
 from kdmri_lib.errors import StudyError
 
 GROUP = "dataset"
+REVERSED = 22  # ISMRMRD's flag ACQ_IS_REVERSE
 COUNTERS = ("kspace_encode_step_2", "contrast", "phase", "repetition", "set", "average")
 
 
@@ -31,6 +32,8 @@ def opened(path: Path, axes: str = "", name: str = GROUP, lines_axis: int = 1, t
     """The image's readouts as an array, lines along axis `lines_axis` of (H, W); what is missing is zero."""
     import ismrmrd
 
+    if axes:
+        raise StudyError(f"{path}: axes '{axes}', but its readouts say where they belong; expected none")
     with open_hdf5(path, "ISMRMRD file") as file:
         encoding = encoding_of(file[f"{GROUP}/xml"][0], path)
         if encoding.trajectory != "cartesian":
@@ -82,6 +85,15 @@ def _places(path: Path, heads: np.ndarray, encoding: Encoding) -> np.ndarray:
             raise StudyError(f"{path}: {counter} counts to {most}; expected one image per slice, 0 throughout")
     if (found := np.unique(heads["active_channels"])).size > 1:
         raise StudyError(f"{path}: readouts of {found.min()} and of {found.max()} coils; expected as many in each")
+    if encoding.coils not in (0, found[0]):
+        raise StudyError(f"{path}: readouts of {found[0]} coils, expected {encoding.coils}, as its header says")
+    if (space := int(heads["encoding_space_ref"].max())) > 0:
+        raise StudyError(f"{path}: readouts of {space + 1} encodings; expected those of one")
+    if turned := int((heads["flags"] & (1 << (REVERSED - 1)) != 0).sum()):
+        raise StudyError(
+            f"{path}: {turned} readouts are flagged as measured in reverse (echo-planar); expected all in one direction, "
+            "corrected before"
+        )
     start = encoding.samples // 2 - heads["center_sample"].astype(int)
     longest = int((start + heads["number_of_samples"]).max())
     if start.min() < 0 or longest > encoding.samples:

@@ -82,7 +82,7 @@ def test_int8_keeps_the_outer_convolutions_and_stays_near(deployed, kspace, tmp_
 
 def test_runs_that_cannot_be_exported(deployed, tmp_path):
     folder = deployed[0]
-    with pytest.raises(StudyError, match=r"no network to export: run .*: missing; ./run_all.sh trains it"):
+    with pytest.raises(StudyError, match=r"no network to export: run .*: missing; ./run_all.sh --profile .* trains it"):
         export(RunFolder(folder.study, folder.run.model_copy(update={"seed": 7})), tmp_path / "x.onnx")
     points = folder.run.degradation.model_copy(update={"kind": "gaussian_2d"})
     with pytest.raises(StudyError, match="isn't made of whole lines"):

@@ -113,12 +113,15 @@ def test_files_that_are_not_ours_or_not_whole(deployed, tmp_path, change, messag
 
 
 def test_what_a_model_refuses(model, deployed, kspace):
+    centred = np.fft.fftshift(np.fft.fft2(deployed[2][0].image, norm="ortho"), axes=(-2, -1))
     for bad, message in [
         (kspace[:, :60], r"slices of 60x72, but student.onnx was made for 72 x any \(H x W\)"),
         (kspace[0], r"complex64 of shape \(72, 72\), expected complex \(slices, H, W\)"),
         (kspace.real, "float32 of shape"),
         (np.where(np.arange(72) == 3, np.nan, kspace), "NaN or infinite values"),
-        (0 * kspace, "nothing but zeros on the lines of the mask"),
+        (0 * kspace, r"9 of the 9 lines of the mask that student.onnx was made for are zero; expected it unshifted"),
+        (np.where(np.arange(72)[:, None] == 71, 0, kspace), r"1 of the 9 lines of the mask"),
+        (centred.astype(np.complex64), r"most energy is 36 lines from index 0; expected it unshifted"),
         (
             1j * kspace,
             "k-space: images with a phase, 1.57 rad at low resolution, but student.onnx was made for magnitudes",
@@ -130,6 +133,7 @@ def test_what_a_model_refuses(model, deployed, kspace):
         ({"device": "cuda", "engine": "onnxruntime"}, "device cuda: not there for ONNX Runtime; available: cpu"),
         ({"device": "cuda", "engine": "openvino"}, "device cuda: engine openvino runs on the CPU"),
         ({"engine": "tensorrt"}, "engine 'tensorrt' is unknown; known: auto, openvino, onnxruntime"),
+        ({"threads": -3}, "threads -3: expected their number, or 0 for all cores"),
         ({"engine": "onnxruntime", "precision": "bfloat16"}, "ONNX Runtime computes it on no CPU"),
     ]:
         with pytest.raises(StudyError, match=message):

@@ -11,6 +11,7 @@ from tests import downloads
 from tests.unit.deployment import scans
 
 SHAPE = (24, 20)
+RECEIVERS = "<acquisitionSystemInformation><receiverChannels>8</receiverChannels></acquisitionSystemInformation>"
 LINES = scans.shifted(scans.every_other_line(20)[None, :])[0]
 
 
@@ -85,6 +86,8 @@ def test_readouts_lie_where_their_counters_and_centres_say(kspace, tmp_path):
         ({"center_sample": 20}, "readouts of 24 samples about 20, expected at most 24 by its header"),
         ({"center_sample": 3}, "readouts of 24 samples about 3, expected at most 24 by its header"),
         ({"flags": 1 << 18}, "no readout of an image"),
+        ({"flags": 1 << 21}, r"\d+ readouts are flagged as measured in reverse"),
+        ({"encoding_space_ref": 1}, "readouts of 2 encodings; expected those of one"),
     ],
 )
 def test_readouts_that_are_no_plane_scan_or_contradict_the_header(kspace, tmp_path, more, message):
@@ -99,6 +102,10 @@ def test_readouts_that_are_no_plane_scan_or_contradict_the_header(kspace, tmp_pa
         (lambda xml: xml[:200], r"its ISMRMRD header can't be read \("),
         (lambda xml: xml.replace("matrixSize", "size"), "its ISMRMRD header can't be read"),
         (lambda xml: xml.replace("<x>24</x>", "<x>0</x>", 1), "its ISMRMRD header says 0 x 20 x 1 points"),
+        (
+            lambda xml: xml.replace("<encoding>", f"{RECEIVERS}<encoding>"),
+            "readouts of 3 coils, expected 8, as its header says",
+        ),
         (lambda xml: xml.replace("cartesian", "spiral"), "a spiral trajectory by its header, expected a Cartesian one"),
         (
             lambda xml: scans.header(SHAPE, limits=(0, 19, 2)),
@@ -117,12 +124,13 @@ def test_a_mask_in_the_file(kspace, tmp_path):
     for mask in (LINES, np.broadcast_to(LINES, (2, 20)), LINES[None, None, None].astype(np.float32)):
         scans.save_fastmri(tmp_path / "x.h5", kspace, mask=mask)
         with open_kspace(tmp_path / "x.h5") as found:
-            np.testing.assert_array_equal(found.mask, LINES)
+            np.testing.assert_array_equal(found.mask, np.broadcast_to(LINES, found.shape[2:]))
             assert found.attributes == {"patient": "somebody"}
     for mask, message in (
         (np.stack([LINES, ~LINES]), r"'mask' of shape \(2, 20\) differs between slices or coils; expected one for all"),
-        (LINES[:-1], r"'mask' of shape \(19,\), expected \(20,\) lines"),
-        (2.0 * LINES, "'mask' of float64 with values other than 0 and 1"),
+        (LINES[:-1], r"'mask' of shape \(19,\), expected 20 lines or 24x20 points"),
+        (2.0 * LINES, "'mask' with values other than 0 and 1"),
+        (LINES + 0j, "'mask' of complex128, expected 0 and 1, or false and true"),
     ):
         scans.save_fastmri(tmp_path / "x.h5", kspace, mask=mask)
         with pytest.raises(StudyError, match=rf"x.h5: {message}"), open_kspace(tmp_path / "x.h5"):

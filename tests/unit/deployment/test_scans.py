@@ -220,6 +220,10 @@ def half_echo(kspace):
     kspace[..., :12, :] = 0
 
 
+def other_way(kspace):
+    kspace[..., np.arange(48) % 3 != 0, :] = 0
+
+
 def silent_coil(kspace):
     kspace[:, 3] = 0
 
@@ -241,9 +245,13 @@ def nothing(kspace):
     [
         (
             mask_of_another_slice,
-            "slice 0, coil 0 is measured on 20 lines, not on the 20 of slice 1; expected one mask for all",
+            r"slice 0, coil 0 is measured on 20 lines, slice 1 on 20, and \d+ are the same; expected one mask for all",
         ),
-        (mask_of_another_coil, "slice 0, coil 2 is measured on 19 lines, not on the 20 of slice 1"),
+        (mask_of_another_coil, "slice 0, coil 2 is measured on 19 lines, slice 1 on 20, and 19 are the same"),
+        (
+            other_way,
+            r"30 of 48 points along the readout are zero on all lines of slice 0, between others that aren't; exp",
+        ),
         (
             another_mask,
             "19 of 40 lines along axis 1 are measured, 19 of them among the 20 that stand-in.onnx was made for",
@@ -281,7 +289,10 @@ def test_headers_masks_and_arrays_that_contradict_each_other(network, image, tmp
     scans.save_fastmri(path, kspace, scans.header((48, 44)))
     refused(network, path, "slices of 48x40, expected 48x44, as its header says that it was encoded")
     scans.save_fastmri(path, kspace, mask=np.roll(np.fft.fftshift(LINES), 1))
-    refused(network, path, r"its 'mask' says 20 lines, its k-space holds 20; \d+ differ, expected none")
+    refused(network, path, r"its 'mask' says 20 lines, its k-space holds 20; \d+ are in one of the two alone, expected")
+    points = np.fft.fftshift(LINES) & (np.random.default_rng(0).random(SHAPE) < 0.9)
+    scans.save_fastmri(path, kspace, mask=points)
+    refused(network, path, r"its 'mask' isn't of whole lines across axis 1 of \(H, W\), as the model's is")
     scans.save_fastmri(path, kspace, scans.header(SHAPE))
     across = scans.StandIn(scans.every_other_line(48), SHAPE, axis=0)
     refused(across, path, "lines lie across axis 1 of .* by its header, expected axis 0, as the model was made for")
@@ -298,3 +309,71 @@ def test_a_trial_takes_fully_sampled_k_space(network, image, tmp_path):
         r"of 40 lines are measured, expected all, as --undersample takes them \(is it multiplied by another mask\?\)"
     )
     refused(network, tmp_path / "in.npy", message, undersample=True)
+
+
+@pytest.mark.parametrize("with_header", [True, False])
+def test_a_file_whose_lines_lie_across_the_other_axis_is_turned(network, image, tmp_path, with_header):
+    """fastMRI's columns are lines; brain and heart networks have theirs across rows."""
+    kspace = (CENTRED(image) * np.fft.fftshift(LINES)).astype(np.complex64)
+    path, turned = tmp_path / "in.h5", scans.StandIn(LINES, SHAPE[::-1], axis=0)
+    scans.save_fastmri(path, kspace, scans.header(SHAPE) if with_header else None, mask=np.fft.fftshift(LINES))
+    expected, _ = output(network, path)
+    found, _ = output(turned, path, axes="SWH")
+    np.testing.assert_allclose(found, expected.swapaxes(-2, -1), atol=1e-6)
+    if with_header:
+        refused(turned, path, "48x40, but stand-in.onnx was made|lines lie across axis 1")
+
+
+def test_an_empty_middle_slice_is_passed_over(network, image, tmp_path):
+    kspace = (CENTRED(np.concatenate([image, image])) * np.fft.fftshift(LINES)).astype(np.complex64)
+    kspace[2] = 0
+    np.save(tmp_path / "in.npy", kspace)
+    found, _ = output(network, tmp_path / "in.npy")
+    np.testing.assert_allclose(
+        found, np.abs(zero_filled(np.concatenate([image, image]))) * [[[1]], [[1]], [[0]], [[1]]], atol=1e-5
+    )
+
+
+def test_options_that_do_not_go_together_and_names_that_are_taken(network, image, tmp_path):
+    kspace = (CENTRED(image[:, None] * scans.sensitivities(SHAPE)) * np.fft.fftshift(LINES)).astype(np.complex64)
+    path, maps = tmp_path / "in.npy", tmp_path / "maps.npy"
+    np.save(path, kspace)
+    np.save(maps, scans.sensitivities(SHAPE).astype(np.complex64))
+    refused(network, path, "batch 0: expected at least 1 slice", batch=0)
+    refused(network, path, "maps.npy: sensitivities, and --coils espirit too", sensitivities=maps, coils="espirit")
+    refused(network, path, "in.npy: holds k-space by where its energy is; expected sensitivities", sensitivities=path)
+    silent = scans.sensitivities(SHAPE) * np.array([1, 1, 0, 1])[:, None, None]
+    np.save(maps, silent.astype(np.complex64))
+    refused(network, path, "sensitivities of coil 2 that are NaN or infinite, or 0 everywhere", sensitivities=maps)
+    before = path.read_bytes()
+    for target, message in ((path, "is read here itself"), (path.with_name("out.png"), r"everything else HDF5 \(.h5")):
+        with pytest.raises(StudyError, match=message):
+            reconstruct_file(network, path, target, force=True)
+    assert path.read_bytes() == before
+    with h5py.File(tmp_path / "images.h5", "w") as file:
+        file["image"] = np.abs(image).astype(np.float32)
+    refused(
+        network,
+        tmp_path / "images.h5",
+        "holds images; --order, --coils is for k-space",
+        order="centred",
+        coils="espirit",
+    )
+
+
+def test_what_fails_outside_a_file_is_not_blamed_on_it(network, image, tmp_path):
+    np.save(tmp_path / "in.npy", (CENTRED(image) * np.fft.fftshift(LINES)).astype(np.complex64))
+    with pytest.raises(FileExistsError):
+        reconstruct_file(network, tmp_path / "in.npy", tmp_path / "in.npy" / "out.h5")
+
+
+def test_pictures_are_drawn_when_all_is_done(network, image, tmp_path):
+    """Of two volumes, the second of which isn't finite, none."""
+    with h5py.File(tmp_path / "in.h5", "w") as file:
+        file["volumes/a"] = np.abs(image).astype(np.float32)
+        file["volumes/b"] = np.where(np.arange(40) == 3, np.nan, np.abs(image)).astype(np.float32)
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    with pytest.raises(StudyError, match="NaN or infinite values"):
+        reconstruct_file(network, tmp_path / "in.h5", tmp_path / "out.h5", How(undersample=True), figures=pictures)
+    assert list(pictures.iterdir()) == [] and not (tmp_path / "out.h5").exists()

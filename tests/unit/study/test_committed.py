@@ -48,7 +48,8 @@ def test_what_is_not_there_is_said(clone, tmp_path):
     with pytest.raises(StudyError, match="no method 'pupil'; known: teacher, student"):
         network_of(clone, CELL, "pupil", 0)
     with pytest.raises(
-        StudyError, match=r"there is no network to export: run cardiac.*: missing; ./run_all.sh trains it"
+        StudyError,
+        match=r"there is no network to export: run cardiac.*: missing; ./run_all.sh --profile smoke trains it",
     ):
         export(network_of(clone, CELL, "teacher", 0), tmp_path / "x.onnx")
     with pytest.raises(

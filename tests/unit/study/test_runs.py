@@ -1,12 +1,14 @@
 """Run folders: made once, made again when damaged or out of date; weights are data."""
 
+import os
 import pickle
 
 import pytest
 
 from kdmri_lib.declarations import Degradation
 from kdmri_lib.errors import StudyError
-from kdmri_study.runs import CURVE, SLICES, VOLUMES, WEIGHTS, RunFolder, load_weights, trained
+from kdmri_lib.storage import read_json
+from kdmri_study.runs import CURVE, SITTING, SLICES, VOLUMES, WEIGHTS, RunFolder, load_weights, seconds_before, trained
 from tests.studies import CELL
 from tests.trainings import Trap
 
@@ -88,3 +90,17 @@ def test_nothing_stored_in_weights_is_executed(tmp_path):
     with pytest.raises(StudyError):
         load_weights(tmp_path / "weights.safetensors")
     assert not sprung.exists()
+
+
+def test_the_seconds_of_a_run_are_those_of_all_its_sittings(tmp_path):
+    checkpoint = tmp_path / "checkpoint.pt"
+    assert seconds_before(tmp_path, checkpoint) == 0
+    told = read_json(tmp_path / SITTING)
+    checkpoint.touch()
+    os.utime(checkpoint, (told["began"] + 60, told["began"] + 60))
+    assert seconds_before(tmp_path, checkpoint) == pytest.approx(60)
+    began = read_json(tmp_path / SITTING)["began"]
+    os.utime(checkpoint, (began + 30, began + 30))
+    assert seconds_before(tmp_path, checkpoint) == pytest.approx(90)
+    checkpoint.unlink()
+    assert seconds_before(tmp_path, checkpoint) == 0, "nothing of it is kept"
