@@ -29,6 +29,7 @@ from kdmri_lib.masks import line_axis
 from kdmri_lib.statistics import MARGIN
 from kdmri_lib.storage import atomic_write
 
+FEW_TICKS = 8  # values along a logarithmic axis that are each written out
 DISPLAY_PERCENTILE = 99.7  # of a slice's values, shown as white: single bright vessels would darken the rest
 LETTERS = 9  # points, of every letter
 MOST_LETTERS = 15  # of a name above a small image
@@ -603,6 +604,9 @@ def lines(groups: Mapping[str, Sequence[tuple[float, float]]], across: str, up: 
         x, y = zip(*sorted(points), strict=True)
         axis.plot(x, y, label=label, **line_style(number))
     axis.set(xscale="log", xlabel=across, ylabel=up, title=title)
+    if len(places := sorted({x for points in groups.values() for x, _ in points})) <= FEW_TICKS:
+        axis.set_xticks(places, [f"{x:g}" for x in places])
+        axis.minorticks_off()
     axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     axis.grid()
     return figure
