@@ -68,7 +68,7 @@ class PlainVDSR(nn.Module):
         return zero_filled + self.layers(zero_filled)
 
 
-def _rates(steps: dict[str, Callable[[int], None]], seconds: float, batch: int) -> dict[str, float]:
+def in_turns(steps: dict[str, Callable[[int], None]], seconds: float, batch: int) -> dict[str, float]:
     """Median slices per second of each step, in turns of a second, so that a busy moment of the machine meets all alike."""
     for step in steps.values():
         for number in range(3):  # which don't count
@@ -104,7 +104,7 @@ def _plain_step(file: Path, network: nn.Module, batch: int) -> Callable[[int], N
     return step
 
 
-def _study_step(run: Run, precision: str, images: Tensor) -> Callable[[int], None]:
+def study_step(run: Run, precision: str, images: Tensor) -> Callable[[int], None]:
     """The training loop's own step, on untrained networks; the teacher's errors, where a loss wants them, made up."""
     run = run.model_copy(update={"precision": precision})
     step = training_step(run, declared_network(run.teacher) if run.teacher else None)
@@ -168,8 +168,8 @@ def _throughput(threads: int, seconds: float, recipe: Recipe, plain_network: typ
         for (name, convolutions), run in zip(sizes.items(), (recipe.teacher, recipe.student), strict=True):
             torch.manual_seed(0)
             steps = {"plain, float32": _plain_step(file, plain_network(mask, convolutions), batch)}
-            steps |= {p: _study_step(run, p, images) for p in _precisions()}
-            rates = _rates(steps, seconds, batch)
+            steps |= {p: study_step(run, p, images) for p in _precisions()}
+            rates = in_turns(steps, seconds, batch)
             plain = rates["plain, float32"]
             rows += [{"network": name, "training": p, "slices/s": r, "ratio": r / plain} for p, r in rates.items()]
     table = pd.DataFrame(rows).round({"slices/s": 1, "ratio": 2}).to_string(index=False)
@@ -186,7 +186,7 @@ def _objectives() -> dict[str, Run]:
 
 
 def _loss_step(name: str, precision: str) -> Callable[[int], None]:
-    return _study_step(_objectives()[name], precision, _images(SHAPE, 8))
+    return study_step(_objectives()[name], precision, _images(SHAPE, 8))
 
 
 def _peak_of(name: str, precision: str, threads: int) -> float:
@@ -203,7 +203,7 @@ def loss_costs(threads: int = 2, seconds: float = 8.0, precision: str = "auto") 
     forward pass; what asks once, by its answers, and beside it with the teacher at each step."""
     torch.set_num_threads(threads)
     names = list(_objectives())
-    rates = _rates({name: _loss_step(name, precision) for name in names}, seconds, BATCH)
+    rates = in_turns({name: _loss_step(name, precision) for name in names}, seconds, BATCH)
     # A process each, started anew: what one loss leaves allocated mustn't count for the next.
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
         peaks = {name: pool.apply(_peak_of, (name, precision, threads)) for name in names}

@@ -283,7 +283,8 @@ def notebook(arguments) -> None:
 
 def benchmark(arguments) -> None:
     """Speed of training beside the same networks written plainly, of each loss, of data, of inference; or a profile."""
-    from benchmarks import commands, data, inference, training
+    from benchmarks import commands, data, domains, inference, training
+    from kdmri_study.study import Study
 
     threads, seconds = arguments.threads, arguments.seconds
     reports = {
@@ -293,6 +294,8 @@ def benchmark(arguments) -> None:
         "profile": lambda: training.where_time_goes(threads),
         "data": data.measured,
         "inference": lambda: inference.inference_report(threads, seconds),
+        "domains": lambda: domains.measure_times(threads, seconds),
+        "phases": lambda: domains.measure_phases(Study(arguments.profile, arguments.folder)),
     }
     print(reports[arguments.what]())
 
@@ -391,12 +394,13 @@ def main() -> int:
         {
             "nargs": "?",
             "default": "training",
-            "choices": ["training", "losses", "profile", "data", "inference", "command"],
+            "choices": ["training", "losses", "profile", "data", "inference", "domains", "phases", "command"],
         },
     )
     measured = ("--command", {"default": "./run_all.sh", "help": "what `benchmark command` measures in a fresh clone"})
     threads = ("--threads", {"type": int, "default": 2})
-    command(benchmark, what, measured, threads, ("--seconds", {"type": float, "default": 8.0}))
+    of = ("--profile", {"default": "domains", "help": "whose trained networks `benchmark phases` takes"})
+    command(benchmark, what, measured, of, folder, threads, ("--seconds", {"type": float, "default": 8.0}))
     arguments = parser.parse_args()
     if hasattr(sys.stdout, "reconfigure"):  # people's paths hold letters that a terminal's encoding may not have
         sys.stdout.reconfigure(errors="backslashreplace")

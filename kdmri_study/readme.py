@@ -161,6 +161,26 @@ def domains(study: Study) -> str:
     return _markdown(heads, rows)
 
 
+@block("phases", "domains")
+def phases(study: Study) -> str:
+    """What a phase costs the distilled student, and what complex images cost in time, as `benchmark` measured it."""
+    table = pd.read_csv(PROJECT / "results" / "phase_costs.csv").query("method == 'distilled'")
+    mean = table.groupby(["dataset", "acceleration", "network", "phase"], sort=False).psnr.mean()
+    given = list(dict.fromkeys(table[table.network == "complex"].phase))
+    rows = []
+    for dataset, factor in dict.fromkeys(zip(table.dataset, table.acceleration, strict=True)):
+        of = mean[dataset, factor]
+        costs = [f"{of['complex', name] - of['complex', '0']:+.2f}".replace("-", "−") for name in given[1:]]
+        rows.append([f"{dataset} {factor:g}x", f"{of['magnitude', '0']:.2f}", f"{of['complex', '0']:.2f}", *costs])
+    times = pd.read_csv(PROJECT / "results" / "domain_times.csv")
+    some, most = times.iloc[0], times.groupby("what").ratio.max()
+    said = (
+        f"A complex student's training step takes at most {most['training step']:.2f} times the magnitude student's, a "
+        f"slice at most {most['inference']:.2f} times ({some.processor}, threads: {some.threads}, float32)."
+    )
+    return _markdown(["", "magnitude network", "complex, phase 0", *given[1:]], rows) + f"\n{said}\n"
+
+
 def _comparisons(study: Study, part: str, name: str = "test") -> tuple[pd.DataFrame, pd.DataFrame]:
     table = _read(study, part).query("set == @name")
     tests = _read(study, f"{part}_significance").query("metric == 'psnr' and set == @name")

@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import data, inference, memory, training
+from benchmarks import data, domains, inference, memory, training
 from kdmri_lib.datasets.prepared import Slices, Volume, read_prepared
 from kdmri_lib.datasets.writing import write_prepared
+from kdmri_lib.errors import StudyError
 from kdmri_lib.masks import cartesian_mask, truncation_mask
 from kdmri_lib.models.base import build_model
 from kdmri_lib.operators import Undersampling
 from kdmri_study.build import declared_network, training_step
+from kdmri_study.study import Study
 from tests.trainings import assert_same_bits, data_of, train
 
 SHAPE = (24, 20)
@@ -79,7 +81,7 @@ def test_the_step_that_is_timed_is_the_training_loops_own(small, images_prepared
     path, images = images_prepared
     made = []
     monkeypatch.setattr(training, "training_step", lambda *a: made.append(training_step(*a)) or made[-1])
-    step = training._study_step(run, "float32", images)
+    step = training.study_step(run, "float32", images)
     for number in range(5):
         step(number)
     teacher = declared_network(run.teacher) if run.teacher else None
@@ -136,7 +138,7 @@ def test_rates_are_slices_by_the_clock(monkeypatch):
     clock = Clock()
     monkeypatch.setattr(training, "time", clock)
     steps = {"slow": clock.passes(0.25), "fast": clock.passes(0.125)}
-    assert training._rates(steps, 3, 3) == {"slow": 12, "fast": 24}
+    assert training.in_turns(steps, 3, 3) == {"slow": 12, "fast": 24}
     # Warming up is 3 steps of each, then 3 turns of a second each.
     assert clock.now == pytest.approx(3 * 0.375 + 3 * 2)
 
@@ -149,7 +151,7 @@ def test_a_busy_moment_does_not_move_the_median_rate(monkeypatch):
         calls.append(number)
         clock.now += 5 if len(calls) == 6 else 0.25
 
-    assert training._rates({"step": step}, 5, 1) == {"step": 4}
+    assert training.in_turns({"step": step}, 5, 1) == {"step": 4}
 
 
 @pytest.mark.parametrize(("has", "precisions"), [(True, ("float32", "bfloat16")), (False, ("float32",))])
@@ -327,3 +329,36 @@ def test_what_is_prepared_are_all_slices_of_the_files_that_were_written(tmp_path
     volumes = list(read_prepared(tmp_path / "x.h5"))
     assert sorted(v.split for v in volumes) == ["test", "train", "validation"]
     assert sum(len(v.image) for v in volumes) == slices and {v.image.shape[1:] for v in volumes} == {shape}
+
+
+def test_phases_reach_what_they_are_called():
+    found = domains.phases((24, 20))
+    assert {name: round(float(np.abs(np.angle(p)).max()), 2) for name, p in found.items()} == {
+        "0": 0,
+        "1.57 rad everywhere": 1.57,
+        "3.14 rad everywhere": 3.14,
+        "smooth, ±1 rad": 1,
+        "smooth, ±1.5 rad": 1.5,
+        "smooth, ±3 rad": 3,
+    }
+    for phase in found.values():
+        np.testing.assert_allclose(np.abs(phase), 1)
+
+
+def test_times_of_the_two_domains_are_of_the_same_student_in_turns(monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        domains,
+        "in_turns",
+        lambda made, seconds, batch: asked.append(set(made)) or {"magnitude": 100.0, "complex": 80.0},
+    )
+    monkeypatch.setattr(domains, "study_step", lambda run, precision, images: run.dataset.channels)
+    monkeypatch.setattr(domains, "_inference", lambda run: run.dataset.channels)
+    table = domains.times(torch.get_num_threads(), 1)
+    assert asked == [{"magnitude", "complex"}] * 6 and (table.magnitude == 10).all()
+    np.testing.assert_allclose(table.ratio, 1.25)
+
+
+def test_a_study_without_networks_has_no_phase_to_cost(tmp_path):
+    with pytest.raises(StudyError, match="no cell whose magnitude and complex networks are both trained"):
+        domains.phase_costs(Study("smoke", tmp_path))

@@ -4,6 +4,8 @@ import pandas as pd
 import pytest
 import yaml
 
+from benchmarks.domains import METHODS as AT_PHASES
+from benchmarks.domains import phase_costs, phases
 from kdmri_lib.evaluation import METRICS
 from kdmri_lib.storage import PROJECT
 from kdmri_study.experiments.table1 import METHODS
@@ -49,3 +51,14 @@ def test_the_two_arms_stand_beside_each_other_with_the_numbers_of_table_1(study)
     for row in found.itertuples():
         for arm, dataset in (("magnitude", "cardiac"), ("complex", "cardiac_complex")):
             assert getattr(row, f"psnr_{arm}") == table1.psnr[dataset, "volume", row.set, row.method]
+
+
+@pytest.mark.slow
+def test_the_costs_of_a_phase_are_against_the_test_sets_own_numbers(study):
+    found = phase_costs(study)
+    assert set(found.method) == set(AT_PHASES) and set(found[found.network == "complex"].phase) == set(phases((8, 8)))
+    table1 = pd.read_csv(study.table("table1")).set_index(["dataset", "aggregation", "set", "method"])
+    for row in found[found.network == "magnitude"].itertuples():
+        assert row.psnr == pytest.approx(table1.psnr["cardiac", "volume", "test", row.method], abs=1e-6)
+    wide = found[found.network == "complex"].pivot(index="method", columns="phase", values="psnr")
+    assert (wide["1.57 rad everywhere"] - wide["0"]).abs().max() < 0.05
