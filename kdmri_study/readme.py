@@ -139,7 +139,15 @@ def over_seeds(study: Study) -> str:
         between = " to ".join(f"{end:+.2f}".replace("-", "−") for end in ends)
         counts = [f"{count} of {len(cells)}" for count in (ahead, above, below)]
         rows.append([words, str(len(cells)), *counts, between, " to ".join(map(str, seeds))])
-    return _markdown(heads, rows)
+    said = _markdown(heads, rows) + "\nThe interval of a cell with one seed is over people alone."
+    leads = tests[tests.b == "best_compute"].pivot(index=["dataset", "acceleration"], columns="a", values="difference")
+    if {"best", "best_teacher"} <= set(leads):
+        share = (leads.best / leads.best_teacher)[leads.best_teacher > 0].dropna()
+        said += (
+            f" The best recipe's student wins back {share.min():.0%} to {share.max():.0%} of its teacher's lead over the "
+            f"student alone at its cost; a third or more in {(share >= 1 / 3).sum()} of {len(leads)} cells."
+        ).replace("-", "−")
+    return f"{said}\n"
 
 
 @block("domains", "domains")

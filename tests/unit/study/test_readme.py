@@ -37,18 +37,25 @@ def test_a_block_whose_table_is_not_there_is_named(tmp_path):
 def test_the_questions_over_seeds_count_cells_by_their_intervals(tmp_path):
     study = readme.Study("table1", tmp_path)
     rows = [
-        ("brain", "distilled", "student_compute", -0.31, -0.4, -0.2, 6),
-        ("knee", "distilled", "student_compute", 0.02, -0.1, 0.1, 3),
-        ("brain", "best", "best_compute", 0.25, 0.1, 0.4, 6),
-        ("brain", "best", "teacher", float("nan"), float("nan"), float("nan"), 6),
+        ("brain", 4, "distilled", "student_compute", -0.31, -0.4, -0.2, 6),
+        ("knee", 4, "distilled", "student_compute", 0.02, -0.1, 0.1, 3),
+        ("brain", 4, "best", "best_compute", 0.25, 0.1, 0.4, 6),
+        ("brain", 4, "best_teacher", "best_compute", 0.5, 0.1, 0.4, 6),
+        ("knee", 4, "best", "best_compute", -0.1, -0.3, 0.1, 3),
+        ("knee", 4, "best_teacher", "best_compute", 1.0, 0.1, 0.4, 3),
+        ("brain", 4, "best", "teacher", float("nan"), float("nan"), float("nan"), 6),
     ]
-    columns = ["dataset", "a", "b", "difference", "low", "high", "seeds"]
+    columns = ["dataset", "acceleration", "a", "b", "difference", "low", "high", "seeds"]
     study.table("significance").parent.mkdir(parents=True)
     pd.DataFrame(rows, columns=columns).assign(set="test", metric="psnr").to_csv(
         study.table("significance"), index=False
     )
-    _, _, paper, best = BLOCKS["over_seeds"].write(study).splitlines()
+    _, _, paper, best, _, _, said = BLOCKS["over_seeds"].write(study).splitlines()
     assert (
         paper == "| as published, against alone at its cost | 2 | 1 of 2 | 0 of 2 | 1 of 2 | −0.31 to +0.02 | 3 to 6 |"
     )
-    assert best == "| the best recipe, against alone at its cost | 1 | 1 of 1 | 1 of 1 | 0 of 1 | +0.25 to +0.25 | 6 |"
+    assert (
+        best
+        == "| the best recipe, against alone at its cost | 2 | 1 of 2 | 1 of 2 | 0 of 2 | −0.10 to +0.25 | 3 to 6 |"
+    )
+    assert "wins back −10% to 50% of its teacher's lead" in said and "a third or more in 1 of 2 cells" in said
