@@ -73,6 +73,8 @@ def reconstruct_file(
         When the shape or the mask isn't the model's, the input isn't what it should be, or `output` exists and `force`
         isn't given. Nothing is left half-written.
     """
+    if source.is_dir():
+        raise StudyError(f"{source}: a folder; expected a file of k-space or images")
     if how.batch < 1:
         raise StudyError(f"batch {how.batch}: expected at least 1 slice at a time")
     for other in filter(None, (source, model.path, how.sensitivities)):
@@ -198,7 +200,8 @@ class _Reconstruction:
                 if first <= middle < first + len(images):
                     self.shown = (summed_squares(zero_filled[middle - first]), np.abs(images[middle - first]))
         coils = "" if volume.coils == 1 else f", coils: {self.combination}"
-        return [*volume.remarks, f"{volume.name}: {len(volume)} slices of {volume.shape[0]}x{volume.shape[1]}{coils}"]
+        slices = f"{len(volume)} slice{'s' * (len(volume) > 1)}"
+        return [*volume.remarks, f"{volume.name}: {slices} of {volume.shape[0]}x{volume.shape[1]}{coils}"]
 
     def _combined(self, first: int, kspace: np.ndarray, coils: np.ndarray, phase: np.ndarray | None) -> np.ndarray:
         """(count, H, W) of the coils' images, their k-space as it was measured, both (count, coils, H, W), and the phase

@@ -340,6 +340,7 @@ def test_options_that_do_not_go_together_and_names_that_are_taken(network, image
     np.save(path, kspace)
     np.save(maps, scans.sensitivities(SHAPE).astype(np.complex64))
     refused(network, path, "batch 0: expected at least 1 slice", batch=0)
+    refused(network, tmp_path, "a folder; expected a file of k-space or images")
     refused(network, path, "maps.npy: sensitivities, and --coils espirit too", sensitivities=maps, coils="espirit")
     refused(network, path, "in.npy: holds k-space by where its energy is; expected sensitivities", sensitivities=path)
     silent = scans.sensitivities(SHAPE) * np.array([1, 1, 0, 1])[:, None, None]
