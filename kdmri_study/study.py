@@ -121,9 +121,9 @@ class Study:
         ]
 
     def degradations(self, name: str) -> dict[str, Degradation]:
-        """Every degradation that the study puts a data set to, by what titles call it (`setting`); the paper's three
-        accelerations where it puts it to none."""
-        used = [run.degradation for run in self.runs.values() if run.dataset.name == name]
+        """Every degradation that a row puts a data set to, by what titles call it (`setting`); the paper's three
+        accelerations where none does. A teacher's from elsewhere isn't among them."""
+        used = [row.run.degradation for _, row in self._named_rows() if row.run.dataset.name == name]
         shown = used or [Degradation(acceleration=factor) for factor in FACTORS]
         return {self.setting(name, degradation): degradation for degradation in shown}
 
