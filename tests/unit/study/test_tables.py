@@ -223,6 +223,12 @@ def test_two_arms_stand_beside_each_other_with_what_each_leads_its_control_by():
 
     text = domains_markdown(found, "profile x")
     assert "**brain 4x, set “test”: phantom; 7 phantoms, 2 seeds**" in text and "nan" not in text
+    lead = VALUES["teacher"] - VALUES["student"]
+    shares = ((VALUES["distilled"] - less - VALUES["student"]) / lead for less in (0, 0.5))
+    words = (
+        f"by {lead:+.2f} dB and {lead:+.2f} dB; distillation wins back {' and '.join(f'{s:.0%}' for s in shares)} of it"
+    )
+    assert words.replace("-", "−") in text and "stands −0.50 [" in text and "the best recipe's" not in text
     cells = [c.strip() for c in next(line for line in text.splitlines() if "Distilled" in line).split("|")[2:8]]
     assert cells[0].startswith("33.50 ±") and cells[1].startswith("31.00 ±") and cells[4].startswith("−0.50 [")
     assert cells[5].startswith("−1.0") or cells[5].startswith("−0.99")
