@@ -215,9 +215,8 @@ def export(arguments) -> None:
     folder, output = network_of(study, cell, arguments.method, arguments.seed), Path(arguments.output)
     if output.suffix != ".onnx":
         raise StudyError(f"{output}: expected a name that ends in .onnx")
-    slices = (
-        calibration_slices(folder) if arguments.int8 else None
-    )  # which says what is missing before anything is written
+    # Before anything is written, since it says what is missing.
+    slices = calibration_slices(folder) if arguments.int8 else None
     difference = to_file(folder, output)
     print(f"{output}: {cell.tag} {arguments.method}; largest difference to PyTorch {difference:.1e}")
     if arguments.int8:

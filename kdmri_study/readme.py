@@ -14,7 +14,7 @@ import pandas as pd
 from kdmri_lib.errors import StudyError
 from kdmri_lib.storage import PROJECT, write_text
 from kdmri_study.guide import map_of_notebooks
-from kdmri_study.rendering import NONE, value
+from kdmri_study.rendering import NONE, share_of_lead, value
 from kdmri_study.study import Study
 from kdmri_study.tables import PUBLISHED, published_table1
 
@@ -68,14 +68,9 @@ def _cells(study: Study, name: str = "test") -> pd.DataFrame:
     tests = _read(study, "significance").query("set == @name and metric == 'psnr' and a == 'distilled'")
     tests = tests[tests.b == "student_compute"].set_index(["dataset", "acceleration"])
     said = tests[["difference", "low", "high", "verdict", "seeds", "people"]]
-    found = wide.assign(share=_share(wide), paper=_share(theirs)).join(said)
+    found = wide.assign(share=share_of_lead(wide), paper=share_of_lead(theirs)).join(said)
     order = [(cell.dataset, cell.acceleration) for cell in study.cells]
     return found.reindex([key for key in order if key in found.index])
-
-
-def _share(psnr: pd.DataFrame | pd.Series):
-    """The share of the teacher's lead over the student that distillation won back."""
-    return (psnr.distilled - psnr.student) / (psnr.teacher - psnr.student)
 
 
 @block("answer", "quick")
@@ -164,7 +159,7 @@ def domains(study: Study) -> str:
             of = cell.rename(columns={f"lead_{arm}": "difference", f"low_{arm}": "low", f"high_{arm}": "high"})
             means = [value(psnr[m], np.nan, 2) for m in ("zero_filled", "student", "distilled", "teacher")]
             leads = [_difference(of.loc[m]) if m in of.index else NONE for m in ("distilled", "best")]
-            share = f"{_share(psnr):.0%}".replace("-", "−")
+            share = f"{share_of_lead(psnr):.0%}".replace("-", "−")
             rows.append([f"{dataset} {factor:g}x, {arm}", str(cell.seeds.max()), *means, share, *leads])
     return _markdown(heads, rows)
 

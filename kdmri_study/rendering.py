@@ -227,11 +227,20 @@ def domains_markdown(table: pd.DataFrame, stamp: str) -> str:
                     value(row[f"{metric}_{a}"], row[f"{metric}_sd_{a}"], digits) for a in ("magnitude", "complex")
                 ]
             for arm in ("magnitude", "complex"):
-                lead = SimpleNamespace(**{end: row[f"{end}_{arm}"] for end in ("lead", "low", "high")})
-                cells.append(NONE if math.isnan(lead.lead) else interval(lead, 2, "lead"))
+                cells.append(NONE if math.isnan(row[f"lead_{arm}"]) else _lead(row, arm))
             rows.append(cells)
         lines += [f"**{dataset} {factor:g}x, set “{name}”: {kind}; {_counted(block)}**\n", grid(heads, rows)]
     return "\n".join([*_arms_in_words(table), *lines])
+
+
+def _lead(row: Mapping, arm: str) -> str:
+    """What a row of an arm leads its control by, and its interval."""
+    return interval(SimpleNamespace(**{end: row[f"{end}_{arm}"] for end in ("lead", "low", "high")}), 2, "lead")
+
+
+def share_of_lead(psnr: pd.DataFrame | pd.Series) -> pd.Series | float:
+    """The share of the teacher's lead over the student that distillation won back, by the PSNR of each."""
+    return (psnr.distilled - psnr.student) / (psnr.teacher - psnr.student)
 
 
 def _arms_in_words(table: pd.DataFrame) -> list[str]:
@@ -246,11 +255,10 @@ def _arms_in_words(table: pd.DataFrame) -> list[str]:
             psnr = rows[f"psnr_{arm}"]
             lead = psnr.teacher - psnr.student
             leads.append(f"{number(lead, 2, '+')} dB")
-            shares.append(f"{(psnr.distilled - psnr.student) / lead:.0%}".replace("-", "−") if lead > 0 else NONE)
+            shares.append(f"{share_of_lead(psnr):.0%}".replace("-", "−") if lead > 0 else NONE)
             for name, found in stands.items():
                 if name in rows.index:
-                    ends = {end: rows.loc[name, f"{end}_{arm}"] for end in ("lead", "low", "high")}
-                    found.append(interval(SimpleNamespace(**ends), 2, "lead"))
+                    found.append(_lead(rows.loc[name], arm))
         best = f"; the best recipe's {' and '.join(stands['best'])}" if stands["best"] else ""
         said.append(
             f"- **{dataset} {factor:g}x, magnitudes and complex images.** The teacher leads the student by "

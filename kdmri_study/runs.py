@@ -273,10 +273,11 @@ def _train(folder: RunFolder, label: str, stop, progress: Progress) -> None:
 
 def seconds_before(path: Path, checkpoint: Path) -> float:
     """For how long a run had been trained up to the checkpoint that it goes on from, in all sittings; a new one begins."""
-    last, now = path / SITTING, time.time()
-    told = read_json(last) if checkpoint.exists() and last.exists() else {"before": 0.0, "began": now}
-    before = told["before"] + max(0.0, checkpoint.stat().st_mtime - told["began"]) if checkpoint.exists() else 0.0
-    write_json(last, {"before": before, "began": now})
+    last, before = path / SITTING, 0.0
+    if checkpoint.exists() and last.exists():
+        told = read_json(last)
+        before = told["before"] + max(0.0, checkpoint.stat().st_mtime - told["began"])
+    write_json(last, {"before": before, "began": time.time()})
     return before
 
 

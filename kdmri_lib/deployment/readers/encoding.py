@@ -34,7 +34,8 @@ class Encoding(NamedTuple):
 def encoding_of(header: str | bytes, path: Path) -> Encoding:
     """The first encoding of a header; `StudyError` when it can't be read, or contradicts itself."""
     try:
-        space = ElementTree.fromstring(header).find(".//{*}encoding")
+        tree = ElementTree.fromstring(header)
+        space = tree.find(".//{*}encoding")
         encoded, wanted = (
             {
                 (part, axis): float(space.find(f"{{*}}{name}/{{*}}{part}/{{*}}{axis}").text)
@@ -46,7 +47,7 @@ def encoding_of(header: str | bytes, path: Path) -> Encoding:
         limits = space.find("{*}encodingLimits/{*}kspace_encoding_step_1")
         numbers = limits is not None and [int(limits.find(f"{{*}}{n}").text) for n in ("minimum", "maximum", "center")]
         trajectory = space.find("{*}trajectory")
-        receivers = ElementTree.fromstring(header).find("{*}acquisitionSystemInformation/{*}receiverChannels")
+        receivers = tree.find("{*}acquisitionSystemInformation/{*}receiverChannels")
         coils = 0 if receivers is None else int(receivers.text)
     except (ElementTree.ParseError, defusedxml.DefusedXmlException, AttributeError, TypeError, ValueError) as error:
         raise StudyError(f"{path}: its ISMRMRD header can't be read ({error})") from None
