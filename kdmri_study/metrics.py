@@ -89,7 +89,8 @@ def costs_table(study: Study, rows: Mapping[int, Rows]) -> pd.DataFrame:
     """What each row costs, by method.
 
     Columns: steps; macs_given and macs_whole, multiply-accumulates with the teacher given and with its training; seconds,
-    measured, of the row's own stages, a mean over seeds; control, the row of the same network alone at its cost.
+    measured, of the row's own stages, a mean over seeds; validation, PSNR (dB) of the checkpoint that was kept on the
+    validation subjects, a mean over seeds; control, the row of the same network alone at its cost.
     """
     first = next(iter(rows.values()))
     found = {}
@@ -98,9 +99,10 @@ def costs_table(study: Study, rows: Mapping[int, Rows]) -> pd.DataFrame:
         took = [
             sum(RunFolder(study, r).record["seconds"] for r in stages(named[name].run)[0]) for named in rows.values()
         ]
+        kept = [RunFolder(study, named[name].run).validation for named in rows.values()]
         found[name] = {
             **{"steps": of.steps, "macs_given": of.given, "macs_whole": of.whole},
-            **{"seconds": sum(took) / len(took), "control": row.control},
+            **{"seconds": sum(took) / len(took), "validation": sum(kept) / len(kept), "control": row.control},
         }
     return pd.DataFrame.from_dict(found, orient="index").rename_axis("method")
 
@@ -110,5 +112,8 @@ def readable_costs(table: pd.DataFrame, labels: Mapping[str, str]) -> pd.DataFra
     macs = {"macs_given": "compute / 10¹² MAC", "macs_whole": "with its teacher's / 10¹² MAC"}
     shown = table.assign(**{key: (table[key] / 1e12).map("{:.3g}".format) for key in macs})
     shown["steps"], shown["seconds"] = table.steps.map("{:,}".format), table.seconds.map("{:,.0f}".format)
+    shown["validation"] = table.validation.map("{:.2f}".format)
     shown["control"] = table.control.map(labels).fillna("–")
-    return shown.rename(index=labels).rename(columns={**macs, "seconds": "time / s", "control": "set beside"})
+    return shown.rename(index=labels).rename(
+        columns={**macs, "seconds": "time / s", "validation": "validation / dB", "control": "set beside"}
+    )

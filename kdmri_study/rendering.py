@@ -55,6 +55,9 @@ COLUMNS = {
     "with symmetry": Column("with symmetry / dB", 2),
     "lines without their mirror": Column("share of lines without their mirror", 2),
 }
+VALIDATION_NOTE = (
+    "Validation: PSNR of the checkpoint that was kept, on the validation subjects; recipes are chosen by it."
+)
 COSTS = ("steps", "compute / 10¹²", "with teacher / 10¹²", "time / s")
 COST_NOTE = (
     "Costs: optimiser steps; multiply-accumulates of the student's training with the teacher given, as it was computed, "
@@ -194,15 +197,24 @@ def table1_markdown(table: pd.DataFrame, stamp: str) -> str:
 def experiment_markdown(table: pd.DataFrame, stamp: str, labels: Mapping[str, str] = METHODS) -> str:
     """An experiment's rows for reading: a block per set, a row per method, all metrics per volume, costs, and the same
     network alone at the row's cost."""
-    lines = [f"*{capital(stamp)}. Per volume, mean ± standard deviation over people. {BEST_NOTE} {COST_NOTE}*\n"]
-    heads = ["", *(COLUMNS[name].head for name in METRICS), *COSTS, "alone at this cost / dB", "lead / dB"]
+    notes = f"{BEST_NOTE} {VALIDATION_NOTE} {COST_NOTE}"
+    lines = [f"*{capital(stamp)}. Per volume, mean ± standard deviation over people. {notes}*\n"]
+    heads = [
+        "",
+        *(COLUMNS[name].head for name in METRICS),
+        "validation / dB",
+        *COSTS,
+        "alone at this cost / dB",
+        "lead / dB",
+    ]
     for (name, kind), block in table.groupby(["set", "kind"], sort=False):
         psnr, rows = block.set_index("method").psnr, []
         for metrics, row in zip(
             zip(*_columns(block, tuple(METRICS)), strict=True), block.to_dict("records"), strict=True
         ):
             alone = psnr.get(row["control"], math.nan)
-            cells = [*metrics, *_costs(row), number(alone, 2), number(row["psnr"] - alone, 2, "+")]
+            beside = [number(row["validation"], 2), *_costs(row)]
+            cells = [*metrics, *beside, number(alone, 2), number(row["psnr"] - alone, 2, "+")]
             rows.append([labels.get(row["method"], row["method"]), *cells])
         lines += [f"**set “{name}”: {kind}; {_counted(block)}**\n", grid(heads, rows)]
     return "\n".join(lines)

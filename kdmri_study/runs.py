@@ -123,6 +123,15 @@ class RunFolder:
         """A row per validation: `kdmri_lib.training.CURVE_COLUMNS`, PSNR in dB."""
         return pd.read_csv(self.path / CURVE)
 
+    @property
+    def validation(self) -> float:
+        """PSNR (dB) of the checkpoint that was kept, on the validation subjects; NaN of a run that failed."""
+        if self.failed:
+            return math.nan
+        # One that judges no image is kept by its objective.
+        kept = self.curve.validation_objective.fillna(-self.curve.validation_psnr).idxmin()
+        return float(self.curve.validation_psnr[kept])
+
     @cached_property
     def volumes(self) -> pd.DataFrame:
         """Metrics on the test sets, a row per volume, as `kdmri_lib.evaluation.evaluate` gives them."""
@@ -135,12 +144,17 @@ class RunFolder:
 
     def network(self) -> Model:
         """The trained network, on the CPU, in evaluation mode; all NaN of a run that failed."""
+        if not self.failed:
+            return self.loaded()
         network = declared_network(self.run)
-        if self.failed:
-            for parameter in network.parameters():
-                nn.init.constant_(parameter, math.nan)
-        else:
-            network.load_state_dict(load_weights(self.weights))
+        for parameter in network.parameters():
+            nn.init.constant_(parameter, math.nan)
+        return network.eval()
+
+    def loaded(self) -> Model:
+        """The network of the weights that lie in the folder, whether or not the run is finished; in evaluation mode."""
+        network = declared_network(self.run)
+        network.load_state_dict(load_weights(self.weights))
         return network.eval()
 
 
@@ -239,15 +253,17 @@ def _train(folder: RunFolder, label: str, stop, progress: Progress) -> None:
         network, curve = result.network, result.curve
     except NotFiniteError as error:
         network, curve, failed = None, _cut_short(error.rows), str(error)
+    if not failed:
+        contiguous = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+        write_bytes(folder.weights, safetensors.torch.save(contiguous, {"run": run.id}))
+        # Measured is what whoever loads the weights has: a training may leave more in its network than weights.
+        network = folder.loaded()
     volumes, slices = evaluate(network, declared_operator(run), test_volumes(study.prepared(run.dataset.name)))
     if not failed and volumes[list(METRICS)].isna().any(axis=None):
         failed = f"run {run.id}: a reconstruction of the test set holds NaN or infinite values"
     if failed:
         for table in (volumes, slices):
             table[list(METRICS)] = math.nan
-    else:
-        contiguous = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
-        write_bytes(folder.path / WEIGHTS, safetensors.torch.save(contiguous, {"run": run.id}))
     for name, table in ((CURVE, curve), (VOLUMES, volumes), (SLICES, slices)):
         with atomic_write(folder.path / name) as temporary:
             table.to_csv(temporary, index=False)

@@ -73,7 +73,9 @@ def site(recipe: Recipe) -> Rows:
         rows[f"teacher_of_{n}"] = Row(
             f"Teacher's images of {n}", of(without, n), {"how": "teacher's images", "subjects": n}
         )
-        rows[f"held_out_{n}"] = Row(f"Held-out lines of {n} (after SSDU)", of(held_out, n), {"how": "held-out lines"})
+        rows[f"held_out_{n}"] = Row(
+            f"Held-out lines of {n} (after SSDU)", of(held_out, n), {"how": "held-out lines", "subjects": n}
+        )
     for n in sizes[:-1]:
         both = of(without, most).model_copy(update={"truths": n})
         label = f"Truth of {n}, teacher's images of {most - n} more"

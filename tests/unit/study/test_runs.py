@@ -1,13 +1,19 @@
 """Run folders: made once, made again when damaged or out of date; weights are data."""
 
+import math
 import os
 import pickle
 
+import numpy as np
+import pandas as pd
 import pytest
 
-from kdmri_lib.declarations import Degradation
+from kdmri_lib.datasets import prepared
+from kdmri_lib.declarations import Degradation, LossTerm
 from kdmri_lib.errors import StudyError
+from kdmri_lib.evaluation import evaluate
 from kdmri_lib.storage import read_json
+from kdmri_study.build import declared_operator
 from kdmri_study.runs import CURVE, SITTING, SLICES, VOLUMES, WEIGHTS, RunFolder, load_weights, seconds_before, trained
 from tests.studies import CELL
 from tests.trainings import Trap
@@ -31,6 +37,16 @@ def test_run_folders_are_made_once_and_made_again_when_damaged(study, runs):
     (folder.path / WEIGHTS).write_bytes(original[:-100] + bytes(100))
     assert RunFolder(study, run).state() == f"{WEIGHTS} is damaged"
     assert (trained(study, run).path / WEIGHTS).read_bytes() == original, "made again, with the same bits"
+
+
+def test_what_is_measured_is_the_network_that_the_weights_make(study, runs):
+    """Also where training had it do with fewer lines than are measured."""
+    run = runs["student"].model_copy(update={"objective": (LossTerm(loss="held_out_lines"),)})
+    folder = trained(study, run)
+    volumes, _ = evaluate(
+        folder.network(), declared_operator(run), prepared.test_volumes(study.prepared(run.dataset.name))
+    )
+    assert folder.volumes.psnr.tolist() == pytest.approx(volumes.psnr.tolist(), abs=1e-6)
 
 
 def test_a_run_trains_what_it_needs_first_and_says_what_it_was_made_from(study, runs):
@@ -104,3 +120,17 @@ def test_the_seconds_of_a_run_are_those_of_all_its_sittings(tmp_path):
     assert seconds_before(tmp_path, checkpoint) == pytest.approx(90)
     checkpoint.unlink()
     assert seconds_before(tmp_path, checkpoint) == 0, "nothing of it is kept"
+
+
+def test_the_validation_psnr_of_a_run_is_that_of_the_checkpoint_that_it_kept(study, runs):
+    """Of one that judges images the highest; of another that where its objective is lowest."""
+    folder = RunFolder(study, runs["student"])
+    folder.__dict__ |= {
+        "record": {},
+        "curve": pd.DataFrame({"validation_psnr": [30.0, 32, 31], "validation_objective": np.nan}),
+    }
+    assert folder.validation == 32
+    folder.curve["validation_objective"] = [0.3, 0.2, 0.1]
+    assert folder.validation == 31
+    folder.record["failed"] = "NaN"
+    assert math.isnan(folder.validation)
