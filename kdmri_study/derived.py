@@ -14,12 +14,13 @@ from kdmri_study.rendering import (
     domains_markdown,
     experiment_markdown,
     order_in_words,
+    plain_markdown,
     significance_markdown,
     table1_markdown,
 )
 from kdmri_study.runs import RunFolder
 from kdmri_study.study import Study
-from kdmri_study.tables import beside_each_other, significance, summary
+from kdmri_study.tables import beside_each_other, crossings, significance, summary
 
 
 class Derived(NamedTuple):
@@ -136,9 +137,12 @@ def experiment_tables(study: Study, experiment: str, part: str, losses: Sequence
     table.insert(0, "label", table.method.map(labels))
     text, names = experiment_markdown(table, study.stamp, labels), _runs(folders)
     found = []
+    if declared.curve:
+        crossed = crossings(table, [name for name, row in first.items() if row.facts.get("how") == declared.curve])
+        found = [Derived(f"{experiment}_{part}_crossings", crossed, plain_markdown(crossed), names)]
     if questions := declared.questions(recipe, first):
         tests = significance(metrics, questions)
-        found = [Derived(f"{experiment}_{part}_significance", tests, "", names)]
+        found.insert(0, Derived(f"{experiment}_{part}_significance", tests, "", names))
         text += f"\n{significance_markdown(tests, labels)}"
     return [Derived(f"{experiment}_{part}", table, text, names), *found]
 

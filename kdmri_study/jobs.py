@@ -217,6 +217,7 @@ def _of_experiment(study: Study, notebook: str, experiment: str, losses: Sequenc
         rows = [study.experiment_rows(experiment, part.name, s, losses) for s in study.experiment_seeds(experiment)]
         tested = part.tabled and part.questions(study.experiment_recipe(experiment, 0), rows[0])
         outputs += [table(f"{name}_significance", f"{title}: tests", reported=False)] if tested else []
+        outputs += [table(f"{name}_crossings", f"{title}: what alone takes for as much")] if part.curve else []
         outputs += [figure(f"{name}_{key}", f"{named}: {words}") for key, words in part.figures.items()]
         runs += [row.run for named_rows in rows for row in named_rows.values()]
     own = declared.notebook == notebook

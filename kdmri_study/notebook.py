@@ -258,8 +258,8 @@ class Notebook:
         found = experiment_tables(self.study, self.experiment, part, losses)
         for derived in found:
             self.derived(derived)
-        display(Markdown(found[0].text))
-        tests = found[1].table if len(found) > 1 else None
+        display(Markdown("\n\n".join(derived.text for derived in found if derived.text)))
+        tests = next((derived.table for derived in found if derived.name.endswith("_significance")), None)
         words = part_in_words(PARTS.find(part).title, found[0].table, tests)
         self._said += [words] if words else []
         return Shown(rows[self.seeds[0]], folders, found[0].table, tests, found[0].runs)

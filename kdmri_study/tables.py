@@ -116,6 +116,31 @@ def beside_each_other(
     return table[[*SET, "method", "control", "n", "seeds", *both]]
 
 
+def crossings(table: pd.DataFrame, alone: Sequence[str]) -> pd.DataFrame:
+    """What training alone would cost to do as well, of the test set: a row per row of an experiment's table that learns from
+    a teacher.
+
+    Between the lengths of the rows `alone` their PSNR is taken to be linear in the logarithm of the cost; where the curve
+    falls, what was reached stays reached. Columns: row; PSNR / dB; alone takes, "" where the curve passes that PSNR, else
+    "less than" its first cost or "more than" its last; compute / 10¹²; and how many times the row's own cost that is, its
+    teacher given, and with its teacher's training. Above 1 distillation is the cheaper way.
+    """
+    test = table[(table.set == "test") & table.steps.notna()].set_index("method")
+    curve = test.loc[list(alone)].sort_values("macs_given")
+    costs, reached = curve.macs_given.to_numpy(), np.maximum.accumulate(curve.psnr.to_numpy())
+    found = []
+    for row in test[~test.index.isin(alone) & (test.control != "")].itertuples():
+        takes = "less than" if row.psnr < reached[0] else "more than" if row.psnr > reached[-1] else ""
+        # Of equal values the first: the cost at which it was reached.
+        kept = np.concatenate(([True], np.diff(reached) > 0))
+        cost = float(np.exp(np.interp(row.psnr, reached[kept], np.log(costs[kept]))))
+        times = {"teacher given": cost / row.macs_given, "with its training": cost / row.macs_whole}
+        found.append(
+            {"row": row.label, "PSNR / dB": row.psnr, "alone takes": takes, "compute / 10¹²": cost / 1e12} | times
+        )
+    return pd.DataFrame(found)
+
+
 def published_table1() -> pd.DataFrame:
     """The paper's Table 1: dataset, acceleration, method, psnr, psnr_sd, ssim, ssim_sd as printed."""
     return pd.read_csv(PUBLISHED["table1"])

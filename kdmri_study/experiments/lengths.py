@@ -14,6 +14,7 @@ TEACHERS = (1, 4, 16)
     "Against longer training",
     None,
     needs_cascades=True,
+    curve="alone",
     figures={
         "cost": "test PSNR against the cost of training, teacher given",
         "whole": "test PSNR against the cost of training, the teacher's included",

@@ -44,6 +44,8 @@ class Part:
     tabled : whether its table is one of metrics; otherwise its notebook makes one of its own.
     needs_cascades : whether it makes sense only for networks made of cascades.
     figures : figures that the notebook draws of it, by name, with their titles; of a new one "curves" alone.
+    curve : what the fact "how" is of its rows that are one network alone, trained longer and longer; the others are read
+        against that curve (`kdmri_study.tables.crossings`). Empty where there is none.
     takes_losses : whether `rows` takes the names of feature losses beside the recipe.
     """
 
@@ -54,6 +56,7 @@ class Part:
     compared_with: str | Callable[[Recipe], str] | None
     needs_cascades: bool = False
     figures: Mapping[str, str] = field(default_factory=dict)
+    curve: str = ""
     takes_losses: bool = False
     also: tuple[tuple[str, str], ...] = ()
     untrained: tuple[str, ...] = ("zero_filled",)

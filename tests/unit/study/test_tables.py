@@ -18,7 +18,7 @@ from kdmri_study.rendering import (
     table1_markdown,
     value,
 )
-from kdmri_study.tables import beside_each_other, significance, summary, symmetry
+from kdmri_study.tables import beside_each_other, crossings, significance, summary, symmetry
 
 PEOPLE = 7
 LEADS = np.linspace(-0.02, 0.02, PEOPLE)  # how people differ in what a method gains
@@ -157,6 +157,26 @@ def test_an_experiments_rows_stand_beside_the_same_network_alone_at_their_cost()
     line = next(line for line in text.splitlines() if line.startswith("| Distilled student"))
     assert line.endswith("| 33.30 | 6,000 | 1.2 | 4.2 | 61 | 34.00 | −0.50 |")
     assert next(line for line in text.splitlines() if line.startswith("| Teacher")).endswith("| – | – |")
+
+
+def test_what_alone_would_take_is_read_off_its_curve():
+    """One dB per doubling: as good as after one and a half doublings is as good as 2^1.5 of the first cost."""
+    rows = [
+        ("alone_1", 30.0, 1e12, ""), ("alone_2", 31.0, 2e12, ""), ("alone_4", 30.5, 4e12, ""), ("alone_8", 33.0, 8e12, ""),
+        ("teacher", 35.0, 9e12, ""), ("worse", 29.0, 1e12, "x"), ("between", 32.0, 2e12, "x"), ("same", 31.0, 2e12, "x"),
+        ("better", 34.0, 2e12, "x"),
+    ]  # fmt: skip
+    table = pd.DataFrame(rows, columns=["method", "psnr", "macs_given", "control"])
+    table = table.assign(set="test", steps=1.0, macs_whole=2 * table.macs_given, label=table.method)
+    table = pd.concat(
+        [table, table.assign(set="people", psnr=0.0), table[:1].assign(method="zero_filled", steps=np.nan)]
+    )
+    found = crossings(table, ["alone_1", "alone_2", "alone_4", "alone_8"]).set_index("row")
+    assert found.index.tolist() == ["worse", "between", "same", "better"]
+    assert found["alone takes"].tolist() == ["less than", "", "", "more than"]
+    assert found["compute / 10¹²"].tolist() == pytest.approx([1, 4, 2, 8])
+    assert found["teacher given"].tolist() == pytest.approx([1, 2, 1, 4])
+    assert found["with its training"].tolist() == pytest.approx([0.5, 1, 0.5, 2])
 
 
 def test_numbers_are_shown_without_false_signs_and_holes_as_dashes():
