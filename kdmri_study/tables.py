@@ -117,8 +117,8 @@ def beside_each_other(
 
 
 def crossings(table: pd.DataFrame, alone: Sequence[str]) -> pd.DataFrame:
-    """What training alone would cost to do as well, of the test set: a row per row of an experiment's table that learns from
-    a teacher.
+    """What training alone would cost to do as well, of the test set: a row per row of an experiment's table that a teacher
+    helped.
 
     Between the lengths of the rows `alone` their PSNR is taken to be linear in the logarithm of the cost; where the curve
     falls, what was reached stays reached. Columns: row; PSNR / dB; alone takes, "" where the curve passes that PSNR, else
@@ -128,16 +128,13 @@ def crossings(table: pd.DataFrame, alone: Sequence[str]) -> pd.DataFrame:
     test = table[(table.set == "test") & table.steps.notna()].set_index("method")
     curve = test.loc[list(alone)].sort_values("macs_given")
     costs, reached = curve.macs_given.to_numpy(), np.maximum.accumulate(curve.psnr.to_numpy())
+    first = np.concatenate(([True], np.diff(reached) > 0))  # of equal values: the cost at which it was reached
     found = []
     for row in test[~test.index.isin(alone) & (test.control != "")].itertuples():
         takes = "less than" if row.psnr < reached[0] else "more than" if row.psnr > reached[-1] else ""
-        # Of equal values the first: the cost at which it was reached.
-        kept = np.concatenate(([True], np.diff(reached) > 0))
-        cost = float(np.exp(np.interp(row.psnr, reached[kept], np.log(costs[kept]))))
-        times = {"teacher given": cost / row.macs_given, "with its training": cost / row.macs_whole}
-        found.append(
-            {"row": row.label, "PSNR / dB": row.psnr, "alone takes": takes, "compute / 10¹²": cost / 1e12} | times
-        )
+        cost = float(np.exp(np.interp(row.psnr, reached[first], np.log(costs[first]))))
+        about = {"row": row.label, "PSNR / dB": row.psnr, "alone takes": takes, "compute / 10¹²": cost / 1e12}
+        found.append({**about, "teacher given": cost / row.macs_given, "with its training": cost / row.macs_whole})
     return pd.DataFrame(found)
 
 
