@@ -206,11 +206,13 @@ def export(arguments) -> None:
 
     from kdmri_lib.deployment.export import quantise
     from kdmri_study.cards import network_of
+    from kdmri_study.committed import profile_of
     from kdmri_study.deploying import calibration_slices
     from kdmri_study.deploying import export as to_file
     from kdmri_study.study import Study
 
-    study = Study(arguments.profile, arguments.folder)
+    profile = arguments.profile or profile_of(arguments.dataset, arguments.acceleration, arguments.method)
+    study = Study(profile, arguments.folder)
     cell = study.cell(f"{arguments.dataset}_{arguments.acceleration:g}x")
     folder, output = network_of(study, cell, arguments.method, arguments.seed), Path(arguments.output)
     if output.suffix != ".onnx":
@@ -339,11 +341,11 @@ def main() -> int:
     command(failures, profile, folder)
     command(
         export,
-        profile,
+        ("--profile", {"default": "", "help": "whose network; by default the committed one's"}),
         folder,
         ("--dataset", {"required": True}),
         ("--acceleration", {"type": float, "required": True}),
-        ("--method", {"default": "distilled"}),
+        ("--method", {"default": "best", "help": "row of Table 1: teacher, student, distilled, best"}),
         ("--seed", {"type": int, "default": 0}),
         ("--output", {"required": True, "help": "name of the .onnx file"}),
         ("--int8", {"action": "store_true", "help": "also quantise, calibrated on training slices"}),

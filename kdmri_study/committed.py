@@ -34,13 +34,15 @@ SLICES = 16  # of a person, to look at
 
 
 class Committed(NamedTuple):
-    """A committed network: its data set, acceleration and method, its architecture, and where its weights lie."""
+    """A committed network: its data set, acceleration and method, its architecture, where its weights lie, and the profile
+    that trained it."""
 
     dataset: Dataset
     acceleration: float
     method: str
     network: Network
     weights: Path
+    profile: str
 
     def model(self, acceleration: float | None = None) -> Model:
         """The network, in evaluation mode; with the mask of another acceleration, where one is given."""
@@ -77,12 +79,27 @@ def committed(folder: Path = FOLDER) -> Iterator[Committed]:
         study = _study(found["profile"])
         cell = study.cell(f"{named['dataset']}_{named['factor']}x")
         run = study.methods(cell, study.profile.seeds[0])[named["method"]]
-        yield Committed(run.dataset, cell.acceleration, named["method"], run.network, weights)
+        yield Committed(run.dataset, cell.acceleration, named["method"], run.network, weights, study.source)
 
 
 @cache
 def _study(profile: str) -> Study:
     return Study(profile)
+
+
+def profile_of(dataset: str, acceleration: float, method: str) -> str:
+    """The profile that trained a committed network; `StudyError` where there is none of that name."""
+    known = {(f"{c.dataset.name} {c.acceleration:g}x", c.method): c.profile for c in committed()}
+    cell = f"{dataset} {acceleration:g}x"
+    if (cell, method) not in known:
+        methods = [other for there, other in known if there == cell]
+        there = (
+            f"of it there are {', '.join(methods)}" if methods else f"there are {', '.join({c: 0 for c, _ in known})}"
+        )
+        raise StudyError(
+            f"{FOLDER}: no '{method}' of {cell} is committed; {there} (--profile takes one of a study that was run here)"
+        )
+    return known[cell, method]
 
 
 def networks(dataset: str, acceleration: float) -> dict[str, Model]:

@@ -8,11 +8,8 @@ import pandas as pd
 from kdmri_lib.models.base import parameter_count
 from kdmri_study.build import run_network
 from kdmri_study.experiments.table1 import METHODS
+from kdmri_study.rendering import number
 from kdmri_study.runs import RunFolder
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.2f}".replace("-", "−")
 
 
 def undersampling_in_words(worth: pd.DataFrame) -> str:
@@ -36,8 +33,8 @@ def alone_in_words(folders: Mapping[int, Mapping[str, RunFolder]]) -> str:
     question = " Whether a teacher's help brings that back is the next notebook's question." if gap < 0 else ""
     return (
         f"On the test set the teacher reaches {found['teacher']:.2f} dB and the student, with "
-        f"{counts['student'] / counts['teacher']:.0%} of its parameters, {found['student']:.2f} dB: {_signed(gap)} dB."
-        f"{question}"
+        f"{counts['student'] / counts['teacher']:.0%} of its parameters, {found['student']:.2f} dB: "
+        f"{number(gap, 2, '+')} dB.{question}"
     )
 
 
@@ -60,7 +57,9 @@ def part_in_words(title: str, table: pd.DataFrame, tests: pd.DataFrame | None) -
         return said
     above, below = int((own.low > 0).sum()), int((own.high < 0).sum())
     lead, over = own[own.a == best.method].difference, "seeds and people" if own.seeds.max() > 1 else "people"
-    stands = f" It stands {_signed(lead.iloc[0])} dB from the same network alone at its cost." if len(lead) else ""
+    stands = (
+        f" It stands {number(lead.iloc[0], 2, '+')} dB from the same network alone at its cost." if len(lead) else ""
+    )
     return (
         f"{said}{stands} Of {len(own)} such comparisons the 95% interval (over {over}) lies above 0 in {above}, "
         f"below 0 in {below}, and holds 0 in {len(own) - above - below}."

@@ -14,13 +14,14 @@ from kdmri_study.rendering import (
     domains_markdown,
     experiment_markdown,
     order_in_words,
+    people_markdown,
     plain_markdown,
     significance_markdown,
     table1_markdown,
 )
 from kdmri_study.runs import RunFolder
 from kdmri_study.study import Study
-from kdmri_study.tables import beside_each_other, crossings, significance, summary
+from kdmri_study.tables import beside_each_other, crossings, each_person, significance, summary
 
 
 class Derived(NamedTuple):
@@ -58,21 +59,31 @@ def _cell_rows(study: Study, cell: Cell) -> dict[int, Rows]:
     return done(study, rows)
 
 
-def cell_tables(study: Study, cell: Cell) -> tuple[pd.DataFrame, pd.DataFrame, list[str]] | None:
-    """A cell of Table 1: its rows per volume and per slice with their costs; its comparisons; the runs. None where no seed
-    of it is there."""
+class CellTables(NamedTuple):
+    """A cell of Table 1: its rows per volume and per slice, with costs; its comparisons; each real person; its runs."""
+
+    table: pd.DataFrame
+    tests: pd.DataFrame
+    people: pd.DataFrame
+    runs: list[str]
+
+
+def cell_tables(study: Study, cell: Cell) -> CellTables | None:
+    """A cell's tables; None where no seed of it is there."""
     rows = _cell_rows(study, cell)
     return _tables_of(study, cell, rows) if rows else None
 
 
-def _tables_of(study: Study, cell: Cell, rows: Mapping[int, Rows]) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
+def _tables_of(study: Study, cell: Cell, rows: Mapping[int, Rows]) -> CellTables:
     folders = folders_of(study, rows)
     metrics = joined_metrics(study, study.recipe(cell, 0), folders, ["zero_filled"])
     table = pd.concat([summary(metrics["volumes"], "volume"), summary(metrics["slices"], "slice")])
     known = next(iter(rows.values()))
     questions = [(a, b) for a, b in QUESTIONS if a in known and b in known]
     costs = costs_table(study, rows)
-    return table.join(costs, on="method"), significance(metrics["volumes"], questions), _runs(folders)
+    volumes = metrics["volumes"]
+    tests = significance(volumes, questions)
+    return CellTables(table.join(costs, on="method"), tests, each_person(volumes), _runs(folders))
 
 
 def table1_tables(study: Study) -> list[Derived]:
@@ -80,13 +91,14 @@ def table1_tables(study: Study) -> list[Derived]:
     found = [tables for cell in study.cells if (tables := cell_tables(study, cell))]
     if not found:
         return []
-    tables, tests, runs = zip(*found, strict=True)
-    table, test = pd.concat(tables, ignore_index=True), pd.concat(tests, ignore_index=True)
+    *tables, runs = zip(*found, strict=True)
+    table, test, people = (pd.concat(those, ignore_index=True) for those in tables)
     names = [name for some in runs for name in some]
     words = f"{order_in_words(table, test)}\n{significance_markdown(test)}"
     return [
         Derived("table1", table, f"{table1_markdown(table, study.stamp)}{holes(study)}", names),
         Derived("significance", test, words, names),
+        *([] if people.empty else [Derived("people", people, people_markdown(people, study.stamp), names)]),
     ]
 
 
@@ -99,7 +111,8 @@ def domain_tables(study: Study) -> list[Derived]:
         if both := rows[0].keys() & rows[1].keys():
             of_both = ({seed: named for seed, named in arm.items() if seed in both} for arm in rows)
             arms = [_tables_of(study, cell, arm) for cell, arm in zip(cells, of_both, strict=True)]
-            found.append((beside_each_other(*(arm[:2] for arm in arms)), [run for arm in arms for run in arm[2]]))
+            table = beside_each_other(*((arm.table, arm.tests) for arm in arms))
+            found.append((table, [run for arm in arms for run in arm.runs]))
     if not found:
         return []
     table, runs = pd.concat([t for t, _ in found], ignore_index=True), [run for _, names in found for run in names]

@@ -269,9 +269,11 @@ def report(study: Study) -> Job:
     """Notebook 09, after all others."""
     others = list(_before_the_report(study))
     masks = tuple(file for job in others for file in job.files if file not in PUBLISHED.values())
+    people = any(study.dataset(name).source == "embedded_brain" for name in study.profile.cells)
     outputs = (
         table("table1", "Table 1"),
         table("significance", "Does the paper's order come out?"),
+        *([table("people", "Table 1, each real person")] if people else []),
         *([table("domains", "Magnitude images beside complex ones")] if study.arms else []),
         # Of one data set, notebooks 01 and 03 show as much.
         *(_OF_SEVERAL if len(study.profile.cells) > 1 else ()),

@@ -14,7 +14,7 @@ import pandas as pd
 from kdmri_lib.errors import StudyError
 from kdmri_lib.storage import PROJECT, write_text
 from kdmri_study.guide import map_of_notebooks
-from kdmri_study.rendering import NONE, share_of_lead, value
+from kdmri_study.rendering import NONE, interval, number, percent, share_of_lead, value
 from kdmri_study.study import Study
 from kdmri_study.tables import PUBLISHED, published_table1
 
@@ -54,10 +54,6 @@ def _markdown(heads: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
-def _difference(row) -> str:
-    return f"{row.difference:+.2f} [{row.low:+.2f}, {row.high:+.2f}]".replace("-", "−")
-
-
 def _cells(study: Study, name: str = "test") -> pd.DataFrame:
     """The cells of Table 1 on a test set, a row each, as far as they are there: PSNR (dB) per volume of each method, the
     share of the teacher's lead over the student that distillation won back, the paper's, and how the distilled student
@@ -73,76 +69,102 @@ def _cells(study: Study, name: str = "test") -> pd.DataFrame:
     return found.reindex([key for key in order if key in found.index])
 
 
-@block("answer", "quick")
+ASKED = {
+    ("distilled", "student_compute"): "as the paper does",
+    ("he_distilled", "he_compute"): "so, teacher and student well initialised",
+    ("best", "best_compute"): "by the best recipe found here",
+}
+"""Which comparisons of Table 1 say whether distillation pays, each against the same network alone at its cost."""
+
+
+def _stands(found: pd.DataFrame) -> str:
+    """How differences (dB) stand, a row per cell: in how many ahead, by how much, and the intervals."""
+    ends = " to ".join(number(end, 2, "+") for end in (found.difference.min(), found.difference.max()))
+    sides = [((found.low > 0), "above"), ((found.high < 0), "below")]
+    beside = ", ".join(f"{side} 0 in {there.sum()}" for there, side in sides)
+    return f"ahead in **{(found.difference > 0).sum()} of {len(found)}** ({ends} dB; interval {beside})"
+
+
+def _shares(tests: pd.DataFrame) -> pd.Series:
+    """The share of its teacher's lead over the student alone at its cost that the best recipe's student wins back, by cell;
+    NaN where the teacher doesn't lead."""
+    leads = tests[tests.b == "best_compute"].pivot(index=["dataset", "acceleration"], columns="a", values="difference")
+    return (leads.best / leads.best_teacher).where(leads.best_teacher > 0)
+
+
+@block("answer", "table1")
 def answer(study: Study) -> str:
-    """The study's answer in a paragraph: in how many cells, by how much, on whom, for how many seeds."""
-    cells, people = _cells(study), _cells(study, "people")
-    chain = ["zero_filled", "student", "distilled", "teacher"]
-    in_order = (cells[chain].diff(axis=1).iloc[:, 1:] > 0).all(axis=1).sum()
-    ahead, sure = (cells.difference > 0).sum(), (cells.low > 0).sum()
-    between = f"{cells.difference.min():+.2f} to {cells.difference.max():+.2f} dB".replace("-", "−")
-    on_people = "; ".join(f"{factor:g}x {_difference(row)}" for (_, factor), row in people.iterrows())
-    seeds = cells.seeds.max()
-    over = f"{seeds} seeds and people" if seeds > 1 else "people, for these networks,"
-    caution = "" if seeds > 1 else " This is one seed; profile table1 asks six whether it holds."
-    return (
-        "Distilled as the paper does, and against the same student trained alone for as much compute (the teacher given): "
-        f"ahead in **{ahead} of {len(cells)} cells** of Table 1 on generated images ({between}; in {sure} its 95% interval "
-        f"over {over} is above 0). On {people.people.max():.0f} real people, brain, dB [95% interval]: {on_people}. The "
-        f"paper's order, zero-filled < student < distilled < teacher, comes out in {in_order} of {len(cells)} cells."
-        f"{caution}\n"
+    """The study's answer: in how many cells each way to distil pays, by how much, on whom, for how many seeds."""
+    table = _read(study, "table1").query("aggregation == 'volume' and set == 'test'")
+    tests = _read(study, "significance").query("metric == 'psnr'")
+    test, people = (tests[tests.set == name] for name in ("test", "people"))
+    wide = table.pivot(index=["dataset", "acceleration"], columns="method", values="psnr")
+    chain = wide[["zero_filled", "student", "distilled", "teacher"]]
+    in_order = (chain.diff(axis=1).iloc[:, 1:] > 0).all(axis=1).sum()
+    seeds = " to ".join(map(str, sorted({test.seeds.min(), test.seeds.max()})))
+    lines = [
+        f"A student distilled against the same one trained alone for as much compute, the teacher given: PSNR on generated "
+        f"images, {len(wide)} cells of Table 1, {seeds} of {len(study.profile.seeds)} seeds (95% intervals over seeds and "
+        "people, of one seed over people). Distilled\n"
+    ]
+    for (a, b), words in ASKED.items():
+        lines.append(f"- {words}: {_stands(test[(test.a == a) & (test.b == b)])};")
+    shares = _shares(test)
+    lines[-1] = (
+        f"{lines[-1][:-1]}, and it wins back {percent(shares.min())} to {percent(shares.max())} of its teacher's lead, a "
+        f"third or more in {(shares >= 1 / 3).sum()}.\n"
     )
+    best = people[(people.a == "best") & (people.b == "best_compute")]
+    on_people = "; ".join(f"{row.acceleration:g}x {interval(row, 2)}" for row in best.itertuples())
+    each = _read(study, "people")
+    worst = each.loc[(each.best - each.zero_filled).idxmin()]
+    over, alone = (test[(test.a == a) & (test.b == "teacher")] for a in ("best", "best_compute"))
+    psnr = [number(worst[name], 2) for name in ("best", "best_compute", "zero_filled")]
+    lines.append(
+        f"On {best.people.max():.0f} real people, brain, the best recipe against alone: {on_people} dB. It gains least for "
+        f"{worst.person} at {worst.acceleration:g}x: {psnr[0]} dB, alone {psnr[1]}, zero-filled {psnr[2]} "
+        f"([each person](results/{study.name}/tables/people.md)).\n\n"
+        f"A student of a third of the size does what the teacher does as published, by the best recipe: {_stands(over)}; "
+        f"and well initialised and alone, for as much compute: {_stands(alone)}. The paper's order, zero-filled < student "
+        f"< distilled < teacher, comes out in {in_order} of {len(wide)} cells.\n"
+    )
+    return "\n".join(lines)
 
 
-@block("table1", "quick")
+@block("table1", "table1")
 def table1(study: Study) -> str:
-    """The cells of Table 1 on generated images, a row each, and the paper's share beside ours."""
-    cells = _cells(study)
-    heads = ["", "zero-filled", "student", "alone at the distilled one's cost", "distilled", "teacher"]
+    """The cells of Table 1 on generated images, a row each: as published, the paper's share beside ours."""
+    cells, rows = _cells(study), []
+    heads = ["", "seeds", "zero-filled", "student", "alone at the distilled one's cost", "distilled", "teacher"]
     heads += ["share of the teacher's lead", "the paper's", "distilled against alone at its cost [95%]"]
-    rows = []
     for (dataset, factor), row in cells.iterrows():
         methods = ("zero_filled", "student", "student_compute", "distilled", "teacher")
-        shares = [f"{row[name]:.0%}".replace("-", "−") for name in ("share", "paper")]
-        rows.append([f"{dataset} {factor:g}x", *(f"{row[m]:.2f}" for m in methods), *shares, _difference(row)])
+        shown = [str(row.seeds), *(number(row[m], 2) for m in methods), percent(row.share), percent(row.paper)]
+        rows.append([f"{dataset} {factor:g}x", *shown, interval(row, 2)])
     return _markdown(heads, rows)
 
 
-ASKED = {
-    ("distilled", "student_compute"): "as published, against alone at its cost",
-    ("he_distilled", "he_compute"): "the same, well initialised",
-    ("best", "best_compute"): "the best recipe, against alone at its cost",
-    ("best_teacher", "best_compute"): "the best recipe's teacher, against the same",
-    ("best", "teacher"): "the best recipe's student, against the teacher as published",
-}
-
-
-@block("over_seeds", "table1")
-def over_seeds(study: Study) -> str:
-    """What Table 1 says of each question over the cells that are there, on their test sets."""
-    if not study.table("significance").exists():
-        return "None of it is committed yet.\n"
+@block("best", "table1")
+def best(study: Study) -> str:
+    """The same cells, well initialised and by the best recipe."""
+    table = _read(study, "table1").query("aggregation == 'volume' and set == 'test'")
     tests = _read(study, "significance").query("set == 'test' and metric == 'psnr'")
-    heads = ["", "cells", "ahead", "95% interval above 0", "below 0", "difference / dB", "seeds"]
-    rows = []
-    for (a, b), words in ASKED.items():
-        cells = tests[(tests.a == a) & (tests.b == b) & tests.difference.notna()]
-        if cells.empty:
+    wide = table.pivot(index=["dataset", "acceleration"], columns="method", values="psnr")
+    said = {key: tests[(tests.a == key[0]) & (tests.b == key[1])] for key in (*ASKED, ("best", "teacher"))}
+    said = {key: found.set_index(["dataset", "acceleration"]) for key, found in said.items()}
+    shares, rows = _shares(tests), []
+    heads = ["", "student", "distilled", "distilled against alone at its cost [95%]", "best recipe's teacher"]
+    heads += ["best recipe's student", "against alone at its cost [95%]", "share of its teacher's lead"]
+    heads += ["against the teacher as published [95%]"]
+    for cell in study.cells:
+        key = (cell.dataset, cell.acceleration)
+        if key not in wide.index:
             continue
-        ahead, above, below = ((found > 0).sum() for found in (cells.difference, cells.low, -cells.high))
-        ends, seeds = (cells.difference.min(), cells.difference.max()), sorted({cells.seeds.min(), cells.seeds.max()})
-        between = " to ".join(f"{end:+.2f}".replace("-", "−") for end in ends)
-        counts = [f"{count} of {len(cells)}" for count in (ahead, above, below)]
-        rows.append([words, str(len(cells)), *counts, between, " to ".join(map(str, seeds))])
-    said = _markdown(heads, rows) + "\nThe interval of a cell with one seed is over people alone."
-    leads = tests[tests.b == "best_compute"].pivot(index=["dataset", "acceleration"], columns="a", values="difference")
-    if {"best", "best_teacher"} <= set(leads):
-        share = (leads.best / leads.best_teacher)[leads.best_teacher > 0].dropna()
-        said += (
-            f" The best recipe's student wins back {share.min():.0%} to {share.max():.0%} of its teacher's lead over the "
-            f"student alone at its cost; a third or more in {(share >= 1 / 3).sum()} of {len(leads)} cells."
-        ).replace("-", "−")
-    return f"{said}\n"
+        psnr = [number(wide[m][key], 2) for m in ("he_student", "he_distilled", "best_teacher", "best")]
+        against = [interval(found.loc[key], 2) for found in said.values()][1:]
+        shown = [*psnr[:2], against[0], *psnr[2:], against[1], percent(shares[key]), against[2]]
+        rows.append([f"{cell.dataset} {cell.acceleration:g}x", *shown])
+    return _markdown(heads, rows)
 
 
 @block("domains", "domains")
@@ -158,9 +180,9 @@ def domains(study: Study) -> str:
             psnr = cell[f"psnr_{arm}"]
             of = cell.rename(columns={f"lead_{arm}": "difference", f"low_{arm}": "low", f"high_{arm}": "high"})
             means = [value(psnr[m], np.nan, 2) for m in ("zero_filled", "student", "distilled", "teacher")]
-            leads = [_difference(of.loc[m]) if m in of.index else NONE for m in ("distilled", "best")]
-            share = f"{share_of_lead(psnr):.0%}".replace("-", "−")
-            rows.append([f"{dataset} {factor:g}x, {arm}", str(cell.seeds.max()), *means, share, *leads])
+            leads = [interval(of.loc[m], 2) if m in of.index else NONE for m in ("distilled", "best")]
+            shown = [str(cell.seeds.max()), *means, percent(share_of_lead(psnr)), *leads]
+            rows.append([f"{dataset} {factor:g}x, {arm}", *shown])
     return _markdown(heads, rows)
 
 
@@ -173,7 +195,7 @@ def phases(study: Study) -> str:
     rows = []
     for dataset, factor in dict.fromkeys(zip(table.dataset, table.acceleration, strict=True)):
         of = mean[dataset, factor]
-        costs = [f"{of['complex', name] - of['complex', '0']:+.2f}".replace("-", "−") for name in given[1:]]
+        costs = [number(of["complex", name] - of["complex", "0"], 2, "+") for name in given[1:]]
         rows.append([f"{dataset} {factor:g}x", f"{of['magnitude', '0']:.2f}", f"{of['complex', '0']:.2f}", *costs])
     times = pd.read_csv(PROJECT / "results" / "domain_times.csv")
     some, most = times.iloc[0], times.groupby("what").ratio.max()
@@ -208,8 +230,8 @@ def _said(tests: pd.DataFrame, a: str, b: str) -> tuple[str, str, str]:
     if found.empty:
         return NONE, NONE, NONE
     row = found.iloc[0]
-    each = " ".join(f"{float(v):+.2f}" for v in row.by_seed.split()).replace("-", "−")
-    return _difference(row), each, row.verdict
+    each = " ".join(number(float(v), 2, "+") for v in row.by_seed.split())
+    return interval(row, 2), each, row.verdict
 
 
 def _against(study: Study, part: str, reference: str, words: str) -> str:

@@ -86,6 +86,11 @@ def number(value: float, digits: int, sign: str = "") -> str:
     return f"{rounded:{sign},.{digits}f}".replace("-", "−")
 
 
+def percent(share: float) -> str:
+    """A share in per cent, with a true minus; a dash for NaN."""
+    return NONE if math.isnan(share) else f"{number(100 * share, 0)}%"
+
+
 def value(mean: float, sd: float, digits: int) -> str:
     """A mean and its standard deviation; a dash for what isn't there."""
     return number(mean, digits) + ("" if math.isnan(mean) or math.isnan(sd) else f" ± {number(sd, digits)}")
@@ -220,6 +225,16 @@ def experiment_markdown(table: pd.DataFrame, stamp: str, labels: Mapping[str, st
     return "\n".join(lines)
 
 
+def people_markdown(table: pd.DataFrame, stamp: str) -> str:
+    """Each real person by each method (`tables.each_person`), a block per cell."""
+    lines = [f"*{capital(stamp)}. PSNR in dB per person, a mean over seeds.*\n"]
+    for (dataset, factor), block in table.groupby(["dataset", "acceleration"], sort=False):
+        shown = block.dropna(axis=1, how="all").set_index("person").drop(columns=["dataset", "acceleration"]).T
+        rows = [[METHODS[method], *(number(psnr, 2) for psnr in row)] for method, row in shown.iterrows()]
+        lines += [f"**{dataset} {factor:g}x**\n", grid(["", *shown.columns], rows)]
+    return "\n".join(lines)
+
+
 def domains_markdown(table: pd.DataFrame, stamp: str) -> str:
     """Magnitude images beside the same people's complex ones (`tables.beside_each_other`), a block per cell and set."""
     lines = [
@@ -267,7 +282,7 @@ def _arms_in_words(table: pd.DataFrame) -> list[str]:
             psnr = rows[f"psnr_{arm}"]
             lead = psnr.teacher - psnr.student
             leads.append(f"{number(lead, 2, '+')} dB")
-            shares.append(f"{share_of_lead(psnr):.0%}".replace("-", "−") if lead > 0 else NONE)
+            shares.append(percent(share_of_lead(psnr)) if lead > 0 else NONE)
             for name, found in stands.items():
                 if name in rows.index:
                     found.append(_lead(rows.loc[name], arm))
@@ -358,7 +373,7 @@ def order_in_words(table: pd.DataFrame, tests: pd.DataFrame) -> str:
             continue
         holds = all(mean[a] < mean[b] for a, b in itertools.pairwise(chain))
         gap, gain = mean["teacher"] - mean["student"], mean["distilled"] - mean["student"]
-        share = f", {gain / gap:.0%} of the teacher's lead of {number(gap, 2)} dB".replace("-", "−") if gap > 0 else ""
+        share = f", {percent(gain / gap)} of the teacher's lead of {number(gap, 2)} dB" if gap > 0 else ""
         psnr = tests[(tests.metric == "psnr") & (tests[SET] == [dataset, factor, name, kind]).all(axis=1)]
         said = psnr[psnr.a == "distilled"].set_index("b")
         stands = [
@@ -413,6 +428,8 @@ def answer_markdown(table: pd.DataFrame, tests: pd.DataFrame) -> str:
 
 def for_reading(table: pd.DataFrame, stamp: str, labels: Mapping[str, str] = METHODS) -> str:
     """A table for reading, as its columns say what it is; `labels` of methods, for comparisons."""
+    if "person" in table:
+        return people_markdown(table, stamp)
     if "psnr_complex" in table:
         return domains_markdown(table, stamp)
     if "verdict" in table:

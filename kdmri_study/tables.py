@@ -57,6 +57,16 @@ def summary(metrics: pd.DataFrame, aggregation: str, methods: Iterable[str] = ME
     return _in_order(table[table.method.isin(order)].assign(place=lambda t: t.method.map(order)), "place")
 
 
+def each_person(volumes: pd.DataFrame, name: str = "people") -> pd.DataFrame:
+    """PSNR (dB) of each person of a test set, whom a mean over people hides, by each method of Table 1: a row per person, a
+    mean over seeds and the person's volumes."""
+    found = volumes[(volumes.set == name) & volumes.method.isin(METHODS)]
+    means = _of_unit(found, ["person"]).pivot(
+        index=["dataset", "acceleration", "person"], columns="method", values="psnr"
+    )
+    return means[[method for method in METHODS if method in means]].reset_index().rename_axis(columns=None)
+
+
 def _by_seed(values: pd.DataFrame, method: str, seeds: Sequence[int]) -> np.ndarray:
     """(seeds, people) of a method; what isn't trained is the same for every seed."""
     of_method = values.loc[method]

@@ -91,7 +91,7 @@ def test_table_1_of_ones_own_download(cell_of_a_download):
     study = cell_of_a_download
     volumes = RunFolder(study, study.methods(study.cells[0], 0)["distilled"]).volumes
     assert volumes.subject.tolist() == ["patient101_frame01", "patient101_frame12"]
-    table, tests, _ = cell_tables(study, study.cells[0])
+    table, tests, *_ = cell_tables(study, study.cells[0])
     rows = table[table.aggregation == "volume"].set_index("method")
     assert set(rows.index) == set(ROWS) and rows.n.eq(1).all() and tests.empty
     assert rows.psnr["distilled"] == pytest.approx(volumes.psnr.mean())

@@ -9,6 +9,7 @@ from kdmri_lib.datasets.sample import sample
 from kdmri_lib.deployment import Model
 from kdmri_lib.errors import StudyError
 from kdmri_study.cards import model_files, network_of
+from kdmri_study.committed import profile_of
 from kdmri_study.deploying import calibration_slices, export
 from kdmri_study.evidence import Piece, pieces, write_evidence
 from kdmri_study.runs import trained
@@ -67,3 +68,11 @@ def test_what_is_not_there_is_said(clone, tmp_path):
     with pytest.raises(StudyError, match=rf"evidence: run {folder.run.id} isn't in it"):
         export(network_of(clone, CELL, "student", 0), tmp_path / "x.onnx")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_committed_network_knows_its_profile_and_one_that_is_not_there_is_said():
+    assert profile_of("brain_complex", 4, "best") == "domains"
+    with pytest.raises(StudyError, match=r"no 'pupil' of knee 4x is committed; of it there are .*student.*--profile"):
+        profile_of("knee", 4, "pupil")
+    with pytest.raises(StudyError, match=r"no 'best' of liver 4x is committed; there are brain 4x, brain 5x, "):
+        profile_of("liver", 4, "best")

@@ -13,12 +13,13 @@ from kdmri_study.rendering import (
     experiment_markdown,
     number,
     order_in_words,
+    people_markdown,
     plain_markdown,
     significance_markdown,
     table1_markdown,
     value,
 )
-from kdmri_study.tables import beside_each_other, crossings, significance, summary, symmetry
+from kdmri_study.tables import beside_each_other, crossings, each_person, significance, summary, symmetry
 
 PEOPLE = 7
 LEADS = np.linspace(-0.02, 0.02, PEOPLE)  # how people differ in what a method gains
@@ -61,6 +62,21 @@ def test_summary_averages_a_persons_volumes_and_seeds_before_it_takes_the_deviat
     people = 30 + np.arange(PEOPLE) + 0.3 * LEADS
     assert table.psnr["student"] == pytest.approx(people.mean()) and table.n["student"] == PEOPLE
     assert table.psnr_sd["student"] == pytest.approx(people.std(ddof=1))
+
+
+def test_each_person_is_shown_by_every_method():
+    table = each_person(metrics(VALUES, ("test", "people")))
+    assert table.columns.tolist() == ["dataset", "acceleration", "person", *VALUES] and len(table) == PEOPLE
+    of_all = summary(metrics(VALUES, ("test", "people")), "volume").query("set == 'people'").set_index("method").psnr
+    for method in VALUES:
+        assert table[method].mean() == pytest.approx(of_all[method]), "over people it is Table 1's mean"
+    assert each_person(metrics(VALUES)).empty
+    head, person = table.person[0], number(table.distilled[0], 2)
+    lines = people_markdown(table, "profile x").splitlines()
+    assert lines[4].startswith(f"|  | {head} |")
+    assert next(line for line in lines if line.startswith("| Distilled")).startswith(
+        f"| Distilled student | {person} |"
+    )
 
 
 def test_a_failed_training_of_one_seed_leaves_a_hole():
