@@ -14,7 +14,7 @@ import pandas as pd
 from kdmri_lib.errors import StudyError
 from kdmri_lib.storage import PROJECT, write_text
 from kdmri_study.guide import map_of_notebooks
-from kdmri_study.rendering import NONE, interval, number, percent, share_of_lead, value
+from kdmri_study.rendering import NONE, interval, number, percent, share_of_lead, units, value
 from kdmri_study.study import Study
 from kdmri_study.tables import PUBLISHED, published_table1
 
@@ -71,7 +71,7 @@ def _cells(study: Study, name: str = "test") -> pd.DataFrame:
 
 ASKED = {
     ("distilled", "student_compute"): "as the paper does",
-    ("he_distilled", "he_compute"): "so, teacher and student well initialised",
+    ("he_distilled", "he_compute"): "as the paper does, but well initialised",
     ("best", "best_compute"): "by the best recipe found here",
 }
 """Which comparisons of Table 1 say whether distillation pays, each against the same network alone at its cost."""
@@ -152,19 +152,61 @@ def best(study: Study) -> str:
     wide = table.pivot(index=["dataset", "acceleration"], columns="method", values="psnr")
     said = {key: tests[(tests.a == key[0]) & (tests.b == key[1])] for key in (*ASKED, ("best", "teacher"))}
     said = {key: found.set_index(["dataset", "acceleration"]) for key, found in said.items()}
+    spent = table[table.method == "best"].set_index(["dataset", "acceleration"])
     shares, rows = _shares(tests), []
     heads = ["", "student", "distilled", "distilled against alone at its cost [95%]", "best recipe's teacher"]
     heads += ["best recipe's student", "against alone at its cost [95%]", "share of its teacher's lead"]
-    heads += ["against the teacher as published [95%]"]
+    heads += ["against the teacher as published [95%]", "compute / 10¹²", "with its teacher's"]
     for cell in study.cells:
         key = (cell.dataset, cell.acceleration)
         if key not in wide.index:
             continue
         psnr = [number(wide[m][key], 2) for m in ("he_student", "he_distilled", "best_teacher", "best")]
         against = [interval(found.loc[key], 2) for found in said.values()][1:]
-        shown = [*psnr[:2], against[0], *psnr[2:], against[1], percent(shares[key]), against[2]]
+        costs = [number(macs[key] / 1e12, 1) for macs in (spent.macs_given, spent.macs_whole)]
+        shown = [*psnr[:2], against[0], *psnr[2:], against[1], percent(shares[key]), against[2], *costs]
         rows.append([f"{cell.dataset} {cell.acceleration:g}x", *shown])
     return _markdown(heads, rows)
+
+
+@block("others", "table1")
+def others(study: Study) -> str:
+    """Each way to distil against the same network alone at its cost, on people and contrasts that nobody trained on."""
+    tests = _read(study, "significance").query("set != 'test' and metric == 'psnr'")
+    rows = []
+    for (dataset, factor, name, kind), block in tests.groupby(["dataset", "acceleration", "set", "kind"], sort=False):
+        found = block.set_index(["a", "b"])
+        leads = [interval(found.loc[pair], 2) if pair in found.index else NONE for pair in ASKED]
+        rows.append([f"{dataset} {factor:g}x, {name}: {units(block.people.max(), kind)}", *leads])
+    return _markdown(["", *(f"distilled {words}" for words in ASKED.values())], rows)
+
+
+@block("site", "quick")
+def site(study: Study) -> str:
+    """What a site without fully sampled scans gets: PSNR on the test set, a row per number of subjects at the site."""
+    table, tests = _comparisons(study, "pays_site")
+    psnr = table.psnr
+    sizes = sorted(int(name.removeprefix("truth_")) for name in psnr.index if name.startswith("truth_"))
+    ways = {"held_out": "held-out lines (after SSDU)", "teacher_of": "teacher's images", "truth": "truth"}
+    heads = [
+        "subjects at the site",
+        *ways.values(),
+        "teacher's images against truth [95%]",
+        "against truth of a quarter [95%]",
+    ]
+    rows = []
+    for n in sizes:
+        against = [_said(tests, f"teacher_of_{n}", f"truth_{m}")[0] for m in (n, n // 4)]
+        rows.append([str(n), *(number(psnr[f"{way}_{n}"], 2) for way in ways), *against])
+    some, setting = tests.iloc[0], study.experiment("pays")
+    beside = {"zero_filled": "zero-filled", "teacher": "the teacher"}
+    known = ", ".join(f"{words} {number(psnr[name], 2)}" for name, words in beside.items())
+    about = (
+        f"{setting.dataset} {setting.degradation.acceleration:g}x, {units(some.seeds, 'seed')}, "
+        f"{units(some.people, some.kind)}, {table.steps['sent']:,.0f} steps. Beside them: {known}; the student that was "
+        f"trained on truth where the teacher was, sent as it is, {number(psnr.sent, 2)}."
+    )
+    return f"{about}\n\n" + _markdown(heads, rows)
 
 
 @block("domains", "domains")
@@ -230,7 +272,7 @@ def _said(tests: pd.DataFrame, a: str, b: str) -> tuple[str, str, str]:
     if found.empty:
         return NONE, NONE, NONE
     row = found.iloc[0]
-    each = " ".join(number(float(v), 2, "+") for v in row.by_seed.split())
+    each = " ".join(number(float(v), 2, "+") for v in str(row.by_seed).split())
     return interval(row, 2), each, row.verdict
 
 
