@@ -8,8 +8,91 @@ import pandas as pd
 from kdmri_lib.models.base import parameter_count
 from kdmri_study.build import run_network
 from kdmri_study.experiments.table1 import METHODS
-from kdmri_study.rendering import number
+from kdmri_study.rendering import interval, number, percent, units
 from kdmri_study.runs import RunFolder
+
+PAYS = {
+    ("distilled", "student_compute"): "as the paper does",
+    ("he_distilled", "he_compute"): "as the paper does, but well initialised",
+    ("best", "best_compute"): "by the best recipe found here",
+}
+"""Which comparisons of Table 1 say whether distillation pays: each against the same network alone at its cost."""
+
+CELL = ["dataset", "acceleration"]
+
+
+def _stands(found: pd.DataFrame) -> str:
+    """How differences (dB), a row per cell, stand: in how many ahead, by how much, and where their intervals lie."""
+    ends = " to ".join(number(end, 2, "+") for end in (found.difference.min(), found.difference.max()))
+    above, below = (found.low > 0).sum(), (found.high < 0).sum()
+    return (
+        f"ahead in **{(found.difference > 0).sum()} of {len(found)}** ({ends} dB; interval above 0 in {above}, below 0 in "
+        f"{below})"
+    )
+
+
+def shares_of_lead(tests: pd.DataFrame) -> pd.Series:
+    """The share of its teacher's lead over the student alone at its cost that the best recipe's student wins back, by cell;
+    NaN where that teacher doesn't lead.
+
+    `tests` : of one set, in PSNR (`kdmri_study.tables.significance`).
+    """
+    leads = tests[tests.b == "best_compute"].pivot(index=CELL, columns="a", values="difference")
+    return (leads.best / leads.best_teacher).where(leads.best_teacher > 0)
+
+
+def answer_in_words(table: pd.DataFrame, tests: pd.DataFrame, people: pd.DataFrame | None = None) -> str:
+    """The study's answer: in how many cells each way to distil pays, by how much, on whom, for how many seeds.
+
+    `table`, `tests`, `people` : Table 1, its comparisons, and each real person, if any (`derived.table1_tables`). Rows that
+    a profile hasn't, and trainings that failed, are left out.
+    """
+    psnr = table[(table.aggregation == "volume") & (table.set == "test")].pivot(
+        index=CELL, columns="method", values="psnr"
+    )
+    asked = tests[(tests.metric == "psnr") & tests.difference.notna()]
+    test = asked[asked.set == "test"]
+    pairs = {pair: test[(test.a == pair[0]) & (test.b == pair[1])] for pair in PAYS}
+    known = [pair for pair in PAYS if not pairs[pair].empty]
+    if not known:
+        return "Of no cell can anything be said: there is none with several people, or its trainings failed.\n"
+    seeds = sorted({test.seeds.min(), test.seeds.max()})
+    over = (
+        "over people, for these networks: one seed says nothing of another" if seeds == [1] else "over seeds and people"
+    )
+    over += ", of one seed over people" if seeds[0] == 1 < seeds[-1] else ""
+    lines = [
+        "Distilled, against the same network trained alone for as much compute, the teacher given; PSNR on generated "
+        f"images, {len(psnr)} cells of Table 1, {' to '.join(map(str, seeds))} seed{'s' * (seeds != [1])} (95% intervals "
+        f"{over}):\n"
+    ]
+    lines += [f"- {PAYS[pair]}: {_stands(pairs[pair])}" for pair in known]
+    if ("best", "best_compute") in known and (shares := shares_of_lead(test).dropna()).size:
+        lines[-1] += (
+            f"; it wins back {percent(shares.min())} to {percent(shares.max())} of its teacher's lead, a third or more in "
+            f"{(shares >= 1 / 3).sum()}"
+        )
+    lines.append("")
+    a, b = known[-1]
+    real = asked[(asked.set == "people") & (asked.a == a) & (asked.b == b)]
+    if people is not None and len(real) and {a, b} <= set(people):
+        leads = "; ".join(f"{row.dataset} {row.acceleration:g}x {interval(row, 2)}" for row in real.itertuples())
+        worst = people.loc[(people[a] - people.zero_filled).idxmin()]
+        reached = [number(worst[name], 2) for name in (a, b, "zero_filled")]
+        lines.append(
+            f"On {units(real.people.max(), 'real MR')}, {PAYS[a, b]}: {leads} dB. It gains least for {worst.person} at "
+            f"{worst.acceleration:g}x: {reached[0]} dB, alone {reached[1]}, zero-filled {reached[2]}.\n"
+        )
+    against = test[(test.b == "teacher") & test.a.isin(["best", "best_compute", "student_compute"])]
+    if len(against):
+        each = "; ".join(f"{METHODS[a].lower()}: {_stands(found)}" for a, found in against.groupby("a"))
+        lines.append(f"Against the teacher as published, three times its size: {each}.\n")
+    chain = ["zero_filled", "student", "distilled", "teacher"]
+    in_order = (psnr[chain].diff(axis=1).iloc[:, 1:] > 0).all(axis=1).sum()
+    lines.append(
+        f"The paper's order, zero-filled < student < distilled < teacher, comes out in {in_order} of {len(psnr)} cells.\n"
+    )
+    return "\n".join(lines)
 
 
 def undersampling_in_words(worth: pd.DataFrame) -> str:

@@ -12,6 +12,7 @@ import pandas as pd
 from PIL import Image
 
 from kdmri_lib.storage import PROJECT, read_json, write_json, write_text
+from kdmri_study.conclusions import answer_in_words
 from kdmri_study.evidence import pieces, recorded
 from kdmri_study.experiments.table1 import METHODS
 from kdmri_study.jobs import Job, Output, jobs
@@ -102,7 +103,7 @@ class _Results:
         """The first page: the answer, and what the last notebook writes, Table 1 first."""
         paths = [self.study.table(name) for name in ("table1", "significance")]
         missing = [path for path in paths if not path.exists()]
-        answer = self._missing(missing[0]) if missing else _unbroken(answer_markdown(*map(pd.read_csv, paths)))
+        answer = self._missing(missing[0]) if missing else _unbroken(self._answer(*map(pd.read_csv, paths)))
         failed = {self.study.labels.get(run, run): r["failed"] for run, r in self.records.items() if r.get("failed")}
         lines = [f"# {TITLE}\n", f"{capital(self.study.stamp)}. {capital(self.study.profile.description)}.\n"]
         look = f'<a href="{LOOK}">Look inside</a>: real people, slice by slice, by the committed networks.\n'
@@ -116,6 +117,11 @@ class _Results:
         lines += ["## Not here yet\n", f"Trainings of {'; '.join(away)}.\n"] if away else []
         lines += [f"Made by [the notebook]({self.pages[last.name]}). This report was built at commit {git_commit()}.\n"]
         return "\n".join(lines)
+
+    def _answer(self, table: pd.DataFrame, tests: pd.DataFrame) -> str:
+        path = self.study.table("people")
+        words = answer_in_words(table, tests, pd.read_csv(path) if path.exists() else None)
+        return f"{words}\n{answer_markdown(table, tests)}"
 
     def chapter(self, found: Sequence[Job]) -> str:
         """The page of a notebook: a section for each data set, cell or experiment that it ran on."""

@@ -13,6 +13,7 @@ import pandas as pd
 
 from kdmri_lib.errors import StudyError
 from kdmri_lib.storage import PROJECT, write_text
+from kdmri_study.conclusions import PAYS, answer_in_words, shares_of_lead
 from kdmri_study.guide import map_of_notebooks
 from kdmri_study.rendering import NONE, interval, number, percent, share_of_lead, units, value
 from kdmri_study.study import Study
@@ -69,66 +70,10 @@ def _cells(study: Study, name: str = "test") -> pd.DataFrame:
     return found.reindex([key for key in order if key in found.index])
 
 
-ASKED = {
-    ("distilled", "student_compute"): "as the paper does",
-    ("he_distilled", "he_compute"): "as the paper does, but well initialised",
-    ("best", "best_compute"): "by the best recipe found here",
-}
-"""Which comparisons of Table 1 say whether distillation pays, each against the same network alone at its cost."""
-
-
-def _stands(found: pd.DataFrame) -> str:
-    """How differences (dB) stand, a row per cell: in how many ahead, by how much, and the intervals."""
-    ends = " to ".join(number(end, 2, "+") for end in (found.difference.min(), found.difference.max()))
-    sides = [((found.low > 0), "above"), ((found.high < 0), "below")]
-    beside = ", ".join(f"{side} 0 in {there.sum()}" for there, side in sides)
-    return f"ahead in **{(found.difference > 0).sum()} of {len(found)}** ({ends} dB; interval {beside})"
-
-
-def _shares(tests: pd.DataFrame) -> pd.Series:
-    """The share of its teacher's lead over the student alone at its cost that the best recipe's student wins back, by cell;
-    NaN where the teacher doesn't lead."""
-    leads = tests[tests.b == "best_compute"].pivot(index=["dataset", "acceleration"], columns="a", values="difference")
-    return (leads.best / leads.best_teacher).where(leads.best_teacher > 0)
-
-
 @block("answer", "table1")
 def answer(study: Study) -> str:
-    """The study's answer: in how many cells each way to distil pays, by how much, on whom, for how many seeds."""
-    table = _read(study, "table1").query("aggregation == 'volume' and set == 'test'")
-    tests = _read(study, "significance").query("metric == 'psnr'")
-    test, people = (tests[tests.set == name] for name in ("test", "people"))
-    wide = table.pivot(index=["dataset", "acceleration"], columns="method", values="psnr")
-    chain = wide[["zero_filled", "student", "distilled", "teacher"]]
-    in_order = (chain.diff(axis=1).iloc[:, 1:] > 0).all(axis=1).sum()
-    seeds = " to ".join(map(str, sorted({test.seeds.min(), test.seeds.max()})))
-    lines = [
-        f"A student distilled against the same one trained alone for as much compute, the teacher given: PSNR on generated "
-        f"images, {len(wide)} cells of Table 1, {seeds} of {len(study.profile.seeds)} seeds (95% intervals over seeds and "
-        "people, of one seed over people). Distilled\n"
-    ]
-    for (a, b), words in ASKED.items():
-        lines.append(f"- {words}: {_stands(test[(test.a == a) & (test.b == b)])};")
-    shares = _shares(test)
-    lines[-1] = (
-        f"{lines[-1][:-1]}, and it wins back {percent(shares.min())} to {percent(shares.max())} of its teacher's lead, a "
-        f"third or more in {(shares >= 1 / 3).sum()}.\n"
-    )
-    best = people[(people.a == "best") & (people.b == "best_compute")]
-    on_people = "; ".join(f"{row.acceleration:g}x {interval(row, 2)}" for row in best.itertuples())
-    each = _read(study, "people")
-    worst = each.loc[(each.best - each.zero_filled).idxmin()]
-    over, alone = (test[(test.a == a) & (test.b == "teacher")] for a in ("best", "best_compute"))
-    psnr = [number(worst[name], 2) for name in ("best", "best_compute", "zero_filled")]
-    lines.append(
-        f"On {best.people.max():.0f} real people, brain, the best recipe against alone: {on_people} dB. It gains least for "
-        f"{worst.person} at {worst.acceleration:g}x: {psnr[0]} dB, alone {psnr[1]}, zero-filled {psnr[2]} "
-        f"([each person](results/{study.name}/tables/people.md)).\n\n"
-        f"A student of a third of the size does what the teacher does as published, by the best recipe: {_stands(over)}; "
-        f"and well initialised and alone, for as much compute: {_stands(alone)}. The paper's order, zero-filled < student "
-        f"< distilled < teacher, comes out in {in_order} of {len(wide)} cells.\n"
-    )
-    return "\n".join(lines)
+    """The study's answer."""
+    return answer_in_words(*(_read(study, name) for name in ("table1", "significance", "people")))
 
 
 @block("table1", "table1")
@@ -150,10 +95,10 @@ def best(study: Study) -> str:
     table = _read(study, "table1").query("aggregation == 'volume' and set == 'test'")
     tests = _read(study, "significance").query("set == 'test' and metric == 'psnr'")
     wide = table.pivot(index=["dataset", "acceleration"], columns="method", values="psnr")
-    said = {key: tests[(tests.a == key[0]) & (tests.b == key[1])] for key in (*ASKED, ("best", "teacher"))}
+    said = {key: tests[(tests.a == key[0]) & (tests.b == key[1])] for key in (*PAYS, ("best", "teacher"))}
     said = {key: found.set_index(["dataset", "acceleration"]) for key, found in said.items()}
     spent = table[table.method == "best"].set_index(["dataset", "acceleration"])
-    shares, rows = _shares(tests), []
+    shares, rows = shares_of_lead(tests), []
     heads = ["", "student", "distilled", "distilled against alone at its cost [95%]", "best recipe's teacher"]
     heads += ["best recipe's student", "against alone at its cost [95%]", "share of its teacher's lead"]
     heads += ["against the teacher as published [95%]", "compute / 10¹²", "with its teacher's"]
@@ -176,9 +121,9 @@ def others(study: Study) -> str:
     rows = []
     for (dataset, factor, name, kind), block in tests.groupby(["dataset", "acceleration", "set", "kind"], sort=False):
         found = block.set_index(["a", "b"])
-        leads = [interval(found.loc[pair], 2) if pair in found.index else NONE for pair in ASKED]
+        leads = [interval(found.loc[pair], 2) if pair in found.index else NONE for pair in PAYS]
         rows.append([f"{dataset} {factor:g}x, {name}: {units(block.people.max(), kind)}", *leads])
-    return _markdown(["", *(f"distilled {words}" for words in ASKED.values())], rows)
+    return _markdown(["", *(f"distilled {words}" for words in PAYS.values())], rows)
 
 
 @block("site", "quick")

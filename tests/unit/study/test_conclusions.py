@@ -1,9 +1,16 @@
 """What numbers come to, in words, by tables made by hand."""
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from kdmri_study.conclusions import alone_in_words, deployment_in_words, part_in_words, undersampling_in_words
+from kdmri_study.conclusions import (
+    alone_in_words,
+    answer_in_words,
+    deployment_in_words,
+    part_in_words,
+    undersampling_in_words,
+)
 from kdmri_study.study import Study
 from tests.studies import CELL
 
@@ -94,3 +101,63 @@ def test_what_the_small_network_costs_and_loses():
 
     none = deployment_in_words(sizes, times, quality.assign(**{"psnr lost": float("nan")}), "distilled")
     assert none.endswith("Of the distilled student there is no network, since a training failed.") and "nan" not in none
+
+
+def answers(seeds):
+    """Table 1, comparisons and people of two cells, of so many seeds each."""
+    cells = [("test", "brain", 4, seeds[0], 12), ("test", "knee", 4, seeds[1], 8)]
+    said = {
+        ("distilled", "student_compute"): [(-0.31, -0.4, -0.2), (0.02, -0.1, 0.1)],
+        ("he_distilled", "he_compute"): [(0.2, 0.1, 0.3), (0.1, 0.05, 0.2)],
+        ("best", "best_compute"): [(0.25, 0.1, 0.4), (-0.1, -0.3, 0.1)],
+        ("best_teacher", "best_compute"): [(0.5, 0.1, 0.4), (1.0, 0.1, 0.4)],
+        ("best", "teacher"): [(0.0, -0.1, 0.1), (0.3, 0.2, 0.4)],
+        ("best_compute", "teacher"): [(-0.1, -0.2, -0.05), (-0.3, -0.4, -0.2)],
+    }
+    rows = [
+        (name, dataset, factor, a, b, *values, count, people)
+        for (a, b), both in said.items()
+        for (name, dataset, factor, count, people), values in zip(cells, both, strict=True)
+    ]
+    rows += [("people", "brain", 4, "best", "best_compute", 0.3, -0.1, 0.7, seeds[0], 9)]
+    columns = ["set", "dataset", "acceleration", "a", "b", "difference", "low", "high", "seeds", "people"]
+    tests = pd.DataFrame(rows, columns=columns).assign(metric="psnr")
+    psnr = {"zero_filled": (20, 20), "student": (30, 30), "distilled": (31, 33), "teacher": (32, 32)}
+    table = [(d, 4, method, v) for method, both in psnr.items() for d, v in zip(("brain", "knee"), both, strict=True)]
+    table = pd.DataFrame(table, columns=["dataset", "acceleration", "method", "psnr"])
+    people = {
+        "person": ["anna", "bert"],
+        "best": [30.0, 25.5],
+        "best_compute": [30.0, 30.5],
+        "zero_filled": [25.0, 26.0],
+    }
+    return table.assign(set="test", aggregation="volume"), tests, pd.DataFrame(people).assign(acceleration=5)
+
+
+def test_the_answer_counts_cells_by_differences_and_intervals():
+    head, _, paper, well, best, _, people, _, size, _, order = answer_in_words(*answers((6, 3))).splitlines()
+    assert "2 cells of Table 1, 3 to 6 seeds (95% intervals over seeds and people)" in head
+    assert paper == "- as the paper does: ahead in **1 of 2** (−0.31 to +0.02 dB; interval above 0 in 0, below 0 in 1)"
+    assert well.endswith("ahead in **2 of 2** (+0.10 to +0.20 dB; interval above 0 in 2, below 0 in 0)")
+    assert best.endswith(
+        "ahead in **1 of 2** (−0.10 to +0.25 dB; interval above 0 in 1, below 0 in 0); it wins back −10% to 50% of its "
+        "teacher's lead, a third or more in 1"
+    )
+    assert people == (
+        "On 9 people, by the best recipe found here: brain 4x +0.30 [−0.10, +0.70] dB. It gains least for bert at 5x: "
+        "25.50 dB, alone 30.50, zero-filled 26.00."
+    )
+    assert "best recipe's student: ahead in **1 of 2** (+0.00 to +0.30 dB; interval above 0 in 1, below 0 in 0)" in size
+    assert "ahead in **0 of 2** (−0.30 to −0.10 dB; interval above 0 in 0, below 0 in 2)" in size
+    assert order.endswith("comes out in 1 of 2 cells.")
+
+
+def test_the_answer_says_what_one_seed_can_and_leaves_out_what_is_not_there():
+    table, tests, _ = answers((1, 1))
+    tests.loc[(tests.a == "distilled") & (tests.dataset == "knee"), ["difference", "low", "high"]] = np.nan
+    table.loc[(table.method == "distilled") & (table.dataset == "knee"), "psnr"] = np.nan
+    text = answer_in_words(table, tests[tests.a == "distilled"])
+    assert "1 seed (95% intervals over people, for these networks: one seed says nothing of another)" in text
+    assert "as the paper does: ahead in **0 of 1**" in text and "best" not in text and "On 9 people" not in text
+    assert "comes out in 1 of 2 cells" in text
+    assert "Of no cell" in answer_in_words(table, tests[:0])
