@@ -1,15 +1,16 @@
 """What a notebook's numbers say, in a sentence or two: its last cell, from the tables that it has just made."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import pandas as pd
 
 from kdmri_lib.models.base import parameter_count
 from kdmri_study.build import run_network
 from kdmri_study.experiments.table1 import METHODS
-from kdmri_study.rendering import interval, number, percent, units
+from kdmri_study.rendering import interval, number, percent
 from kdmri_study.runs import RunFolder
+from kdmri_study.study import Study
 
 PAYS = {
     ("distilled", "student_compute"): "as the paper does",
@@ -22,13 +23,11 @@ CELL = ["dataset", "acceleration"]
 
 
 def _stands(found: pd.DataFrame) -> str:
-    """How differences (dB), a row per cell, stand: in how many ahead, by how much, and where their intervals lie."""
-    ends = " to ".join(number(end, 2, "+") for end in (found.difference.min(), found.difference.max()))
+    """How differences (dB), a row per cell, stand: in how many the interval lies above and below 0, and from where to where
+    the differences go."""
+    ends = dict.fromkeys(number(end, 2, "+") for end in (found.difference.min(), found.difference.max()))
     above, below = (found.low > 0).sum(), (found.high < 0).sum()
-    return (
-        f"ahead in **{(found.difference > 0).sum()} of {len(found)}** ({ends} dB; interval above 0 in {above}, below 0 in "
-        f"{below})"
-    )
+    return f"better in **{above} of {len(found)}**, worse in {below} ({' to '.join(ends)} dB)"
 
 
 def shares_of_lead(tests: pd.DataFrame) -> pd.Series:
@@ -38,59 +37,78 @@ def shares_of_lead(tests: pd.DataFrame) -> pd.Series:
     `tests` : of one set, in PSNR (`kdmri_study.tables.significance`).
     """
     leads = tests[tests.b == "best_compute"].pivot(index=CELL, columns="a", values="difference")
+    leads = leads.reindex(columns=["best", "best_teacher"])
     return (leads.best / leads.best_teacher).where(leads.best_teacher > 0)
 
 
-def answer_in_words(table: pd.DataFrame, tests: pd.DataFrame, people: pd.DataFrame | None = None) -> str:
+def _of_people(people: pd.DataFrame, real: pd.DataFrame, a: str, b: str) -> Iterator[str]:
+    """How a row stands on real people against another, and for whom which row is worse than no network."""
+    each = people.groupby(CELL, sort=False).apply(
+        lambda of: (int((of[a] > of[b]).sum()), len(of)), include_groups=False
+    )
+    leads = []
+    for row in real.itertuples():
+        ahead, count = each[row.dataset, row.acceleration]
+        leads.append(f"{row.dataset} {row.acceleration:g}x {interval(row, 2)} dB, ahead for {ahead} of {count}")
+    yield f"On real people, {PAYS[a, b]}: {'; '.join(leads)}."
+    lost = [
+        f"{METHODS[name].lower()} for {row.person} at {row.acceleration:g}x, {number(getattr(row, name), 2)} dB (alone "
+        f"{number(getattr(row, b), 2)}, zero-filled {number(row.zero_filled, 2)})"
+        for row in people.itertuples()
+        for name, b in PAYS
+        if name in people and getattr(row, name) < row.zero_filled
+    ]
+    if lost:
+        yield f"Further from the truth than no network: {'; '.join(lost)}."
+
+
+def answer_in_words(study: Study, table: pd.DataFrame, tests: pd.DataFrame, people: pd.DataFrame | None = None) -> str:
     """The study's answer: in how many cells each way to distil pays, by how much, on whom, for how many seeds.
 
     `table`, `tests`, `people` : Table 1, its comparisons, and each real person, if any (`derived.table1_tables`). Rows that
     a profile hasn't, and trainings that failed, are left out.
     """
-    psnr = table[(table.aggregation == "volume") & (table.set == "test")].pivot(
-        index=CELL, columns="method", values="psnr"
-    )
+    volumes = table[(table.aggregation == "volume") & (table.set == "test")]
+    psnr = volumes.pivot(index=CELL, columns="method", values="psnr")
     asked = tests[(tests.metric == "psnr") & tests.difference.notna()]
     test = asked[asked.set == "test"]
-    pairs = {pair: test[(test.a == pair[0]) & (test.b == pair[1])] for pair in PAYS}
-    known = [pair for pair in PAYS if not pairs[pair].empty]
+
+    def of(a: str, b: str) -> pd.DataFrame:
+        return test[(test.a == a) & (test.b == b)]
+
+    known = [pair for pair in PAYS if not of(*pair).empty]
     if not known:
-        return "Of no cell can anything be said: there is none with several people, or its trainings failed.\n"
-    seeds = sorted({test.seeds.min(), test.seeds.max()})
-    over = (
-        "over people, for these networks: one seed says nothing of another" if seeds == [1] else "over seeds and people"
-    )
-    over += ", of one seed over people" if seeds[0] == 1 < seeds[-1] else ""
+        return "Nothing can be said: there is no cell of several people, or its trainings failed.\n"
+    seeds = dict.fromkeys(map(str, sorted({test.seeds.min(), test.seeds.max()})))
+    over = "over seeds and people" if test.seeds.max() > 1 else "over people, for these networks"
+    over += ", of one seed over people, for its networks" if test.seeds.min() == 1 < test.seeds.max() else ""
+    images = " and ".join(f"{kind}s" for kind in dict.fromkeys(volumes.kind))
     lines = [
-        "Distilled, against the same network trained alone for as much compute, the teacher given; PSNR on generated "
-        f"images, {len(psnr)} cells of Table 1, {' to '.join(map(str, seeds))} seed{'s' * (seeds != [1])} (95% intervals "
-        f"{over}):\n"
+        "Distilled, against the same network trained alone for as much compute, the teacher given. PSNR on the test sets "
+        f"({images}) of {len(psnr)} of {len(study.cells)} cells, {' to '.join(seeds)} of {len(study.profile.seeds)} seeds; "
+        f"better or worse where the 95% interval, {over}, lies above or below 0.\n"
     ]
-    lines += [f"- {PAYS[pair]}: {_stands(pairs[pair])}" for pair in known]
+    lines += [f"- {PAYS[pair]}: {_stands(of(*pair))}" for pair in known]
     if ("best", "best_compute") in known and (shares := shares_of_lead(test).dropna()).size:
         lines[-1] += (
-            f"; it wins back {percent(shares.min())} to {percent(shares.max())} of its teacher's lead, a third or more in "
-            f"{(shares >= 1 / 3).sum()}"
+            f"; of its teacher's lead over the same network alone it wins back {percent(shares.min())} to "
+            f"{percent(shares.max())}, a third or more in {(shares >= 1 / 3).sum()}"
         )
     lines.append("")
     a, b = known[-1]
     real = asked[(asked.set == "people") & (asked.a == a) & (asked.b == b)]
-    if people is not None and len(real) and {a, b} <= set(people):
-        leads = "; ".join(f"{row.dataset} {row.acceleration:g}x {interval(row, 2)}" for row in real.itertuples())
-        worst = people.loc[(people[a] - people.zero_filled).idxmin()]
-        reached = [number(worst[name], 2) for name in (a, b, "zero_filled")]
-        lines.append(
-            f"On {units(real.people.max(), 'real MR')}, {PAYS[a, b]}: {leads} dB. It gains least for {worst.person} at "
-            f"{worst.acceleration:g}x: {reached[0]} dB, alone {reached[1]}, zero-filled {reached[2]}.\n"
-        )
-    against = test[(test.b == "teacher") & test.a.isin(["best", "best_compute", "student_compute"])]
-    if len(against):
-        each = "; ".join(f"{METHODS[a].lower()}: {_stands(found)}" for a, found in against.groupby("a"))
-        lines.append(f"Against the teacher as published, three times its size: {each}.\n")
-    chain = ["zero_filled", "student", "distilled", "teacher"]
-    in_order = (psnr[chain].diff(axis=1).iloc[:, 1:] > 0).all(axis=1).sum()
+    if people is not None and len(real):
+        lines.append(f"{' '.join(_of_people(people, real, a, b))}\n")
+    rivals = {"best": "the best recipe's student", "best_compute": "the same alone for as much compute"}
+    stands = [f"{words} is {_stands(found)}" for a, words in rivals.items() if len(found := of(a, "teacher"))]
+    if stands:
+        if len(well := of("best", "he_teacher")):
+            stands.append(f"against that teacher, well initialised, the best recipe's student is {_stands(well)}")
+        lines.append(f"Against the teacher as published, on the test sets, {'; '.join(stands)}.\n")
+    chain = psnr[["zero_filled", "student", "distilled", "teacher"]].dropna()
+    in_order = (chain.diff(axis=1).iloc[:, 1:] > 0).all(axis=1).sum()
     lines.append(
-        f"The paper's order, zero-filled < student < distilled < teacher, comes out in {in_order} of {len(psnr)} cells.\n"
+        f"The paper's order, zero-filled < student < distilled < teacher, comes out in {in_order} of {len(chain)} cells.\n"
     )
     return "\n".join(lines)
 

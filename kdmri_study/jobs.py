@@ -104,6 +104,11 @@ def mask_files(settings: Iterable[tuple[Dataset, Degradation]]) -> tuple[Path, .
     return tuple(sorted({file for dataset, degradation in settings if (file := mask_file(dataset, degradation))}))
 
 
+def _has_people(dataset: Dataset) -> bool:
+    """Whether real people are a test set of these images."""
+    return dataset.source == "embedded_brain"
+
+
 def _masks_of(runs: Iterable[Run]) -> tuple[Path, ...]:
     return mask_files((run.dataset, run.degradation) for run in runs)
 
@@ -143,7 +148,7 @@ def data_preparation(study: Study, dataset: str) -> Job:
         figure(f"undersampling_{dataset}", f"{study.setting(dataset, used[0])}: from image to zero-filled image"),
         table(f"symmetry_{dataset}", f"{named}: what the symmetry of magnitude images is worth"),
     )
-    if declared.source == "embedded_brain":
+    if _has_people(declared):
         outputs += (
             figure(f"people_{dataset}", f"{named}: nine real people, a test set"),
             figure(f"spectrum_{dataset}", f"{named}: detail of virtual subjects and of real people"),
@@ -217,7 +222,8 @@ def _of_experiment(study: Study, notebook: str, experiment: str, losses: Sequenc
         rows = [study.experiment_rows(experiment, part.name, s, losses) for s in study.experiment_seeds(experiment)]
         tested = part.tabled and part.questions(study.experiment_recipe(experiment, 0), rows[0])
         outputs += [table(f"{name}_significance", f"{title}: tests", reported=False)] if tested else []
-        outputs += [table(f"{name}_crossings", f"{title}: what alone takes for as much")] if part.curve else []
+        crossed = f"{title}: compute at which training alone reaches the same PSNR"
+        outputs += [table(f"{name}_crossings", crossed)] if part.curve else []
         outputs += [figure(f"{name}_{key}", f"{named}: {words}") for key, words in part.figures.items()]
         runs += [row.run for named_rows in rows for row in named_rows.values()]
     own = declared.notebook == notebook
@@ -269,7 +275,7 @@ def report(study: Study) -> Job:
     """Notebook 09, after all others."""
     others = list(_before_the_report(study))
     masks = tuple(file for job in others for file in job.files if file not in PUBLISHED.values())
-    people = any(study.dataset(name).source == "embedded_brain" for name in study.profile.cells)
+    people = any(_has_people(study.dataset(name)) for name in study.profile.cells)
     outputs = (
         table("table1", "Table 1"),
         table("significance", "Does the paper's order come out?"),

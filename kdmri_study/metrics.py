@@ -112,7 +112,7 @@ def readable_costs(table: pd.DataFrame, labels: Mapping[str, str]) -> pd.DataFra
     macs = {"macs_given": "compute / 10¹² MAC", "macs_whole": "with its teacher's / 10¹² MAC"}
     shown = table.assign(**{key: (table[key] / 1e12).map("{:.3g}".format) for key in macs})
     shown["steps"], shown["seconds"] = table.steps.map("{:,}".format), table.seconds.map("{:,.0f}".format)
-    shown["validation"] = table.validation.map("{:.2f}".format)
+    shown["validation"] = table.validation.map("{:.2f}".format).replace("nan", "–")
     shown["control"] = table.control.map(labels).fillna("–")
     return shown.rename(index=labels).rename(
         columns={**macs, "seconds": "time / s", "validation": "validation / dB", "control": "set beside"}

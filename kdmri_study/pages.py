@@ -120,7 +120,7 @@ class _Results:
 
     def _answer(self, table: pd.DataFrame, tests: pd.DataFrame) -> str:
         path = self.study.table("people")
-        words = answer_in_words(table, tests, pd.read_csv(path) if path.exists() else None)
+        words = answer_in_words(self.study, table, tests, pd.read_csv(path) if path.exists() else None)
         return f"{words}\n{answer_markdown(table, tests)}"
 
     def chapter(self, found: Sequence[Job]) -> str:

@@ -64,8 +64,9 @@ def _cells(study: Study, name: str = "test") -> pd.DataFrame:
     theirs = published_table1().pivot(index=["dataset", "acceleration"], columns="method", values="psnr")
     tests = _read(study, "significance").query("set == @name and metric == 'psnr' and a == 'distilled'")
     tests = tests[tests.b == "student_compute"].set_index(["dataset", "acceleration"])
-    said = tests[["difference", "low", "high", "verdict", "seeds", "people"]]
-    found = wide.assign(share=share_of_lead(wide), paper=share_of_lead(theirs)).join(said)
+    seeds = table.groupby(["dataset", "acceleration"]).seeds.max()
+    said = tests[["difference", "low", "high", "verdict", "people"]]
+    found = wide.assign(share=share_of_lead(wide), paper=share_of_lead(theirs), seeds=seeds).join(said)
     order = [(cell.dataset, cell.acceleration) for cell in study.cells]
     return found.reindex([key for key in order if key in found.index])
 
@@ -73,7 +74,7 @@ def _cells(study: Study, name: str = "test") -> pd.DataFrame:
 @block("answer", "table1")
 def answer(study: Study) -> str:
     """The study's answer."""
-    return answer_in_words(*(_read(study, name) for name in ("table1", "significance", "people")))
+    return answer_in_words(study, *(_read(study, name) for name in ("table1", "significance", "people")))
 
 
 @block("table1", "table1")
@@ -95,21 +96,22 @@ def best(study: Study) -> str:
     table = _read(study, "table1").query("aggregation == 'volume' and set == 'test'")
     tests = _read(study, "significance").query("set == 'test' and metric == 'psnr'")
     wide = table.pivot(index=["dataset", "acceleration"], columns="method", values="psnr")
-    said = {key: tests[(tests.a == key[0]) & (tests.b == key[1])] for key in (*PAYS, ("best", "teacher"))}
-    said = {key: found.set_index(["dataset", "acceleration"]) for key, found in said.items()}
+    said = tests.set_index(["a", "b", "dataset", "acceleration"])
+    pairs = (("he_distilled", "he_compute"), ("best", "best_compute"), ("best", "teacher"))
     spent = table[table.method == "best"].set_index(["dataset", "acceleration"])
     shares, rows = shares_of_lead(tests), []
     heads = ["", "student", "distilled", "distilled against alone at its cost [95%]", "best recipe's teacher"]
-    heads += ["best recipe's student", "against alone at its cost [95%]", "share of its teacher's lead"]
+    heads += ["best recipe's student", "against alone at its cost [95%]", "share of its teacher's lead over that"]
     heads += ["against the teacher as published [95%]", "compute / 10¹²", "with its teacher's"]
     for cell in study.cells:
         key = (cell.dataset, cell.acceleration)
         if key not in wide.index:
             continue
         psnr = [number(wide[m][key], 2) for m in ("he_student", "he_distilled", "best_teacher", "best")]
-        against = [interval(found.loc[key], 2) for found in said.values()][1:]
+        asked = [(*pair, *key) for pair in pairs]
+        against = [interval(said.loc[pair], 2) if pair in said.index else NONE for pair in asked]
         costs = [number(macs[key] / 1e12, 1) for macs in (spent.macs_given, spent.macs_whole)]
-        shown = [*psnr[:2], against[0], *psnr[2:], against[1], percent(shares[key]), against[2], *costs]
+        shown = [*psnr[:2], against[0], *psnr[2:], against[1], percent(shares.get(key, np.nan)), against[2], *costs]
         rows.append([f"{cell.dataset} {cell.acceleration:g}x", *shown])
     return _markdown(heads, rows)
 
@@ -133,23 +135,24 @@ def site(study: Study) -> str:
     psnr = table.psnr
     sizes = sorted(int(name.removeprefix("truth_")) for name in psnr.index if name.startswith("truth_"))
     ways = {"held_out": "held-out lines (after SSDU)", "teacher_of": "teacher's images", "truth": "truth"}
-    heads = [
-        "subjects at the site",
-        *ways.values(),
-        "teacher's images against truth [95%]",
-        "against truth of a quarter [95%]",
-    ]
+    against = {
+        "truth of as many": "truth_{n}",
+        "truth of a quarter": "truth_{quarter}",
+        "the one that was sent": "sent",
+    }
+    heads = ["subjects at the site", *ways.values(), *(f"teacher's images against {words} [95%]" for words in against)]
     rows = []
     for n in sizes:
-        against = [_said(tests, f"teacher_of_{n}", f"truth_{m}")[0] for m in (n, n // 4)]
-        rows.append([str(n), *(number(psnr[f"{way}_{n}"], 2) for way in ways), *against])
+        others = (name.format(n=n, quarter=n // 4) for name in against.values())
+        leads = [_said(tests, f"teacher_of_{n}", other)[0] for other in others]
+        rows.append([str(n), *(number(psnr[f"{way}_{n}"], 2) for way in ways), *leads])
     some, setting = tests.iloc[0], study.experiment("pays")
     beside = {"zero_filled": "zero-filled", "teacher": "the teacher"}
     known = ", ".join(f"{words} {number(psnr[name], 2)}" for name, words in beside.items())
     about = (
         f"{setting.dataset} {setting.degradation.acceleration:g}x, {units(some.seeds, 'seed')}, "
-        f"{units(some.people, some.kind)}, {table.steps['sent']:,.0f} steps. Beside them: {known}; the student that was "
-        f"trained on truth where the teacher was, sent as it is, {number(psnr.sent, 2)}."
+        f"{units(some.people, some.kind)}, {table.steps['sent']:,.0f} steps each. Beside them: {known}; the student that "
+        f"was trained on truth where the teacher was, sent as it is, {number(psnr.sent, 2)}."
     )
     return f"{about}\n\n" + _markdown(heads, rows)
 

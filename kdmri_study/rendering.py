@@ -56,7 +56,7 @@ COLUMNS = {
     "lines without their mirror": Column("share of lines without their mirror", 2),
 }
 VALIDATION_NOTE = (
-    "Validation: PSNR of the checkpoint that was kept, on the validation subjects; recipes are chosen by it."
+    "Validation: PSNR of the checkpoint that was kept, on the validation subjects; the best recipe was chosen by it."
 )
 COSTS = ("steps", "compute / 10¹²", "with teacher / 10¹²", "time / s")
 COST_NOTE = (
@@ -79,11 +79,11 @@ CONTROL_WORDS = {
 
 
 def number(value: float, digits: int, sign: str = "") -> str:
-    """A number with so many decimals, a true minus and no zero below 0; a dash for NaN. `sign` is "+" where both stand."""
+    """A number with so many decimals, a true minus, and no sign at 0; a dash for NaN. `sign` is "+" where both stand."""
     if math.isnan(value):
         return NONE
     rounded = round(float(value), digits) + 0.0
-    return f"{rounded:{sign},.{digits}f}".replace("-", "−")
+    return f"{rounded:{sign if rounded else ''},.{digits}f}".replace("-", "−")
 
 
 def percent(share: float) -> str:
@@ -97,7 +97,9 @@ def value(mean: float, sd: float, digits: int) -> str:
 
 
 def interval(row, digits: int, difference: str = "difference") -> str:
-    """A difference and its interval."""
+    """A difference and its interval; a dash where there is none."""
+    if math.isnan(getattr(row, difference)):
+        return NONE
     low, high = (number(getattr(row, end), digits, "+") for end in ("low", "high"))
     return f"{number(getattr(row, difference), digits, '+')} [{low}, {high}]"
 
@@ -229,7 +231,7 @@ def people_markdown(table: pd.DataFrame, stamp: str) -> str:
     """Each real person by each method (`tables.each_person`), a block per cell."""
     lines = [f"*{capital(stamp)}. PSNR in dB per person, a mean over seeds.*\n"]
     for (dataset, factor), block in table.groupby(["dataset", "acceleration"], sort=False):
-        shown = block.dropna(axis=1, how="all").set_index("person").drop(columns=["dataset", "acceleration"]).T
+        shown = block.set_index("person").drop(columns=["dataset", "acceleration"]).T
         rows = [[METHODS[method], *(number(psnr, 2) for psnr in row)] for method, row in shown.iterrows()]
         lines += [f"**{dataset} {factor:g}x**\n", grid(["", *shown.columns], rows)]
     return "\n".join(lines)
@@ -254,7 +256,7 @@ def domains_markdown(table: pd.DataFrame, stamp: str) -> str:
                     value(row[f"{metric}_{a}"], row[f"{metric}_sd_{a}"], digits) for a in ("magnitude", "complex")
                 ]
             for arm in ("magnitude", "complex"):
-                cells.append(NONE if math.isnan(row[f"lead_{arm}"]) else _lead(row, arm))
+                cells.append(_lead(row, arm))
             rows.append(cells)
         lines += [f"**{dataset} {factor:g}x, set “{name}”: {kind}; {_counted(block)}**\n", grid(heads, rows)]
     return "\n".join([*_arms_in_words(table), *lines])
@@ -266,8 +268,12 @@ def _lead(row: Mapping, arm: str) -> str:
 
 
 def share_of_lead(psnr: pd.DataFrame | pd.Series) -> pd.Series | float:
-    """The share of the teacher's lead over the student that distillation won back, by the PSNR of each."""
-    return (psnr.distilled - psnr.student) / (psnr.teacher - psnr.student)
+    """The share of the teacher's lead over the student that distillation won back, by the PSNR of each; NaN where it has
+    none."""
+    gain, lead = psnr.distilled - psnr.student, psnr.teacher - psnr.student
+    if isinstance(lead, pd.Series):
+        return gain / lead.where(lead > 0)
+    return gain / lead if lead > 0 else math.nan
 
 
 def _arms_in_words(table: pd.DataFrame) -> list[str]:
@@ -282,7 +288,7 @@ def _arms_in_words(table: pd.DataFrame) -> list[str]:
             psnr = rows[f"psnr_{arm}"]
             lead = psnr.teacher - psnr.student
             leads.append(f"{number(lead, 2, '+')} dB")
-            shares.append(percent(share_of_lead(psnr)) if lead > 0 else NONE)
+            shares.append(percent(share_of_lead(psnr)))
             for name, found in stands.items():
                 if name in rows.index:
                     found.append(_lead(rows.loc[name], arm))

@@ -23,6 +23,7 @@ from kdmri_lib.declarations import Run
 from kdmri_lib.devices import computed_on
 from kdmri_lib.errors import NotFiniteError, StudyError
 from kdmri_lib.evaluation import METRICS, evaluate
+from kdmri_lib.losses.objective import Objective
 from kdmri_lib.models.base import Model
 from kdmri_lib.overview import write_overview
 from kdmri_lib.storage import atomic_write, digest_json, read_json, sha256_file, write_bytes, write_json
@@ -125,12 +126,16 @@ class RunFolder:
 
     @property
     def validation(self) -> float:
-        """PSNR (dB) of the checkpoint that was kept, on the validation subjects; NaN of a run that failed."""
-        if self.failed:
+        """PSNR (dB) of the checkpoint that was kept, on the validation subjects.
+
+        NaN of a run that failed, and of one that holds lines out: its validation was of images from fewer lines.
+        """
+        if self.failed or Objective(self.run.objective).held_out:
             return math.nan
+        curve = self.curve
         # One that judges no image is kept by its objective.
-        kept = self.curve.validation_objective.fillna(-self.curve.validation_psnr).idxmin()
-        return float(self.curve.validation_psnr[kept])
+        score = curve.validation_psnr if curve.validation_objective.isna().all() else -curve.validation_objective
+        return float(curve.validation_psnr[score.idxmax()])
 
     @cached_property
     def volumes(self) -> pd.DataFrame:

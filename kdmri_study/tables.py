@@ -130,18 +130,23 @@ def crossings(table: pd.DataFrame, alone: Sequence[str]) -> pd.DataFrame:
     """What training alone would cost to do as well, of the test set: a row per row of an experiment's table that a teacher
     helped.
 
-    Between the lengths of the rows `alone` their PSNR is taken to be linear in the logarithm of the cost; where the curve
-    falls, what was reached stays reached. Columns: row; PSNR / dB; alone takes, "" where the curve passes that PSNR, else
-    "less than" its first cost or "more than" its last; compute / 10¹²; and how many times the row's own cost that is, its
-    teacher given, and with its teacher's training. Above 1 distillation is the cheaper way.
+    Between the lengths of the rows `alone` their PSNR, a mean over seeds, is taken to be linear in the logarithm of the
+    cost; where the curve falls, what was reached stays reached, in favour of training alone.
+
+    Columns: row; PSNR / dB; alone takes, "about" where the curve passes that PSNR, else "less than" its first cost or "more
+    than" its last; compute / 10¹²; how many times the row's own cost that is, its teacher given, and with its teacher's
+    training: above 1 distillation is the cheaper way. Of a row whose training failed there is nothing, and one of `alone`
+    is no point of the curve.
     """
     test = table[(table.set == "test") & table.steps.notna()].set_index("method")
-    curve = test.loc[list(alone)].sort_values("macs_given")
+    curve = test.loc[list(alone)].dropna(subset=["psnr"]).sort_values("macs_given")
     costs, reached = curve.macs_given.to_numpy(), np.maximum.accumulate(curve.psnr.to_numpy())
     first = np.concatenate(([True], np.diff(reached) > 0))  # of equal values: the cost at which it was reached
     found = []
     for row in test[~test.index.isin(alone) & (test.control != "")].itertuples():
-        takes = "less than" if row.psnr < reached[0] else "more than" if row.psnr > reached[-1] else ""
+        if np.isnan(row.psnr) or curve.empty:
+            continue
+        takes = "less than" if row.psnr < reached[0] else "more than" if row.psnr > reached[-1] else "about"
         cost = float(np.exp(np.interp(row.psnr, reached[first], np.log(costs[first]))))
         about = {"row": row.label, "PSNR / dB": row.psnr, "alone takes": takes, "compute / 10¹²": cost / 1e12}
         found.append({**about, "teacher given": cost / row.macs_given, "with its training": cost / row.macs_whole})

@@ -38,6 +38,7 @@ QUESTIONS = (
     ("best", "best_compute"),
     ("best_teacher", "best_compute"),
     ("best", "teacher"),
+    ("best", "he_teacher"),
     # What a good start is worth to each; and whether the student alone passes the paper's teacher too.
     ("he_teacher", "teacher"),
     ("he_student", "student"),

@@ -123,14 +123,17 @@ def test_the_seconds_of_a_run_are_those_of_all_its_sittings(tmp_path):
 
 
 def test_the_validation_psnr_of_a_run_is_that_of_the_checkpoint_that_it_kept(study, runs):
-    """Of one that judges images the highest; of another that where its objective is lowest."""
+    """Of one that judges images the highest; of another that where its objective is lowest, and is a number."""
     folder = RunFolder(study, runs["student"])
-    folder.__dict__ |= {
-        "record": {},
-        "curve": pd.DataFrame({"validation_psnr": [30.0, 32, 31], "validation_objective": np.nan}),
-    }
+    curve = pd.DataFrame({"validation_psnr": [30.0, 32, 31], "validation_objective": np.nan})
+    folder.__dict__ |= {"record": {}, "curve": curve}
     assert folder.validation == 32
-    folder.curve["validation_objective"] = [0.3, 0.2, 0.1]
+    curve["validation_objective"] = [0.3, 0.2, 0.1]
     assert folder.validation == 31
+    curve["validation_objective"] = [0.3, 0.2, np.nan]
+    assert folder.validation == 32
     folder.record["failed"] = "NaN"
     assert math.isnan(folder.validation)
+    held_out = RunFolder(study, runs["student"].model_copy(update={"objective": (LossTerm(loss="held_out_lines"),)}))
+    held_out.__dict__ |= {"record": {}, "curve": curve}
+    assert math.isnan(held_out.validation), "of images from fewer lines"

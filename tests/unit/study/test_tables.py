@@ -77,6 +77,8 @@ def test_each_person_is_shown_by_every_method():
     assert next(line for line in lines if line.startswith("| Distilled")).startswith(
         f"| Distilled student | {person} |"
     )
+    lines = people_markdown(table.assign(distilled=np.nan), "profile x").splitlines()
+    assert next(line for line in lines if line.startswith("| Distilled")).startswith("| Distilled student | – |")
 
 
 def test_a_failed_training_of_one_seed_leaves_a_hole():
@@ -189,15 +191,20 @@ def test_what_alone_would_take_is_read_off_its_curve():
     )
     found = crossings(table, ["alone_1", "alone_2", "alone_4", "alone_8"]).set_index("row")
     assert found.index.tolist() == ["worse", "between", "same", "better"]
-    assert found["alone takes"].tolist() == ["less than", "", "", "more than"]
+    assert found["alone takes"].tolist() == ["less than", "about", "about", "more than"]
     assert found["compute / 10¹²"].tolist() == pytest.approx([1, 4, 2, 8])
     assert found["teacher given"].tolist() == pytest.approx([1, 2, 1, 4])
     assert found["with its training"].tolist() == pytest.approx([0.5, 1, 0.5, 2])
+    table.loc[table.method.isin(["alone_4", "same"]), "psnr"] = np.nan
+    holes = crossings(table, ["alone_1", "alone_2", "alone_4", "alone_8"]).set_index("row")
+    assert holes.index.tolist() == ["worse", "between", "better"]
+    assert holes["compute / 10¹²"].tolist() == pytest.approx([1, 4, 8]), "a failed length is no point of the curve"
 
 
 def test_numbers_are_shown_without_false_signs_and_holes_as_dashes():
     assert [number(v, 2) for v in (-0.001, -1.005, np.nan, 1234.5)] == ["0.00", "−1.00", "–", "1,234.50"]
-    assert number(0.0, 1, "+") == "+0.0" and value(np.nan, 1.0, 2) == "–" and value(1.0, np.nan, 1) == "1.0"
+    assert [number(v, 2, "+") for v in (0.0, -0.003, 0.01)] == ["0.00", "0.00", "+0.01"]
+    assert value(np.nan, 1.0, 2) == "–" and value(1.0, np.nan, 1) == "1.0"
 
 
 def test_any_table_is_shown_with_units_arrows_and_its_best_in_bold():
