@@ -1,116 +1,15 @@
 """What a notebook's numbers say, in a sentence or two: its last cell, from the tables that it has just made."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import pandas as pd
 
 from kdmri_lib.models.base import parameter_count
 from kdmri_study.build import run_network
 from kdmri_study.experiments.table1 import METHODS
-from kdmri_study.rendering import interval, number, percent
+from kdmri_study.rendering import number
 from kdmri_study.runs import RunFolder
-from kdmri_study.study import Study
-
-PAYS = {
-    ("distilled", "student_compute"): "as the paper does",
-    ("he_distilled", "he_compute"): "as the paper does, but well initialised",
-    ("best", "best_compute"): "by the best recipe found here",
-}
-"""Which comparisons of Table 1 say whether distillation pays: each against the same network alone at its cost."""
-
-CELL = ["dataset", "acceleration"]
-
-
-def _stands(found: pd.DataFrame) -> str:
-    """How differences (dB), a row per cell, stand: in how many the interval lies above and below 0, and from where to where
-    the differences go."""
-    ends = dict.fromkeys(number(end, 2, "+") for end in (found.difference.min(), found.difference.max()))
-    above, below = (found.low > 0).sum(), (found.high < 0).sum()
-    return f"better in **{above} of {len(found)}**, worse in {below} ({' to '.join(ends)} dB)"
-
-
-def shares_of_lead(tests: pd.DataFrame) -> pd.Series:
-    """The share of its teacher's lead over the student alone at its cost that the best recipe's student wins back, by cell;
-    NaN where that teacher doesn't lead.
-
-    `tests` : of one set, in PSNR (`kdmri_study.tables.significance`).
-    """
-    leads = tests[tests.b == "best_compute"].pivot(index=CELL, columns="a", values="difference")
-    leads = leads.reindex(columns=["best", "best_teacher"])
-    return (leads.best / leads.best_teacher).where(leads.best_teacher > 0)
-
-
-def _of_people(people: pd.DataFrame, real: pd.DataFrame, a: str, b: str) -> Iterator[str]:
-    """How a row stands on real people against another, and for whom which row is worse than no network."""
-    each = people.groupby(CELL, sort=False).apply(
-        lambda of: (int((of[a] > of[b]).sum()), len(of)), include_groups=False
-    )
-    leads = []
-    for row in real.itertuples():
-        ahead, count = each[row.dataset, row.acceleration]
-        leads.append(f"{row.dataset} {row.acceleration:g}x {interval(row, 2)} dB, ahead for {ahead} of {count}")
-    yield f"On real people, {PAYS[a, b]}: {'; '.join(leads)}."
-    lost = [
-        f"{METHODS[name].lower()} for {row.person} at {row.acceleration:g}x, {number(getattr(row, name), 2)} dB (alone "
-        f"{number(getattr(row, b), 2)}, zero-filled {number(row.zero_filled, 2)})"
-        for row in people.itertuples()
-        for name, b in PAYS
-        if name in people and getattr(row, name) < row.zero_filled
-    ]
-    if lost:
-        yield f"Further from the truth than no network: {'; '.join(lost)}."
-
-
-def answer_in_words(study: Study, table: pd.DataFrame, tests: pd.DataFrame, people: pd.DataFrame | None = None) -> str:
-    """The study's answer: in how many cells each way to distil pays, by how much, on whom, for how many seeds.
-
-    `table`, `tests`, `people` : Table 1, its comparisons, and each real person, if any (`derived.table1_tables`). Rows that
-    a profile hasn't, and trainings that failed, are left out.
-    """
-    volumes = table[(table.aggregation == "volume") & (table.set == "test")]
-    psnr = volumes.pivot(index=CELL, columns="method", values="psnr")
-    asked = tests[(tests.metric == "psnr") & tests.difference.notna()]
-    test = asked[asked.set == "test"]
-
-    def of(a: str, b: str) -> pd.DataFrame:
-        return test[(test.a == a) & (test.b == b)]
-
-    known = [pair for pair in PAYS if not of(*pair).empty]
-    if not known:
-        return "Nothing can be said: there is no cell of several people, or its trainings failed.\n"
-    seeds = dict.fromkeys(map(str, sorted({test.seeds.min(), test.seeds.max()})))
-    over = "over seeds and people" if test.seeds.max() > 1 else "over people, for these networks"
-    over += ", of one seed over people, for its networks" if test.seeds.min() == 1 < test.seeds.max() else ""
-    images = " and ".join(f"{kind}s" for kind in dict.fromkeys(volumes.kind))
-    lines = [
-        "Distilled, against the same network trained alone for as much compute, the teacher given. PSNR on the test sets "
-        f"({images}) of {len(psnr)} of {len(study.cells)} cells, {' to '.join(seeds)} of {len(study.profile.seeds)} seeds; "
-        f"better or worse where the 95% interval, {over}, lies above or below 0.\n"
-    ]
-    lines += [f"- {PAYS[pair]}: {_stands(of(*pair))}" for pair in known]
-    if ("best", "best_compute") in known and (shares := shares_of_lead(test).dropna()).size:
-        lines[-1] += (
-            f"; of its teacher's lead over the same network alone it wins back {percent(shares.min())} to "
-            f"{percent(shares.max())}, a third or more in {(shares >= 1 / 3).sum()}"
-        )
-    lines.append("")
-    a, b = known[-1]
-    real = asked[(asked.set == "people") & (asked.a == a) & (asked.b == b)]
-    if people is not None and len(real):
-        lines.append(f"{' '.join(_of_people(people, real, a, b))}\n")
-    rivals = {"best": "the best recipe's student", "best_compute": "the same alone for as much compute"}
-    stands = [f"{words} is {_stands(found)}" for a, words in rivals.items() if len(found := of(a, "teacher"))]
-    if stands:
-        if len(well := of("best", "he_teacher")):
-            stands.append(f"against that teacher, well initialised, the best recipe's student is {_stands(well)}")
-        lines.append(f"Against the teacher as published, on the test sets, {'; '.join(stands)}.\n")
-    chain = psnr[["zero_filled", "student", "distilled", "teacher"]].dropna()
-    in_order = (chain.diff(axis=1).iloc[:, 1:] > 0).all(axis=1).sum()
-    lines.append(
-        f"The paper's order, zero-filled < student < distilled < teacher, comes out in {in_order} of {len(chain)} cells.\n"
-    )
-    return "\n".join(lines)
 
 
 def undersampling_in_words(worth: pd.DataFrame) -> str:

@@ -13,7 +13,7 @@ import pandas as pd
 
 from kdmri_lib.errors import StudyError
 from kdmri_lib.storage import PROJECT, write_text
-from kdmri_study.conclusions import PAYS, answer_in_words, shares_of_lead
+from kdmri_study.answer import PAYS, answer_in_words, shares_of_lead
 from kdmri_study.guide import map_of_notebooks
 from kdmri_study.rendering import NONE, interval, number, percent, share_of_lead, units, value
 from kdmri_study.study import Study

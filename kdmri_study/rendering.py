@@ -397,41 +397,6 @@ def order_in_words(table: pd.DataFrame, tests: pd.DataFrame) -> str:
     return "\n".join(lines) + "\n"
 
 
-def answer_markdown(table: pd.DataFrame, tests: pd.DataFrame) -> str:
-    """The study's answer, of Table 1 and its `significance`: where each distilled student stands against the same network
-    trained alone, on every test set of several people."""
-    taught = list(dict.fromkeys(table[table.control.notna() & (table.control != "")].method))
-    alone = tests[
-        (tests.metric == "psnr") & tests.a.isin(taught) & ~tests.b.isin(taught) & ~tests.b.str.contains("teacher")
-    ]
-    if alone.empty:
-        return "*No set of several people: nothing can be said.*\n"
-    seeds, lines = alone.seeds.max(), []
-    over = (
-        f"{seeds} seeds and people"
-        if seeds > 1
-        else "people, on these networks: of one seed nothing follows for others"
-    )
-    note = f"*Difference in PSNR / dB, its 95% interval over {over}, and verdict. Equivalent: within ±{MARGIN:g} dB.*\n"
-    for method in taught:
-        asked = alone[alone.a == method]
-        others, rows = list(dict.fromkeys(asked.b)), []
-        for (dataset, factor, name, kind), block in asked.groupby(SET, sort=False):
-            found = {row.b: row for row in block.itertuples()}
-            cells = [
-                f"{interval(found[b], 2)}<br>{found[b].verdict}" if not math.isnan(found[b].difference) else NONE
-                for b in others
-            ]
-            rows.append([f"{dataset} {factor:g}x, {name}: {units(block.people.max(), kind)}", *cells])
-        sides = {"above": asked.low > 0, "below": asked.high < 0, "around": (asked.low <= 0) & (asked.high >= 0)}
-        for side, there in sides.items():
-            counts = [f"{there[asked.b == b].sum()} of {asked[asked.b == b].difference.count()}" for b in others]
-            rows.append([f"interval {side} 0", *counts])
-        heads = [METHODS[b].removeprefix("Student, ") for b in others]
-        lines.append(f"**{METHODS[method]}, against the same network trained alone**\n\n{grid(['', *heads], rows)}")
-    return "\n".join([*lines, note])
-
-
 def for_reading(table: pd.DataFrame, stamp: str, labels: Mapping[str, str] = METHODS) -> str:
     """A table for reading, as its columns say what it is; `labels` of methods, for comparisons."""
     if "person" in table:

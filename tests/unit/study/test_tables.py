@@ -6,9 +6,9 @@ import pytest
 
 from kdmri_lib.masks import mirrored
 from kdmri_lib.statistics import holm
+from kdmri_study.answer import answer_table
 from kdmri_study.experiments import table1
 from kdmri_study.rendering import (
-    answer_markdown,
     domains_markdown,
     experiment_markdown,
     number,
@@ -220,7 +220,7 @@ def test_any_table_is_shown_with_units_arrows_and_its_best_in_bold():
 def test_the_answer_counts_on_which_side_of_zero_the_intervals_lie():
     table = costed(summary(metrics(VALUES, ("test", "people")), "volume"))
     table.loc[table.method == "distilled", "control"] = "student_compute"
-    text = answer_markdown(table, significance(metrics(VALUES, ("test", "people")), QUESTIONS))
+    text = answer_table(table, significance(metrics(VALUES, ("test", "people")), QUESTIONS))
     head, _, first, _, above, below, around = [line for line in text.splitlines() if line.startswith("|")]
     assert (
         head
