@@ -1,5 +1,6 @@
 """Committed weights are a network where nothing was trained, and only the weights that the evidence records."""
 
+import re
 import shutil
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from kdmri_lib.datasets.sample import sample
 from kdmri_lib.deployment import Model
 from kdmri_lib.errors import StudyError
+from kdmri_lib.storage import PROJECT
 from kdmri_study.cards import model_files, network_of
 from kdmri_study.committed import profile_of
 from kdmri_study.deploying import calibration_slices, export
@@ -76,3 +78,13 @@ def test_a_committed_network_knows_its_profile_and_one_that_is_not_there_is_said
         profile_of("knee", 4, "pupil")
     with pytest.raises(StudyError, match=r"no 'best' of liver 4x is committed; there are brain 4x, brain 5x, "):
         profile_of("liver", 4, "best")
+
+
+@pytest.mark.parametrize("file", ["README.md", "notebooks/07_deployment.ipynb", "data/sample/PROVENANCE.md"])
+def test_the_networks_that_readers_are_told_to_export_are_committed(file):
+    told = re.findall(
+        r"kdmri_lib export --dataset (\w+) --acceleration (\d+)", (PROJECT / file).read_text(encoding="utf-8")
+    )
+    assert told
+    for dataset, factor in told:
+        assert profile_of(dataset, float(factor), "best")
