@@ -98,6 +98,13 @@ def answer_in_words(study: Study, table: pd.DataFrame, tests: pd.DataFrame, peop
     real = asked[(asked.set == "people") & (asked.a == a) & (asked.b == b)]
     if people is not None and len(real):
         lines.append(f"{' '.join(_of_people(people, real, a, b))}\n")
+    starts = {
+        ("he_student", "student"): "for one stage",
+        ("he_compute", "student_compute"): "for the distilled one's cost",
+    }
+    gains = [f"{words} {_stands(found)}" for pair, words in starts.items() if len(found := of(*pair))]
+    if gains:
+        lines.append(f"Well initialised (He et al.), the student alone is, without any teacher, {'; '.join(gains)}.\n")
     rivals = {"best": "the best recipe's student", "best_compute": "the same alone for as much compute"}
     stands = [f"{words} is {_stands(found)}" for a, words in rivals.items() if len(found := of(a, "teacher"))]
     if stands:

@@ -17,6 +17,7 @@ def answers(seeds):
         ("best_teacher", "best_compute"): [(0.5, 0.1, 0.4), (1.0, 0.1, 0.4)],
         ("best", "teacher"): [(0.001, -0.1, 0.1), (0.3, 0.2, 0.4)],
         ("best_compute", "teacher"): [(-0.1, -0.2, -0.05), (-0.3, -0.4, -0.2)],
+        ("he_student", "student"): [(0.4, 0.3, 0.5), (0.9, 0.8, 1.0)],
         ("best", "he_teacher"): [(-0.2, -0.3, -0.1), (-0.2, -0.3, -0.1)],
     }
     rows = [
@@ -46,7 +47,7 @@ def answers(seeds):
 
 def test_the_answer_counts_cells_by_their_intervals():
     text = answer_in_words(Study("table1"), *answers((6, 3)))
-    head, _, paper, well, best, _, people, _, size, _, order = text.splitlines()
+    head, _, paper, well, best, _, people, _, start, _, size, _, order = text.splitlines()
     assert (
         "(virtual subjects and phantoms) of 2 of 9 cells, 3 to 6 of 6 seeds; better or worse where the 95% interval, over "
         in head
@@ -61,6 +62,7 @@ def test_the_answer_counts_cells_by_their_intervals():
         "On real people, by the best recipe found here: brain 4x +0.30 [−0.10, +0.70] dB, ahead for 1 of 2. Further from "
         "the truth than no network: best recipe's student for bert at 4x, 25.50 dB (alone 30.50, zero-filled 26.00)."
     )
+    assert start.endswith("without any teacher, for one stage better in **2 of 2**, worse in 0 (+0.40 to +0.90 dB).")
     assert "the best recipe's student is better in **1 of 2**, worse in 0 (0.00 to +0.30 dB)" in size
     assert "alone for as much compute is better in **0 of 2**, worse in 2 (−0.30 to −0.10 dB)" in size
     assert "well initialised, the best recipe's student is better in **0 of 2**, worse in 2 (−0.20 dB)" in size
