@@ -163,10 +163,11 @@ def wrong_models(study: Study, evidence: Study) -> list[str]:
     for cell in study.cells:
         for method, run in _shown(study, cell).items():
             weights, text = model_files(study, cell, method)
-            if not text.exists() or run.id not in text.read_text(encoding="utf-8"):
+            said = text.read_text(encoding="utf-8") if text.exists() else ""
+            if run.id not in said or f"| {run.seed}, {study.name} |" not in said:  # two profiles may share a run
                 continue
             if not weights.exists() or sha256_file(weights) != RunFolder(evidence, run).record["files"][WEIGHTS]:
                 wrong.append(f"{weights}: not the weights that the evidence records, or not there")
-            if text.read_text(encoding="utf-8") != card(evidence, cell, method):
+            if said != card(evidence, cell, method):
                 wrong.append(f"{text}: isn't as from the evidence")
     return wrong
