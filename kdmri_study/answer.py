@@ -9,7 +9,7 @@ from kdmri_lib.statistics import MARGIN
 from kdmri_study.experiments.table1 import METHODS
 from kdmri_study.rendering import NONE, grid, interval, number, percent, units
 from kdmri_study.study import Study
-from kdmri_study.tables import SET
+from kdmri_study.tables import CELL, SET
 
 PAYS = {
     ("distilled", "student_compute"): "as the paper does",
@@ -17,8 +17,6 @@ PAYS = {
     ("best", "best_compute"): "by the best recipe found here",
 }
 """Which comparisons of Table 1 say whether distillation pays: each against the same network alone at its cost."""
-
-CELL = ["dataset", "acceleration"]
 
 
 def _stands(found: pd.DataFrame) -> str:
@@ -42,13 +40,12 @@ def shares_of_lead(tests: pd.DataFrame) -> pd.Series:
 
 def _of_people(people: pd.DataFrame, real: pd.DataFrame, a: str, b: str) -> Iterator[str]:
     """How a row stands on real people against another, and for whom which row is worse than no network."""
-    each = people.groupby(CELL, sort=False).apply(
-        lambda of: (int((of[a] > of[b]).sum()), len(of)), include_groups=False
-    )
-    leads = []
-    for row in real.itertuples():
-        ahead, count = each[row.dataset, row.acceleration]
-        leads.append(f"{row.dataset} {row.acceleration:g}x {interval(row, 2)} dB, ahead for {ahead} of {count}")
+    ahead = (people[a] > people[b]).groupby([people[name] for name in CELL]).sum()
+    leads = [
+        f"{row.dataset} {row.acceleration:g}x {interval(row, 2)} dB, ahead for {ahead[row.dataset, row.acceleration]} of "
+        f"{row.people}"
+        for row in real.itertuples()
+    ]
     yield f"On real people, {PAYS[a, b]}: {'; '.join(leads)}."
     lost = [
         f"{METHODS[name].lower()} for {row.person} at {row.acceleration:g}x, {number(getattr(row, name), 2)} dB (alone "

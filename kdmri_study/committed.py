@@ -93,9 +93,9 @@ def profile_of(dataset: str, acceleration: float, method: str) -> str:
     cell = f"{dataset} {acceleration:g}x"
     if (cell, method) not in known:
         methods = [other for there, other in known if there == cell]
-        there = (
-            f"of it there are {', '.join(methods)}" if methods else f"there are {', '.join({c: 0 for c, _ in known})}"
-        )
+        there = f"of it there are {', '.join(methods)}"
+        if not methods:
+            there = f"there are {', '.join(dict.fromkeys(cell for cell, _ in known))}"
         raise StudyError(
             f"{FOLDER}: no '{method}' of {cell} is committed; {there} (--profile takes one of a study that was run here)"
         )

@@ -150,13 +150,13 @@ def experiment_tables(study: Study, experiment: str, part: str, losses: Sequence
     table.insert(0, "label", table.method.map(labels))
     text, names = experiment_markdown(table, study.stamp, labels), _runs(folders)
     found = []
-    if declared.curve:
-        crossed = crossings(table, [name for name, row in first.items() if row.facts.get("how") == declared.curve])
-        found = [Derived(f"{experiment}_{part}_crossings", crossed, plain_markdown(crossed), names)]
     if questions := declared.questions(recipe, first):
         tests = significance(metrics, questions)
-        found.insert(0, Derived(f"{experiment}_{part}_significance", tests, "", names))
+        found.append(Derived(f"{experiment}_{part}_significance", tests, "", names))
         text += f"\n{significance_markdown(tests, labels)}"
+    if declared.curve:
+        crossed = crossings(table, [name for name, row in first.items() if row.facts.get("how") == declared.curve])
+        found.append(Derived(f"{experiment}_{part}_crossings", crossed, plain_markdown(crossed), names))
     return [Derived(f"{experiment}_{part}", table, text, names), *found]
 
 

@@ -17,7 +17,7 @@ from kdmri_study.answer import PAYS, answer_in_words, shares_of_lead
 from kdmri_study.guide import map_of_notebooks
 from kdmri_study.rendering import NONE, interval, number, percent, share_of_lead, units, value
 from kdmri_study.study import Study
-from kdmri_study.tables import PUBLISHED, published_table1
+from kdmri_study.tables import CELL, PUBLISHED, SET, published_table1
 
 README = PROJECT / "README.md"
 BLOCK = re.compile(r"(<!-- numbers: ([\w.-]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
@@ -55,16 +55,21 @@ def _markdown(heads: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
+def _interval(found: pd.DataFrame, key) -> str:
+    """A difference and its interval by its key; a dash where it isn't there."""
+    return interval(found.loc[key], 2) if key in found.index else NONE
+
+
 def _cells(study: Study, name: str = "test") -> pd.DataFrame:
     """The cells of Table 1 on a test set, a row each, as far as they are there: PSNR (dB) per volume of each method, the
     share of the teacher's lead over the student that distillation won back, the paper's, and how the distilled student
     stands against the student alone at its cost (`difference`, `low`, `high`, `verdict`, `seeds`, `people`)."""
     table = _read(study, "table1").query("aggregation == 'volume' and set == @name")
-    wide = table.pivot(index=["dataset", "acceleration"], columns="method", values="psnr")
-    theirs = published_table1().pivot(index=["dataset", "acceleration"], columns="method", values="psnr")
+    wide = table.pivot(index=CELL, columns="method", values="psnr")
+    theirs = published_table1().pivot(index=CELL, columns="method", values="psnr")
     tests = _read(study, "significance").query("set == @name and metric == 'psnr' and a == 'distilled'")
-    tests = tests[tests.b == "student_compute"].set_index(["dataset", "acceleration"])
-    seeds = table.groupby(["dataset", "acceleration"]).seeds.max()
+    tests = tests[tests.b == "student_compute"].set_index(CELL)
+    seeds = table.groupby(CELL).seeds.max()
     said = tests[["difference", "low", "high", "verdict", "people"]]
     found = wide.assign(share=share_of_lead(wide), paper=share_of_lead(theirs), seeds=seeds).join(said)
     order = [(cell.dataset, cell.acceleration) for cell in study.cells]
@@ -95,10 +100,10 @@ def best(study: Study) -> str:
     """The same cells, well initialised and by the best recipe."""
     table = _read(study, "table1").query("aggregation == 'volume' and set == 'test'")
     tests = _read(study, "significance").query("set == 'test' and metric == 'psnr'")
-    wide = table.pivot(index=["dataset", "acceleration"], columns="method", values="psnr")
-    said = tests.set_index(["a", "b", "dataset", "acceleration"])
+    wide = table.pivot(index=CELL, columns="method", values="psnr")
+    said = tests.set_index(["a", "b", *CELL])
     pairs = (("he_distilled", "he_compute"), ("best", "best_compute"), ("best", "teacher"))
-    spent = table[table.method == "best"].set_index(["dataset", "acceleration"])
+    spent = table[table.method == "best"].set_index(CELL)
     shares, rows = shares_of_lead(tests), []
     heads = ["", "student", "distilled", "distilled against alone at its cost [95%]", "best recipe's teacher"]
     heads += ["best recipe's student", "against alone at its cost [95%]", "share of its teacher's lead over that"]
@@ -108,8 +113,7 @@ def best(study: Study) -> str:
         if key not in wide.index:
             continue
         psnr = [number(wide[m][key], 2) for m in ("he_student", "he_distilled", "best_teacher", "best")]
-        asked = [(*pair, *key) for pair in pairs]
-        against = [interval(said.loc[pair], 2) if pair in said.index else NONE for pair in asked]
+        against = [_interval(said, (*pair, *key)) for pair in pairs]
         costs = [number(macs[key] / 1e12, 1) for macs in (spent.macs_given, spent.macs_whole)]
         shown = [*psnr[:2], against[0], *psnr[2:], against[1], percent(shares.get(key, np.nan)), against[2], *costs]
         rows.append([f"{cell.dataset} {cell.acceleration:g}x", *shown])
@@ -121,9 +125,9 @@ def others(study: Study) -> str:
     """Each way to distil against the same network alone at its cost, on people and contrasts that nobody trained on."""
     tests = _read(study, "significance").query("set != 'test' and metric == 'psnr'")
     rows = []
-    for (dataset, factor, name, kind), block in tests.groupby(["dataset", "acceleration", "set", "kind"], sort=False):
+    for (dataset, factor, name, kind), block in tests.groupby(SET, sort=False):
         found = block.set_index(["a", "b"])
-        leads = [interval(found.loc[pair], 2) if pair in found.index else NONE for pair in PAYS]
+        leads = [_interval(found, pair) for pair in PAYS]
         rows.append([f"{dataset} {factor:g}x, {name}: {units(block.people.max(), kind)}", *leads])
     return _markdown(["", *(f"distilled {words}" for words in PAYS.values())], rows)
 
@@ -135,16 +139,11 @@ def site(study: Study) -> str:
     psnr = table.psnr
     sizes = sorted(int(name.removeprefix("truth_")) for name in psnr.index if name.startswith("truth_"))
     ways = {"held_out": "held-out lines (after SSDU)", "teacher_of": "teacher's images", "truth": "truth"}
-    against = {
-        "truth of as many": "truth_{n}",
-        "truth of a quarter": "truth_{quarter}",
-        "the one that was sent": "sent",
-    }
+    against = ("truth of as many", "truth of a quarter", "the one that was sent")
     heads = ["subjects at the site", *ways.values(), *(f"teacher's images against {words} [95%]" for words in against)]
     rows = []
     for n in sizes:
-        others = (name.format(n=n, quarter=n // 4) for name in against.values())
-        leads = [_said(tests, f"teacher_of_{n}", other)[0] for other in others]
+        leads = [_said(tests, f"teacher_of_{n}", other)[0] for other in (f"truth_{n}", f"truth_{n // 4}", "sent")]
         rows.append([str(n), *(number(psnr[f"{way}_{n}"], 2) for way in ways), *leads])
     some, setting = tests.iloc[0], study.experiment("pays")
     beside = {"zero_filled": "zero-filled", "teacher": "the teacher"}
@@ -164,13 +163,13 @@ def domains(study: Study) -> str:
     heads = ["", "seeds", "zero-filled", "student", "distilled", "teacher", "share of the teacher's lead"]
     heads += ["distilled against alone at its cost [95%]", "best recipe against alone at its cost [95%]"]
     rows = []
-    for (dataset, factor), cell in table.groupby(["dataset", "acceleration"], sort=False):
+    for (dataset, factor), cell in table.groupby(CELL, sort=False):
         cell = cell.set_index("method")
         for arm in ("magnitude", "complex"):
             psnr = cell[f"psnr_{arm}"]
             of = cell.rename(columns={f"lead_{arm}": "difference", f"low_{arm}": "low", f"high_{arm}": "high"})
             means = [value(psnr[m], np.nan, 2) for m in ("zero_filled", "student", "distilled", "teacher")]
-            leads = [interval(of.loc[m], 2) if m in of.index else NONE for m in ("distilled", "best")]
+            leads = [_interval(of, m) for m in ("distilled", "best")]
             shown = [str(cell.seeds.max()), *means, percent(share_of_lead(psnr)), *leads]
             rows.append([f"{dataset} {factor:g}x, {arm}", *shown])
     return _markdown(heads, rows)

@@ -17,7 +17,7 @@ from kdmri_lib.statistics import FEW, MARGIN
 from kdmri_study.experiments.table1 import METHODS
 from kdmri_study.runs import RunFolder
 from kdmri_study.study import Study
-from kdmri_study.tables import SET, published_table1
+from kdmri_study.tables import CELL, SET, published_table1
 
 NONE = "–"
 
@@ -230,8 +230,8 @@ def experiment_markdown(table: pd.DataFrame, stamp: str, labels: Mapping[str, st
 def people_markdown(table: pd.DataFrame, stamp: str) -> str:
     """Each real person by each method (`tables.each_person`), a block per cell."""
     lines = [f"*{capital(stamp)}. PSNR in dB per person, a mean over seeds.*\n"]
-    for (dataset, factor), block in table.groupby(["dataset", "acceleration"], sort=False):
-        shown = block.set_index("person").drop(columns=["dataset", "acceleration"]).T
+    for (dataset, factor), block in table.groupby(CELL, sort=False):
+        shown = block.set_index("person").drop(columns=CELL).T
         rows = [[METHODS[method], *(number(psnr, 2) for psnr in row)] for method, row in shown.iterrows()]
         lines += [f"**{dataset} {factor:g}x**\n", grid(["", *shown.columns], rows)]
     return "\n".join(lines)
@@ -279,7 +279,7 @@ def share_of_lead(psnr: pd.DataFrame | pd.Series) -> pd.Series | float:
 def _arms_in_words(table: pd.DataFrame) -> list[str]:
     """What distillation wins back in both arms, a line per cell, of test sets; none where a row is missing."""
     said = []
-    for (dataset, factor), block in table[table.set == "test"].groupby(["dataset", "acceleration"], sort=False):
+    for (dataset, factor), block in table[table.set == "test"].groupby(CELL, sort=False):
         rows = block.set_index("method")
         if not {"teacher", "student", "distilled"} <= set(rows.index):
             continue
@@ -379,7 +379,7 @@ def order_in_words(table: pd.DataFrame, tests: pd.DataFrame) -> str:
             continue
         holds = all(mean[a] < mean[b] for a, b in itertools.pairwise(chain))
         gap, gain = mean["teacher"] - mean["student"], mean["distilled"] - mean["student"]
-        share = f", {percent(gain / gap)} of the teacher's lead of {number(gap, 2)} dB" if gap > 0 else ""
+        share = f", {percent(share_of_lead(mean))} of the teacher's lead of {number(gap, 2)} dB" if gap > 0 else ""
         psnr = tests[(tests.metric == "psnr") & (tests[SET] == [dataset, factor, name, kind]).all(axis=1)]
         said = psnr[psnr.a == "distilled"].set_index("b")
         stands = [

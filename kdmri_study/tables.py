@@ -22,13 +22,14 @@ from kdmri_study.runs import RunFolder
 
 PUBLISHED = {name: PROJECT / "data" / f"published_{name}.csv" for name in ("table1", "super_resolution", "times")}
 SETS = ("test", "people", "individual", "template", "flair", "ir")  # in this order in tables
-SET = ["dataset", "acceleration", "set", "kind"]  # what one test set of one setting is told by
+CELL = ["dataset", "acceleration"]  # what a cell is told by
+SET = [*CELL, "set", "kind"]  # what one test set of one setting is told by
 
 
 def _in_order(table: pd.DataFrame, *more: str) -> pd.DataFrame:
     """Rows by data set, acceleration and set, then as they are or by the columns `more`, which are dropped."""
     place = {name: number for number, name in enumerate(SETS)}
-    by = ["dataset", "acceleration", "set", "kind", *more]
+    by = [*SET, *more]
     key = lambda column: column.map(lambda name: place.get(name, len(place))) if column.name == "set" else column  # noqa: E731
     return table.sort_values(by, key=key, kind="stable", ignore_index=True).drop(columns=list(more))
 
@@ -61,9 +62,7 @@ def each_person(volumes: pd.DataFrame, name: str = "people") -> pd.DataFrame:
     """PSNR (dB) of each person of a test set, whom a mean over people hides, by each method of Table 1: a row per person, a
     mean over seeds and the person's volumes."""
     found = volumes[(volumes.set == name) & volumes.method.isin(METHODS)]
-    means = _of_unit(found, ["person"]).pivot(
-        index=["dataset", "acceleration", "person"], columns="method", values="psnr"
-    )
+    means = _of_unit(found, ["person"]).pivot(index=[*CELL, "person"], columns="method", values="psnr")
     return means[[method for method in METHODS if method in means]].reset_index().rename_axis(columns=None)
 
 
