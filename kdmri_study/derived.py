@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from kdmri_study.costs import stage
+from kdmri_study.evidence import pieces
 from kdmri_study.experiments.part import PARTS, Rows
 from kdmri_study.experiments.recipe import Recipe
 from kdmri_study.experiments.table1 import METHODS, QUESTIONS
@@ -12,6 +14,7 @@ from kdmri_study.metrics import UNTRAINED, costs_table, joined_metrics
 from kdmri_study.profile import Cell
 from kdmri_study.rendering import (
     domains_markdown,
+    evidence_markdown,
     experiment_markdown,
     order_in_words,
     people_markdown,
@@ -22,6 +25,11 @@ from kdmri_study.rendering import (
 from kdmri_study.runs import RunFolder
 from kdmri_study.study import Study
 from kdmri_study.tables import beside_each_other, crossings, each_person, significance, summary
+
+# Of a cell or an experiment: how many seeds are there, and how many the profile asks for; trainings, their
+# multiply-accumulates and measured seconds, and on what; multiply-accumulates of those to come, and the command that makes
+# the first.
+EVIDENCE = ["of", "seeds", "asked", "trainings", "macs", "seconds", "machines", "macs_left", "next"]
 
 
 class Derived(NamedTuple):
@@ -96,7 +104,7 @@ def table1_tables(study: Study) -> list[Derived]:
     names = [name for some in runs for name in some]
     words = f"{order_in_words(table, test)}\n{significance_markdown(test)}"
     return [
-        Derived("table1", table, f"{table1_markdown(table, study.stamp)}{holes(study)}", names),
+        Derived("table1", table, table1_markdown(table, study.stamp), names),
         Derived("significance", test, words, names),
         *([] if people.empty else [Derived("people", people, people_markdown(people, study.stamp), names)]),
     ]
@@ -119,19 +127,36 @@ def domain_tables(study: Study) -> list[Derived]:
     return [Derived("domains", table, domains_markdown(table, study.stamp), runs)]
 
 
-def holes(study: Study) -> str:
-    """Which seeds of which cells aren't there yet, in words, for a table of those that are; empty where none is missing."""
-    missing = {
-        cell: [seed for seed in study.profile.seeds if seed not in there]
-        for cell in study.cells
-        if len(there := _cell_rows(study, cell)) < len(study.profile.seeds)
-    }
-    if not missing:
-        return ""
-    cell, seeds = next(iter(missing.items()))
-    lines = [f"\nNot there yet (`./run_all.sh --profile {study.source} {cell.tag}_seed{seeds[0]}` makes the first):\n"]
-    lines += [f"- {c.label}: seed{'s' * (len(s) > 1)} {', '.join(map(str, s))}" for c, s in missing.items()]
-    return "\n".join(lines) + "\n"
+def evidence_table(study: Study) -> Derived:
+    """What was trained and what it took, a row for each cell and experiment: as `EVIDENCE`. A run that several pieces hold
+    counts where it comes first; what isn't in a piece that is whole counts as left."""
+    rows: dict[str, dict] = {}
+    found = pieces(study)
+    folders = {run.id: RunFolder(study, run) for each in found for run in each.runs}
+    there = {run: folder for run, folder in folders.items() if (folder.path / "run.json").exists()}
+    whole = [each for each in found if all(run.id in there for run in each.runs)]
+    done, counted = {run.id for each in whole for run in each.runs}, set()
+    for each in found:
+        of = each.name.rsplit("_seed", 1)[0]
+        row = rows.setdefault(of, dict.fromkeys(EVIDENCE, 0) | {"of": of, "machines": set(), "next": ""})
+        row["asked"] += 1
+        row["seeds"] += each in whole
+        if each not in whole and not row["next"]:
+            row["next"] = f"./run_all.sh --profile {study.source} {each.name}"
+        for run in (run for run in each.runs if run.id not in counted):
+            counted.add(run.id)
+            macs = stage(run)[1]
+            if run.id not in done:
+                row["macs_left"] += macs
+                continue
+            record = there[run.id].record
+            row["trainings"] += 1
+            row["macs"] += macs
+            row["seconds"] += record["seconds"]
+            row["machines"].add(f"{record['processor']}: {record['device']}")
+    table = pd.DataFrame(rows.values(), columns=EVIDENCE)
+    table["machines"] = table.machines.map(sorted).map("; ".join)
+    return Derived("evidence", table, evidence_markdown(table, study.stamp), [run for run in folders if run in done])
 
 
 def experiment_tables(study: Study, experiment: str, part: str, losses: Sequence[str] = ()) -> list[Derived]:
@@ -162,6 +187,7 @@ def experiment_tables(study: Study, experiment: str, part: str, losses: Sequence
 
 def all_tables(study: Study) -> Iterator[Derived]:
     """Every table that follows from metrics and costs alone."""
+    yield evidence_table(study)
     yield from table1_tables(study)
     yield from domain_tables(study)
     for name in study.profile.experiments:

@@ -281,6 +281,7 @@ def report(study: Study) -> Job:
         table("significance", "Does the paper's order come out?"),
         *([table("people", "Table 1, each real person")] if people else []),
         *([table("domains", "Magnitude images beside complex ones")] if study.arms else []),
+        table("evidence", "What the evidence is of, and what it took"),
         # Of one data set, notebooks 01 and 03 show as much.
         *(_OF_SEVERAL if len(study.profile.cells) > 1 else ()),
     )

@@ -15,7 +15,7 @@ from kdmri_lib.errors import StudyError
 from kdmri_lib.storage import PROJECT, write_text
 from kdmri_study.answer import PAYS, answer_in_words, shares_of_lead
 from kdmri_study.guide import map_of_notebooks
-from kdmri_study.rendering import NONE, interval, number, percent, share_of_lead, units, value
+from kdmri_study.rendering import NONE, evidence_in_words, interval, number, percent, share_of_lead, units, value
 from kdmri_study.study import Study
 from kdmri_study.tables import CELL, PUBLISHED, SET, published_table1
 
@@ -130,6 +130,12 @@ def others(study: Study) -> str:
         leads = [_interval(found, pair) for pair in PAYS]
         rows.append([f"{dataset} {factor:g}x, {name}: {units(block.people.max(), kind)}", *leads])
     return _markdown(["", *(f"distilled {words}" for words in PAYS.values())], rows)
+
+
+@block("evidence", "table1")
+def evidence(study: Study) -> str:
+    """How much of the evidence is there, what it took, and how it goes on."""
+    return f"{evidence_in_words(_read(study, 'evidence'))}\n"
 
 
 @block("site", "quick")

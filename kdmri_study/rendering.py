@@ -397,12 +397,46 @@ def order_in_words(table: pd.DataFrame, tests: pd.DataFrame) -> str:
     return "\n".join(lines) + "\n"
 
 
+def evidence_in_words(table: pd.DataFrame) -> str:
+    """What all of the evidence took, what is left and the command that goes on, of `derived.evidence_table`."""
+    there, left = table[table.trainings > 0], table[table.macs_left > 0]
+    machines = ", ".join(dict.fromkeys(m for those in there.machines for m in those.split("; ")))
+    hours, macs, to_do = there.seconds.sum() / 3600, there.macs.sum(), left.macs_left.sum()
+    words = (
+        f"{table.seeds.sum()} of {table.asked.sum()} pieces, each a cell or an experiment with one seed: "
+        f"{there.trainings.sum():,} trainings, {number(macs / 1e12, 0)}·10¹² multiply-accumulates, "
+        f"{number(hours, 1)} hours as their times add up ({machines})."
+    )
+    if left.empty:
+        return words
+    return (
+        f"{words} To come: {number(to_do / 1e12, 0)}·10¹², at that speed {number(hours * to_do / macs, 0)} such hours; "
+        f"`{left.next.iloc[0]}` makes the first piece of them."
+    )
+
+
+def evidence_markdown(table: pd.DataFrame, stamp: str) -> str:
+    """`derived.evidence_table` for reading."""
+    heads = ["", "seeds", "of", "trainings", "compute / 10¹²", "time / h", "to come / 10¹²"]
+    rows = [
+        [
+            *(row.of.replace("_", " "), str(row.seeds), str(row.asked), f"{row.trainings:,}"),
+            *(number(row.macs / 1e12, 0), number(row.seconds / 3600, 2), number(row.macs_left / 1e12, 0)),
+        ]
+        for row in table.itertuples()
+    ]
+    text = f"{capital(stamp)}: {evidence_in_words(table)}"
+    return f"{text}\n\n{grid(heads, rows)}\n*A training that two rows share counts in the first.*\n"
+
+
 def for_reading(table: pd.DataFrame, stamp: str, labels: Mapping[str, str] = METHODS) -> str:
     """A table for reading, as its columns say what it is; `labels` of methods, for comparisons."""
     if {"person", "zero_filled"} <= set(table):
         return people_markdown(table, stamp)
     if "psnr_complex" in table:
         return domains_markdown(table, stamp)
+    if "macs_left" in table:
+        return evidence_markdown(table, stamp)
     if "verdict" in table:
         return significance_markdown(table, labels)
     if "aggregation" in table:

@@ -4,7 +4,7 @@ from kdmri_study.experiments.part import Row, Rows, part
 from kdmri_study.experiments.recipe import Recipe
 from kdmri_study.experiments.table1 import alone
 
-# In profile quick attention transfer ends a stage of its own 20 times (cardiac, 300 steps) to 44 times (brain, 6,000) as
+# In trials attention transfer ended a stage of its own 20 times (cardiac, 300 steps) to 44 times (brain, 6,000 steps) as
 # large as reconstruction ends one; so weighted it is a fifth to two fifths of it. Not tuned.
 JOINT_WEIGHT = 0.01
 

@@ -1,9 +1,15 @@
 """The committed tables, README and model cards follow from the committed evidence, of which there may be a part."""
 
+import json
+import tarfile
+
 import pytest
 
 from kdmri_lib.errors import StudyError
+from kdmri_study.costs import stage
+from kdmri_study.derived import evidence_table
 from kdmri_study.evidence import piece, pieces, unpacked
+from kdmri_study.rendering import evidence_in_words
 from kdmri_study.study import Study
 from kdmri_study.verification import verify_evidence
 from tests.studies import PROFILES, with_downloads
@@ -35,6 +41,31 @@ def test_every_run_of_a_study_is_in_a_piece_after_those_that_it_needs(name, tmp_
             seen.add(run.id)
     assert len({each.name for each in found}) == len(found)
     assert piece(study, found[0].name) == found[0]
+
+
+def test_the_evidence_is_counted_training_by_training(tmp_path):
+    """Against the archives themselves: `domains` is made in pieces, and of some of its seeds nothing is there."""
+    study = Study("domains")
+    records, there = {}, 0
+    for each in pieces(study):
+        if each.file(study).exists():
+            there += 1
+            with tarfile.open(each.file(study)) as archive:
+                named = [name for name in archive.getnames() if name.endswith("/run.json")]
+                records |= {name.split("/")[1]: json.load(archive.extractfile(name)) for name in named}
+    table = evidence_table(unpacked(study, tmp_path)).table
+    assert table.seeds.sum() == there < table.asked.sum() == len(pieces(study))
+    assert table.trainings.sum() == len(records)
+    assert table.seconds.sum() == pytest.approx(sum(record["seconds"] for record in records.values()))
+    assert table.macs.sum() == pytest.approx(sum(stage(study.runs[run])[1] for run in records))
+    assert table.macs.sum() + table.macs_left.sum() == pytest.approx(sum(stage(r)[1] for r in study.runs.values()))
+    first = next(each for each in pieces(study) if not each.file(study).exists())
+    words = evidence_in_words(table)
+    assert (
+        f"{there} of {len(pieces(study))} pieces" in words and f"`./run_all.sh --profile domains {first.name}`" in words
+    )
+    whole = table[table.macs_left == 0]
+    assert len(whole) and (whole.seeds == whole.asked).all() and "To come" not in evidence_in_words(whole)
 
 
 def test_a_piece_that_there_is_none_of_is_named(tmp_path):
