@@ -138,28 +138,56 @@ def evidence(study: Study) -> str:
     return f"{evidence_in_words(_read(study, 'evidence'))}\n"
 
 
-@block("site", "quick")
+@block("site", "table1")
 def site(study: Study) -> str:
-    """What a site without fully sampled scans gets: PSNR on the test set, a row per number of subjects at the site."""
-    table, tests = _comparisons(study, "pays_site")
-    psnr = table.psnr
-    sizes = sorted(int(name.removeprefix("truth_")) for name in psnr.index if name.startswith("truth_"))
+    """What a site without fully sampled scans gets: PSNR on the test set, a row per data set and number of subjects."""
     ways = {"held_out": "held-out lines (after SSDU)", "teacher_of": "teacher's images", "truth": "truth"}
     against = ("truth of as many", "truth of a quarter", "the one that was sent")
-    heads = ["subjects at the site", *ways.values(), *(f"teacher's images against {words} [95%]" for words in against)]
+    heads = ["", "subjects at the site", *ways.values(), *(f"teacher's images against {w} [95%]" for w in against)]
+    rows, said = [], []
+    for name in _sites(study):
+        table, tests = _comparisons(study, f"{name}_site")
+        some, psnr, setting = tests.iloc[0], table.psnr, _setting(study, name)
+        for n in _at_the_site(table):
+            leads = [_said(tests, f"teacher_of_{n}", other)[0] for other in (f"truth_{n}", f"truth_{n // 4}", "sent")]
+            rows.append([setting, str(n), *(number(psnr[f"{way}_{n}"], 2) for way in ways), *leads])
+        said.append(
+            f"- {setting}, {units(some.seeds, 'seed')}, {units(some.people, some.kind)}: zero-filled "
+            f"{number(psnr.zero_filled, 2)}, the teacher {number(psnr.teacher, 2)}, the student that was sent "
+            f"{number(psnr.sent, 2)}; {table.steps.sent:,.0f} steps of each student"
+        )
+    return "\n".join([_markdown(heads, rows), *said]) + "\n"
+
+
+@block("elsewhere", "table1")
+def elsewhere(study: Study) -> str:
+    """The same where teacher and site differ in more than people: another mask, another contrast, another organ."""
+    heads = ["", "the images are of a teacher", "PSNR", "against the site's own kind of teacher [95%]"]
+    heads += ["against truth of as many [95%]", "against truth of a quarter [95%]"]
     rows = []
-    for n in sizes:
-        leads = [_said(tests, f"teacher_of_{n}", other)[0] for other in (f"truth_{n}", f"truth_{n // 4}", "sent")]
-        rows.append([str(n), *(number(psnr[f"{way}_{n}"], 2) for way in ways), *leads])
-    some, setting = tests.iloc[0], study.experiment("pays")
-    beside = {"zero_filled": "zero-filled", "teacher": "the teacher"}
-    known = ", ".join(f"{words} {number(psnr[name], 2)}" for name, words in beside.items())
-    about = (
-        f"{setting.dataset} {setting.degradation.acceleration:g}x, {units(some.seeds, 'seed')}, "
-        f"{units(some.people, some.kind)}, {table.steps['sent']:,.0f} steps each. Beside them: {known}; the student that "
-        f"was trained on truth where the teacher was, sent as it is, {number(psnr.sent, 2)}."
-    )
-    return f"{about}\n\n" + _markdown(heads, rows)
+    for name in _sites(study):
+        table, tests = _comparisons(study, f"{name}_site")
+        most = _at_the_site(table)[-1]
+        for row in (row for row in table.itertuples() if row.Index.startswith("by_")):
+            others = (f"teacher_of_{most}", f"truth_{most}", f"truth_{most // 4}")
+            leads = [_said(tests, row.Index, other)[0] for other in others]
+            rows.append([_setting(study, name), row.label.partition("a teacher ")[2], number(row.psnr, 2), *leads])
+    return _markdown(heads, rows)
+
+
+def _sites(study: Study) -> list[str]:
+    """The experiments that ask about a site, of which a seed is there."""
+    asked = [name for name in study.profile.experiments if "site" in study.experiment_parts(name)]
+    return [name for name in asked if study.table(f"{name}_site").exists()]
+
+
+def _setting(study: Study, name: str) -> str:
+    setting = study.experiment(name)
+    return f"{setting.dataset} {setting.degradation.acceleration:g}x"
+
+
+def _at_the_site(table: pd.DataFrame) -> list[int]:
+    return sorted(int(name.removeprefix("truth_")) for name in table.index if name.startswith("truth_"))
 
 
 @block("domains", "domains")

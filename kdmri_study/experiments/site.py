@@ -30,7 +30,7 @@ SETS = 3  # other data sets, at most, that a teacher comes from
             (f"by_{other}_{n}", against)
             for n in SIZES
             for other in ("mask", *(f"set_{k}" for k in range(1, SETS + 1)))
-            for against in (f"teacher_of_{n}", f"truth_{n}")
+            for against in (f"teacher_of_{n}", f"truth_{n}", f"truth_{n // 4}")
         ),
     ),
 )
