@@ -1,7 +1,8 @@
 """The study's answer, of Table 1 and its comparisons: in words, and as a table. README and report begin with it."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -114,6 +115,52 @@ def answer_in_words(study: Study, table: pd.DataFrame, tests: pd.DataFrame, peop
         f"The paper's order, zero-filled < student < distilled < teacher, comes out in {in_order} of {len(chain)} cells.\n"
     )
     return "\n".join(lines)
+
+
+class Site(NamedTuple):
+    """What an experiment found of a site without fully sampled scans: what people call its setting; its rows on the test
+    set, by method; their comparisons in PSNR; numbers of subjects at the site, in order."""
+
+    setting: str
+    table: pd.DataFrame
+    tests: pd.DataFrame
+    sizes: list[int]
+
+
+def sites(study: Study) -> list[Site]:
+    """What is there of a site without fully sampled scans, from the study's tables."""
+    found = []
+    for name, asked in study.profile.experiments.items():
+        paths = [study.table(f"{name}_site{which}") for which in ("", "_significance")]
+        if "site" in study.experiment_parts(name) and all(path.exists() for path in paths):
+            table, tests = (pd.read_csv(path).query("set == 'test'") for path in paths)
+            table, tests = table.set_index("method"), tests[tests.metric == "psnr"]
+            sizes = sorted(int(n.removeprefix("truth_")) for n in table.index if n.startswith("truth_"))
+            found.append(Site(f"{asked.dataset} {asked.degradation.acceleration:g}x", table, tests, sizes))
+    return found
+
+
+def site_in_words(found: list[Site]) -> str:
+    """What a teacher from elsewhere is worth to a site without fully sampled scans; empty where nothing is known of it."""
+    if not found:
+        return ""
+
+    def of(asks: Callable[[pd.DataFrame, int], pd.Series]) -> pd.DataFrame:
+        rows = pd.concat([each.tests[asks(each.tests, each.sizes[-1])] for each in found])
+        return rows[rows.difference.notna()]
+
+    images = "student that learns from a teacher's images of the site's undersampled scans"
+    against = {
+        "the truth of as many subjects": lambda t, n: (t.a == f"teacher_of_{n}") & (t.b == f"truth_{n}"),
+        "the truth of a quarter of them": lambda t, n: (t.a == f"teacher_of_{n}") & (t.b == f"truth_{n // 4}"),
+        "the student that was trained where the teacher was": lambda t, n: (t.a == f"teacher_of_{n}") & (t.b == "sent"),
+    }
+    said = [f"against {words} {_stands(rows)}" for words, asks in against.items() if len(rows := of(asks))]
+    far = of(lambda t, n: t.a.str.startswith("by_set_") & (t.b == f"truth_{n}"))
+    if len(far):
+        said.append(f"by a teacher of another contrast or organ, against the truth of as many, {_stands(far)}")
+    where = ", ".join(f"{each.setting} of {units(each.tests.seeds.max(), 'seed')}" for each in found)
+    return f"Where a site has no fully sampled scans ({where}), the {images} is, {'; '.join(said)}.\n"
 
 
 def answer_table(table: pd.DataFrame, tests: pd.DataFrame) -> str:

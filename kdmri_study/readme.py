@@ -13,7 +13,7 @@ import pandas as pd
 
 from kdmri_lib.errors import StudyError
 from kdmri_lib.storage import PROJECT, write_text
-from kdmri_study.answer import PAYS, answer_in_words, shares_of_lead
+from kdmri_study.answer import PAYS, answer_in_words, shares_of_lead, site_in_words, sites
 from kdmri_study.guide import map_of_notebooks
 from kdmri_study.rendering import NONE, evidence_in_words, interval, number, percent, share_of_lead, units, value
 from kdmri_study.study import Study
@@ -79,7 +79,8 @@ def _cells(study: Study, name: str = "test") -> pd.DataFrame:
 @block("answer", "table1")
 def answer(study: Study) -> str:
     """The study's answer."""
-    return answer_in_words(study, *(_read(study, name) for name in ("table1", "significance", "people")))
+    words = answer_in_words(study, *(_read(study, name) for name in ("table1", "significance", "people")))
+    return f"{words}\n{site_in_words(sites(study))}"
 
 
 @block("table1", "table1")
@@ -145,10 +146,9 @@ def site(study: Study) -> str:
     against = ("truth of as many", "truth of a quarter", "the one that was sent")
     heads = ["", "subjects at the site", *ways.values(), *(f"teacher's images against {w} [95%]" for w in against)]
     rows, said = [], []
-    for name in _sites(study):
-        table, tests = _comparisons(study, f"{name}_site")
-        some, psnr, setting = tests.iloc[0], table.psnr, _setting(study, name)
-        for n in _at_the_site(table):
+    for setting, table, tests, sizes in sites(study):
+        some, psnr = tests.iloc[0], table.psnr
+        for n in sizes:
             leads = [_said(tests, f"teacher_of_{n}", other)[0] for other in (f"truth_{n}", f"truth_{n // 4}", "sent")]
             rows.append([setting, str(n), *(number(psnr[f"{way}_{n}"], 2) for way in ways), *leads])
         said.append(
@@ -165,29 +165,12 @@ def elsewhere(study: Study) -> str:
     heads = ["", "the images are of a teacher", "PSNR", "against the site's own kind of teacher [95%]"]
     heads += ["against truth of as many [95%]", "against truth of a quarter [95%]"]
     rows = []
-    for name in _sites(study):
-        table, tests = _comparisons(study, f"{name}_site")
-        most = _at_the_site(table)[-1]
+    for setting, table, tests, (*_, most) in sites(study):
         for row in (row for row in table.itertuples() if row.Index.startswith("by_")):
             others = (f"teacher_of_{most}", f"truth_{most}", f"truth_{most // 4}")
             leads = [_said(tests, row.Index, other)[0] for other in others]
-            rows.append([_setting(study, name), row.label.partition("a teacher ")[2], number(row.psnr, 2), *leads])
+            rows.append([setting, row.label.partition("a teacher ")[2], number(row.psnr, 2), *leads])
     return _markdown(heads, rows)
-
-
-def _sites(study: Study) -> list[str]:
-    """The experiments that ask about a site, of which a seed is there."""
-    asked = [name for name in study.profile.experiments if "site" in study.experiment_parts(name)]
-    return [name for name in asked if study.table(f"{name}_site").exists()]
-
-
-def _setting(study: Study, name: str) -> str:
-    setting = study.experiment(name)
-    return f"{setting.dataset} {setting.degradation.acceleration:g}x"
-
-
-def _at_the_site(table: pd.DataFrame) -> list[int]:
-    return sorted(int(name.removeprefix("truth_")) for name in table.index if name.startswith("truth_"))
 
 
 @block("domains", "domains")

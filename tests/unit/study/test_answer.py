@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from kdmri_study.answer import answer_in_words
+from kdmri_study.answer import answer_in_words, site_in_words, sites
 from kdmri_study.study import Study
 
 
@@ -79,3 +79,37 @@ def test_the_answer_says_what_one_seed_can_and_leaves_out_what_is_not_there():
     assert "best" not in text and "On real people" not in text
     assert "comes out in 1 of 1 cells" in text, "of a cell whose training failed nothing is known"
     assert "Nothing can be said" in answer_in_words(Study("table1"), table, tests[:0])
+
+
+def test_what_a_teacher_is_worth_to_a_site_is_said_of_the_most_subjects(tmp_path):
+    study = Study("table1", tmp_path)
+    study.table("x").parent.mkdir(parents=True)
+    assert site_in_words(sites(study)) == ""
+    said = {
+        ("teacher_of_8", "truth_8"): (-0.16, -0.27, -0.06),
+        ("teacher_of_8", "truth_2"): (0.28, 0.1, 0.5),
+        ("teacher_of_8", "sent"): (0.03, -0.1, 0.1),
+        ("by_set_1_8", "truth_8"): (-2.0, -2.4, -1.6),
+        ("by_set_1_8", "teacher_of_8"): (-9.0, -9.1, -8.9),
+        ("teacher_of_4", "truth_4"): (7.0, 6.0, 8.0),
+    }
+    rows = [(*pair, *values) for pair, values in said.items()]
+    tests = pd.DataFrame(rows, columns=["a", "b", "difference", "low", "high"]).assign(
+        set="test", metric="psnr", seeds=1, people=12
+    )
+    elsewhere = tests.assign(set="people", difference=5.0)
+    table = pd.DataFrame({"method": ["truth_2", "truth_4", "truth_8"]}).assign(set="test")
+    for name in ("brain", "knee"):
+        table.to_csv(study.table(f"{name}_site_site"), index=False)
+    pd.concat([tests, elsewhere]).to_csv(study.table("brain_site_site_significance"), index=False)
+    tests.assign(difference=[0.1, np.nan, *[0.2] * 4], low=0.05, high=0.5, seeds=3).to_csv(
+        study.table("knee_site_site_significance"), index=False
+    )
+    words = site_in_words(sites(study))
+    assert words.startswith(
+        "Where a site has no fully sampled scans (brain 4x of 1 seed, knee 4x of 3 seeds), the student "
+    )
+    assert "against the truth of as many subjects better in **1 of 2**, worse in 1 (−0.16 to +0.10 dB); " in words
+    assert "against the truth of a quarter of them better in **1 of 1**, worse in 0 (+0.28 dB); " in words
+    assert "trained where the teacher was better in **1 of 2**, worse in 0 (+0.03 to +0.20 dB); " in words
+    assert words.endswith("against the truth of as many, better in **1 of 2**, worse in 1 (−2.00 to +0.20 dB).\n")
