@@ -268,12 +268,12 @@ def _lead(row: Mapping, arm: str) -> str:
 
 
 def share_of_lead(psnr: pd.DataFrame | pd.Series) -> pd.Series | float:
-    """The share of the teacher's lead over the student that distillation won back, by the PSNR of each; NaN where it has
-    none."""
+    """The share of the teacher's lead over the student that distillation won back, by the PSNR of each; NaN where the two
+    are within `MARGIN`: a share of nothing says nothing."""
     gain, lead = psnr.distilled - psnr.student, psnr.teacher - psnr.student
     if isinstance(lead, pd.Series):
-        return gain / lead.where(lead > 0)
-    return gain / lead if lead > 0 else math.nan
+        return gain / lead.where(lead > MARGIN)
+    return gain / lead if lead > MARGIN else math.nan
 
 
 def _arms_in_words(table: pd.DataFrame) -> list[str]:
@@ -379,7 +379,7 @@ def order_in_words(table: pd.DataFrame, tests: pd.DataFrame) -> str:
             continue
         holds = all(mean[a] < mean[b] for a, b in itertools.pairwise(chain))
         gap, gain = mean["teacher"] - mean["student"], mean["distilled"] - mean["student"]
-        share = f", {percent(share_of_lead(mean))} of the teacher's lead of {number(gap, 2)} dB" if gap > 0 else ""
+        share = f", {percent(share_of_lead(mean))} of the teacher's lead of {number(gap, 2)} dB" if gap > MARGIN else ""
         psnr = tests[(tests.metric == "psnr") & (tests[SET] == [dataset, factor, name, kind]).all(axis=1)]
         said = psnr[psnr.a == "distilled"].set_index("b")
         stands = [

@@ -15,6 +15,7 @@ from kdmri_study.rendering import (
     order_in_words,
     people_markdown,
     plain_markdown,
+    share_of_lead,
     significance_markdown,
     table1_markdown,
     value,
@@ -146,6 +147,14 @@ def test_words_say_whether_the_order_holds_by_how_much_and_where_the_controls_st
     assert "stands −0.20 dB for as many steps (worse), −0.50 dB for as much compute, the teacher given" in said(VALUES)
     assert "−1.00 dB for as much compute as it and its teacher (worse)" in said(VALUES)
     assert "does not hold" in said({**VALUES, "distilled": 29.9})
+
+
+def test_of_a_teacher_that_is_level_with_the_student_no_share_is_told():
+    level = {**VALUES, "teacher": VALUES["student"] + 0.004, "distilled": VALUES["student"] + 0.03}
+    assert "+0.03 dB. Against" in said(level) and "the teacher's lead" not in said(level)
+    both = pd.DataFrame([VALUES, level])
+    assert share_of_lead(both).tolist() == pytest.approx([0.25, np.nan], nan_ok=True)
+    assert np.isnan(share_of_lead(both.iloc[1])) and share_of_lead(both.iloc[0]) == pytest.approx(0.25)
 
 
 def test_table_1_shows_the_papers_numbers_and_costs_beside_ours():
