@@ -1,11 +1,13 @@
 """The house in order: dependencies, pins, notebooks without outputs and with short set-ups."""
 
 import ast
+import importlib.metadata
 import json
 import tomllib
 
 import pytest
 import yaml
+from packaging.specifiers import SpecifierSet
 
 from kdmri_lib.storage import PROJECT
 
@@ -38,6 +40,15 @@ def test_constraints_pin_every_dependency(wanted):
         line.split("==")[0].lower() for line in (PROJECT / "constraints.txt").read_text().splitlines() if "==" in line
     }
     assert {name.split("==")[0] for name in wanted} <= pins
+
+
+def test_every_pin_installs_on_the_oldest_python_that_is_promised():
+    """As installed here: a pin whose package asks for a later patch of 3.11 leaves a user of Debian's without anything."""
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    oldest = project["requires-python"].removeprefix(">=")
+    asks = {d.name: d.metadata["Requires-Python"] for d in importlib.metadata.distributions()}
+    assert len(asks) > 100
+    assert {n: python for n, python in asks.items() if python and f"{oldest}.0" not in SpecifierSet(python)} == {}
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
