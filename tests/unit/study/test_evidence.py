@@ -68,6 +68,21 @@ def test_the_evidence_is_counted_training_by_training(tmp_path):
     assert len(whole) and (whole.seeds == whole.asked).all() and "To come" not in evidence_in_words(whole)
 
 
+@pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.SYMTYPE], ids=["file", "link"])
+def test_an_archive_that_names_what_lies_elsewhere_is_refused(tmp_path, kind):
+    study = Study("domains", tmp_path)
+    path = pieces(study)[0].file(study)
+    path.parent.mkdir(parents=True)
+    name = "../../../escaped" if kind == tarfile.REGTYPE else "runs"
+    with tarfile.open(path, "w:xz") as archive:
+        about = tarfile.TarInfo(name)
+        about.type, about.linkname = kind, str(tmp_path)
+        archive.addfile(about)
+    with pytest.raises(StudyError, match=rf"brain_4x_seed0.tar.xz: holds {name}, which is no file of this study's"):
+        unpacked(study, tmp_path / "there")
+    assert not list(tmp_path.rglob("escaped"))
+
+
 def test_a_piece_that_there_is_none_of_is_named(tmp_path):
     with pytest.raises(StudyError, match="profile 'quick' has no piece 'brain_6x_seed0'; it has brain_4x_seed0, "):
         piece(Study("quick"), "brain_6x_seed0")
