@@ -1,14 +1,15 @@
 """The study's answer, of Table 1 and its comparisons: in words, and as a table. README and report begin with it."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import pandas as pd
 
 from kdmri_lib.statistics import MARGIN
 from kdmri_study.experiments.table1 import METHODS
-from kdmri_study.rendering import NONE, grid, interval, number, percent, units
+from kdmri_study.profile import Cell
+from kdmri_study.rendering import NONE, grid, interval, number, percent, share, units
 from kdmri_study.study import Study
 from kdmri_study.tables import CELL, SET
 
@@ -30,13 +31,13 @@ def _stands(found: pd.DataFrame) -> str:
 
 def shares_of_lead(tests: pd.DataFrame) -> pd.Series:
     """The share of its teacher's lead over the student alone at its cost that the best recipe's student wins back, by cell;
-    NaN where that teacher doesn't lead.
+    NaN where that teacher doesn't lead (`rendering.share`).
 
     `tests` : of one set, in PSNR (`kdmri_study.tables.significance`).
     """
     leads = tests[tests.b == "best_compute"].pivot(index=CELL, columns="a", values="difference")
     leads = leads.reindex(columns=["best", "best_teacher"])
-    return (leads.best / leads.best_teacher).where(leads.best_teacher > 0)
+    return share(leads.best, leads.best_teacher)
 
 
 def _of_people(people: pd.DataFrame, real: pd.DataFrame, a: str, b: str) -> Iterator[str]:
@@ -136,7 +137,7 @@ def sites(study: Study) -> list[Site]:
             table, tests = (pd.read_csv(path).query("set == 'test'") for path in paths)
             table, tests = table.set_index("method"), tests[tests.metric == "psnr"]
             sizes = sorted(int(n.removeprefix("truth_")) for n in table.index if n.startswith("truth_"))
-            found.append(Site(f"{asked.dataset} {asked.degradation.acceleration:g}x", table, tests, sizes))
+            found.append(Site(Cell(asked.dataset, asked.degradation.acceleration).label, table, tests, sizes))
     return found
 
 
@@ -145,22 +146,27 @@ def site_in_words(found: list[Site]) -> str:
     if not found:
         return ""
 
-    def of(asks: Callable[[pd.DataFrame, int], pd.Series]) -> pd.DataFrame:
-        rows = pd.concat([each.tests[asks(each.tests, each.sizes[-1])] for each in found])
-        return rows[rows.difference.notna()]
-
-    images = "student that learns from a teacher's images of the site's undersampled scans"
-    against = {
-        "the truth of as many subjects": lambda t, n: (t.a == f"teacher_of_{n}") & (t.b == f"truth_{n}"),
-        "the truth of a quarter of them": lambda t, n: (t.a == f"teacher_of_{n}") & (t.b == f"truth_{n // 4}"),
-        "the student that was trained where the teacher was": lambda t, n: (t.a == f"teacher_of_{n}") & (t.b == "sent"),
+    tests = pd.concat(
+        each.tests.assign(taught=f"teacher_of_{most}", as_many=f"truth_{most}", quarter=f"truth_{most // 4}")
+        for each in found
+        for most in each.sizes[-1:]
+    )
+    known = tests[tests.difference.notna()]
+    own = known[known.a == known.taught]
+    leads = {
+        "the truth of as many subjects": own[own.b == own.as_many],
+        "the truth of a quarter of them": own[own.b == own.quarter],
+        "the student that was trained where the teacher was": own[own.b == "sent"],
     }
-    said = [f"against {words} {_stands(rows)}" for words, asks in against.items() if len(rows := of(asks))]
-    far = of(lambda t, n: t.a.str.startswith("by_set_") & (t.b == f"truth_{n}"))
+    said = [f"against {words} {_stands(rows)}" for words, rows in leads.items() if len(rows)]
+    far = known[known.a.str.startswith("by_set_") & (known.b == known.as_many)]
     if len(far):
         said.append(f"by a teacher of another contrast or organ, against the truth of as many, {_stands(far)}")
     where = ", ".join(f"{each.setting} of {units(each.tests.seeds.max(), 'seed')}" for each in found)
-    return f"Where a site has no fully sampled scans ({where}), the {images} is, {'; '.join(said)}.\n"
+    return (
+        f"Where a site has no fully sampled scans ({where}), the student that learns from a teacher's images of the site's "
+        f"undersampled scans is, {'; '.join(said)}.\n"
+    )
 
 
 def answer_table(table: pd.DataFrame, tests: pd.DataFrame) -> str:

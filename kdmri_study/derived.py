@@ -54,7 +54,7 @@ def done(study: Study, rows: Mapping[int, Rows]) -> dict[int, Rows]:
     """The rows of those seeds whose runs are all there, of a profile that is made piece by piece; of any other, all."""
 
     def whole(named: Rows) -> bool:
-        return all((RunFolder(study, row.run).path / "run.json").exists() for row in named.values())
+        return all(RunFolder(study, row.run).ended for row in named.values())
 
     return {seed: named for seed, named in rows.items() if not study.profile.in_pieces or whole(named)}
 
@@ -133,15 +133,15 @@ def evidence_table(study: Study) -> Derived:
     rows: dict[str, dict] = {}
     found = pieces(study)
     folders = {run.id: RunFolder(study, run) for each in found for run in each.runs}
-    there = {run: folder for run, folder in folders.items() if (folder.path / "run.json").exists()}
-    whole = [each for each in found if all(run.id in there for run in each.runs)]
-    done, counted = {run.id for each in whole for run in each.runs}, set()
+    ended = {run for run, folder in folders.items() if folder.ended}
+    whole = {each.name for each in found if all(run.id in ended for run in each.runs)}
+    done, counted = {run.id for each in found if each.name in whole for run in each.runs}, set()
     for each in found:
         of = each.name.rsplit("_seed", 1)[0]
         row = rows.setdefault(of, dict.fromkeys(EVIDENCE, 0) | {"of": of, "machines": set(), "next": ""})
         row["asked"] += 1
-        row["seeds"] += each in whole
-        if each not in whole and not row["next"]:
+        row["seeds"] += each.name in whole
+        if each.name not in whole and not row["next"]:
             row["next"] = f"./run_all.sh --profile {study.source} {each.name}"
         for run in (run for run in each.runs if run.id not in counted):
             counted.add(run.id)
@@ -149,7 +149,7 @@ def evidence_table(study: Study) -> Derived:
             if run.id not in done:
                 row["macs_left"] += macs
                 continue
-            record = there[run.id].record
+            record = folders[run.id].record
             row["trainings"] += 1
             row["macs"] += macs
             row["seconds"] += record["seconds"]

@@ -148,7 +148,7 @@ def unpacked(study: Study, folder: Path) -> Study:
                 if not target.exists():
                     target.parent.mkdir(parents=True, exist_ok=True)
                     target.write_bytes(archive.extractfile(member).read())
-        missing = [run.id for run in each.runs if not (there.results / "runs" / run.id / "run.json").exists()]
+        missing = [run.id for run in each.runs if not RunFolder(there, run).ended]
         if missing:
             raise StudyError(
                 f"{path}: {len(missing)} of the {len(each.runs)} runs that the profile declares aren't in it; the first: "

@@ -117,7 +117,7 @@ def best(study: Study) -> str:
         against = [_interval(said, (*pair, *key)) for pair in pairs]
         costs = [number(macs[key] / 1e12, 1) for macs in (spent.macs_given, spent.macs_whole)]
         shown = [*psnr[:2], against[0], *psnr[2:], against[1], percent(shares.get(key, np.nan)), against[2], *costs]
-        rows.append([f"{cell.dataset} {cell.acceleration:g}x", *shown])
+        rows.append([cell.label, *shown])
     return _markdown(heads, rows)
 
 

@@ -267,13 +267,14 @@ def _lead(row: Mapping, arm: str) -> str:
     return interval(SimpleNamespace(**{end: row[f"{end}_{arm}"] for end in ("lead", "low", "high")}), 2, "lead")
 
 
+def share(gain: pd.Series | float, lead: pd.Series | float) -> pd.Series | float:
+    """The share that a gain is of a lead (dB); NaN where the lead is within `MARGIN`: a share of nothing says nothing."""
+    return gain / np.where(lead > MARGIN, lead, np.nan)
+
+
 def share_of_lead(psnr: pd.DataFrame | pd.Series) -> pd.Series | float:
-    """The share of the teacher's lead over the student that distillation won back, by the PSNR of each; NaN where the two
-    are within `MARGIN`: a share of nothing says nothing."""
-    gain, lead = psnr.distilled - psnr.student, psnr.teacher - psnr.student
-    if isinstance(lead, pd.Series):
-        return gain / lead.where(lead > MARGIN)
-    return gain / lead if lead > MARGIN else math.nan
+    """The share of the teacher's lead over the student that distillation won back, by the PSNR of each."""
+    return share(psnr.distilled - psnr.student, psnr.teacher - psnr.student)
 
 
 def _arms_in_words(table: pd.DataFrame) -> list[str]:
@@ -379,7 +380,8 @@ def order_in_words(table: pd.DataFrame, tests: pd.DataFrame) -> str:
             continue
         holds = all(mean[a] < mean[b] for a, b in itertools.pairwise(chain))
         gap, gain = mean["teacher"] - mean["student"], mean["distilled"] - mean["student"]
-        share = f", {percent(share_of_lead(mean))} of the teacher's lead of {number(gap, 2)} dB" if gap > MARGIN else ""
+        won = share(gain, gap)
+        part = "" if np.isnan(won) else f", {percent(won)} of the teacher's lead of {number(gap, 2)} dB"
         psnr = tests[(tests.metric == "psnr") & (tests[SET] == [dataset, factor, name, kind]).all(axis=1)]
         said = psnr[psnr.a == "distilled"].set_index("b")
         stands = [
@@ -390,7 +392,7 @@ def order_in_words(table: pd.DataFrame, tests: pd.DataFrame) -> str:
         lines.append(
             f"{where}The paper's order ZF < student < distilled < teacher {'holds' if holds else 'does not hold'} in PSNR: "
             + " / ".join(number(mean[m], 2) for m in chain)
-            + f" dB. Distillation brings {number(gain, 2, '+')} dB{share}. Against the student trained alone it stands "
+            + f" dB. Distillation brings {number(gain, 2, '+')} dB{part}. Against the student trained alone it stands "
             + ", ".join(stands)
             + "."
         )

@@ -93,13 +93,17 @@ class RunFolder:
         """SHA-256 of the weights, or how the run failed."""
         return self.failed or sha256_file(self.weights)
 
+    @property
+    def ended(self) -> bool:
+        """Whether its training came to an end, finished or failed; whether it is up to date isn't asked (`state`)."""
+        return (self.path / "run.json").exists()
+
     def state(self) -> str:
         """ "finished" or "failed", or why it is neither: "missing", "out of date", or which file is damaged."""
-        record = self.path / "run.json"
-        if not record.exists():
+        if not self.ended:
             return "missing"
         try:
-            found = read_json(record)
+            found = read_json(self.path / "run.json")
             if found["inputs"] != self.inputs:
                 return "out of date"
             for name, checksum in found["files"].items():

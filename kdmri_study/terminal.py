@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kdmri_study.costs import stage
+from kdmri_study.runs import RunFolder
 from kdmri_study.study import Study
 
 BAR = re.compile(
@@ -140,7 +141,7 @@ def _bar(done: int, total: int | None) -> ProgressBar:
 
 def follow(lines: Iterable[str], study: Study, log: Path, side: int = 1, console: Console | None = None) -> None:
     """Show where the workflow of `study` stands until its `lines` end; every line but bars goes to `log`."""
-    there = {run.id for run in study.runs.values() if (study.results / "runs" / run.id / "run.json").exists()}
+    there = {run.id for run in study.runs.values() if RunFolder(study, run).ended}
     course = Course({study.labels[r.id]: stage(r)[1] for r in study.runs.values() if r.id not in there}, side)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # what is left to say comes after the workflow was asked to stop
