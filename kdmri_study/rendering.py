@@ -404,17 +404,17 @@ def evidence_in_words(table: pd.DataFrame) -> str:
     there, left = table[table.trainings > 0], table[table.macs_left > 0]
     machines = ", ".join(dict.fromkeys(m for those in there.machines for m in those.split("; ")))
     hours, macs, to_do = there.seconds.sum() / 3600, there.macs.sum(), left.macs_left.sum()
-    words = (
-        f"{table.seeds.sum()} of {table.asked.sum()} pieces, each a cell or an experiment with one seed: "
-        f"{there.trainings.sum():,} trainings, {number(macs / 1e12, 0)}·10¹² multiply-accumulates, "
-        f"{number(hours, 1)} hours as their times add up ({machines})."
-    )
+    words = f"{table.seeds.sum()} of {table.asked.sum()} pieces, each a cell or an experiment with one seed"
+    if len(there):
+        words += (
+            f": {there.trainings.sum():,} trainings, {number(macs / 1e12, 0)}·10¹² multiply-accumulates, "
+            f"{number(hours, 1)} hours as their times add up ({machines})"
+        )
     if left.empty:
-        return words
-    return (
-        f"{words} To come: {number(to_do / 1e12, 0)}·10¹², at that speed {number(hours * to_do / macs, 0)} such hours; "
-        f"`{left.next.iloc[0]}` makes the first piece of them."
-    )
+        return f"{words}."
+    speed = f", at that speed {number(hours * to_do / macs, 0)} such hours" if len(there) else ""
+    first = f"`{left.next.iloc[0]}` makes the first piece of them"
+    return f"{words}. To come: {number(to_do / 1e12, 0)}·10¹² multiply-accumulates{speed}; {first}."
 
 
 def evidence_markdown(table: pd.DataFrame, stamp: str) -> str:

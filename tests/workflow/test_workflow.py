@@ -132,14 +132,8 @@ def cloned(made, tmp_path):
 def test_from_the_evidence_alone_every_table_of_metrics_follows(cloned):
     found = verify_evidence(cloned)
     assert list(found.wrong) == list(found.changed) == []
-    compared = [
-        "table1.csv",
-        "table1.md",
-        "table1.runs.txt",
-        "significance.csv",
-        "significance.md",
-        "significance.runs.txt",
-    ]
+    tables = ["table1", "significance", "evidence"]
+    compared = [f"{table}{ending}" for table in tables for ending in (".csv", ".md", ".runs.txt")]
     assert found.compared == len(compared)
     said = {Path(line.split(": ")[0]).name for line in found.not_compared}
     assert "ablations_attention.csv" in said and not said & set(compared)
@@ -237,7 +231,8 @@ def test_a_folders_name_is_not_run_by_the_workflow(tmp_path, prepared_study):
 
 
 def test_a_study_in_pieces_has_tables_of_the_pieces_that_are_there(cloned, tmp_path):
-    """Of two seeds one is there: its table says so, and verifies; the other is named as a hole. Damaged, it is no hole."""
+    """Of two seeds one is there: its table says so, and verifies; table `evidence` says how to make the other. Damaged, it
+    is no hole."""
     profile = yaml.safe_load(Path(cloned.source).read_text()) | {"in_pieces": True, "seeds": [0, 1]}
     path = tmp_path / "in_pieces.yaml"
     path.write_text(yaml.safe_dump(profile))
@@ -248,11 +243,14 @@ def test_a_study_in_pieces_has_tables_of_the_pieces_that_are_there(cloned, tmp_p
     shutil.copy(cloned.results / "evidence" / name, study.results / "evidence" / name)
     there = unpacked(study, tmp_path / "unpacked")
     derived = {table.name: table for table in all_tables(there)}
-    assert set(derived["table1"].table.seeds) == {1} and "- cardiac 8x: seed 1" in derived["table1"].text
+    assert set(derived["table1"].table.seeds) == {1}
+    cell = derived["evidence"].table.set_index("of").loc[study.cells[0].tag]
+    assert (cell.seeds, cell.asked, cell.next) == (1, 2, f"./run_all.sh --profile {path} {study.cells[0].tag}_seed1")
+    assert f"`{cell.next}` makes the first piece" in derived["evidence"].text
     for table in derived.values():
         write_table(table.table, study.table(table.name), table.runs, table.text)
     found = verify_evidence(study)
-    assert found.wrong == [] and found.compared == 6
+    assert found.wrong == [] and found.compared == 9
     frame = pd.read_csv(study.table("table1"))
     frame.assign(psnr=frame.psnr + 1e-6).to_csv(study.table("table1"), index=False)
     assert [line.split(": ")[0] for line in verify_evidence(study).wrong] == [str(study.table("table1"))]

@@ -1,6 +1,7 @@
 """The committed tables, README and model cards follow from the committed evidence, of which there may be a part."""
 
 import json
+import re
 import tarfile
 
 import pytest
@@ -66,6 +67,13 @@ def test_the_evidence_is_counted_training_by_training(tmp_path):
     )
     whole = table[table.macs_left == 0]
     assert len(whole) and (whole.seeds == whole.asked).all() and "To come" not in evidence_in_words(whole)
+    nothing = evidence_table(Study("domains", tmp_path / "elsewhere"))
+    assert nothing.table.macs_left.sum() == pytest.approx(table.macs.sum() + table.macs_left.sum()) and not nothing.runs
+    assert re.fullmatch(
+        r"0 of \d+ pieces, each a cell or an experiment with one seed\. To come: [\d,]+·10¹² multiply-accumulates; "
+        rf"`./run_all.sh --profile domains {pieces(study)[0].name}` makes the first piece of them\.",
+        evidence_in_words(nothing.table),
+    )
 
 
 @pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.SYMTYPE], ids=["file", "link"])
