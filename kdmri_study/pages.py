@@ -13,7 +13,7 @@ from PIL import Image
 
 from kdmri_lib.storage import PROJECT, read_json, write_json, write_text
 from kdmri_study.answer import answer_in_words, answer_table, site_in_words, sites
-from kdmri_study.evidence import pieces, recorded
+from kdmri_study.evidence import recorded
 from kdmri_study.experiments.table1 import METHODS
 from kdmri_study.jobs import Job, Output, jobs
 from kdmri_study.provenance import PACKAGES, git_commit
@@ -109,12 +109,6 @@ class _Results:
         look = f'<a href="{LOOK}">Look inside</a>: real people, slice by slice, by the committed networks.\n'
         lines += [look, "## The answer\n", answer, f"(results-{last.name})=", *self._outputs(last, "##")]
         lines += ["## Trainings that failed\n", failures_markdown(failed)]
-        away = [
-            each.name.replace("_seed", ", seed ").replace("_", " ")
-            for each in pieces(self.study)
-            if any(run.id not in self.records for run in each.runs)
-        ]
-        lines += ["## Not here yet\n", f"Trainings of {'; '.join(away)}.\n"] if away else []
         lines += [f"Made by [the notebook]({self.pages[last.name]}). This report was built at commit {git_commit()}.\n"]
         return "\n".join(lines)
 
