@@ -205,22 +205,26 @@ def export(arguments) -> None:
     from pathlib import Path
 
     from kdmri_lib.deployment.export import quantise
-    from kdmri_study.cards import network_of
-    from kdmri_study.committed import profile_of
+    from kdmri_study.cards import best_student, network_of
+    from kdmri_study.committed import network
     from kdmri_study.deploying import calibration_slices
     from kdmri_study.deploying import export as to_file
     from kdmri_study.study import Study
 
-    profile = arguments.profile or profile_of(arguments.dataset, arguments.acceleration, arguments.method)
+    profile, method = arguments.profile, arguments.method
+    if not profile:
+        chosen = network(arguments.dataset, arguments.acceleration, method)
+        profile, method = chosen.profile, chosen.method
     study = Study(profile, arguments.folder)
     cell = study.cell(f"{arguments.dataset}_{arguments.acceleration:g}x")
-    folder, output = network_of(study, cell, arguments.method, arguments.seed), Path(arguments.output)
+    method = method or best_student(study, cell, arguments.seed)
+    folder, output = network_of(study, cell, method, arguments.seed), Path(arguments.output)
     if output.suffix != ".onnx":
         raise StudyError(f"{output}: expected a name that ends in .onnx")
     # Before anything is written, since it says what is missing.
     slices = calibration_slices(folder) if arguments.int8 else None
     difference = to_file(folder, output)
-    print(f"{output}: {cell.tag} {arguments.method}; largest difference to PyTorch {difference:.1e}")
+    print(f"{output}: {cell.tag} {method}; largest difference to PyTorch {difference:.1e}")
     if arguments.int8:
         quantised = output.with_suffix(".int8.onnx")
         quantise(output, quantised, slices)
@@ -345,7 +349,14 @@ def main() -> int:
         folder,
         ("--dataset", {"required": True}),
         ("--acceleration", {"type": float, "required": True}),
-        ("--method", {"default": "best", "help": "row of Table 1: teacher, student, distilled, best"}),
+        (
+            "--method",
+            {
+                "default": "",
+                "help": "row of Table 1: teacher, student, distilled, he_compute (well initialised, alone), best (the best "
+                "recipe's student); by default the student that is best on the validation subjects",
+            },
+        ),
         ("--seed", {"type": int, "default": 0}),
         ("--output", {"required": True, "help": "name of the .onnx file"}),
         ("--int8", {"action": "store_true", "help": "also quantise, calibrated on training slices"}),

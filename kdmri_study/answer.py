@@ -19,14 +19,29 @@ PAYS = {
     ("best", "best_compute"): "by the best recipe found here",
 }
 """Which comparisons of Table 1 say whether distillation pays: each against the same network alone at its cost."""
+COMPARED = {
+    ("distilled", "student"): "distilled as the paper does, against alone for one stage: the paper's own comparison",
+    ("distilled", "student_compute"): "distilled as the paper does, against alone for as much compute",
+    ("he_distilled", "he_compute"): "the same, both well initialised",
+    ("best", "best_compute"): "distilled by the best recipe found here, against alone for as much compute",
+    ("he_student", "student"): "alone for one stage, well initialised, against as published",
+    ("he_compute", "student_compute"): "alone for the distilled one's compute, well initialised, against as published",
+    ("best", "teacher"): "distilled by the best recipe, against the teacher as published",
+    ("best_compute", "teacher"): "alone for as much compute as that, against the teacher as published",
+    ("best", "he_teacher"): "distilled by the best recipe, against the teacher, well initialised",
+}
+"""What the answer compares, each a student with what it says, in its order."""
+HEADS = ["the student", "better in", "worse in", "difference / dB", "every seed ahead", "every seed behind"]
 
 
-def _stands(found: pd.DataFrame) -> str:
-    """How differences (dB), a row per cell, stand: in how many the interval lies above and below 0, and from where to where
-    the differences go."""
+def _stands(found: pd.DataFrame) -> list[str]:
+    """How differences (dB), a row per cell, stand: in how many the interval lies above and below 0; from where to where the
+    differences go; in how many cells of several seeds each seed by itself is ahead, and behind."""
     ends = dict.fromkeys(number(end, 2, "+") for end in (found.difference.min(), found.difference.max()))
-    above, below = (found.low > 0).sum(), (found.high < 0).sum()
-    return f"better in **{above} of {len(found)}**, worse in {below} ({' to '.join(ends)} dB)"
+    counts = [f"{side.sum()} of {len(found)}" for side in (found.low > 0, found.high < 0)]
+    each = [[float(value) for value in cell.split()] for cell in found[found.seeds > 1].by_seed]
+    agreed = [sum(min(cell) > 0 for cell in each), sum(max(cell) < 0 for cell in each)]
+    return [*counts, " to ".join(ends), *(f"{count} of {len(each)}" if each else NONE for count in agreed)]
 
 
 def shares_of_lead(tests: pd.DataFrame) -> pd.Series:
@@ -40,27 +55,19 @@ def shares_of_lead(tests: pd.DataFrame) -> pd.Series:
     return share(leads.best, leads.best_teacher)
 
 
-def _of_people(people: pd.DataFrame, real: pd.DataFrame, a: str, b: str) -> Iterator[str]:
-    """How a row stands on real people against another, and for whom which row is worse than no network."""
-    ahead = (people[a] > people[b]).groupby([people[name] for name in CELL]).sum()
-    leads = [
-        f"{row.dataset} {row.acceleration:g}x {interval(row, 2)} dB, ahead for {ahead[row.dataset, row.acceleration]} of "
-        f"{row.people}"
-        for row in real.itertuples()
-    ]
-    yield f"On real people, {PAYS[a, b]}: {'; '.join(leads)}."
-    lost = [
-        f"{METHODS[name].lower()} for {row.person} at {row.acceleration:g}x, {number(getattr(row, name), 2)} dB (alone "
-        f"{number(getattr(row, b), 2)}, zero-filled {number(row.zero_filled, 2)})"
-        for row in people.itertuples()
-        for name, b in PAYS
-        if name in people and getattr(row, name) < row.zero_filled
-    ]
-    if lost:
-        yield f"Further from the truth than no network: {'; '.join(lost)}."
+def _lost(people: pd.DataFrame) -> Iterator[str]:
+    """For which real people a distilled student is further from the truth than no network, and how far."""
+    for row in people.itertuples():
+        for name, alone in PAYS:
+            if name in people and getattr(row, name) < row.zero_filled:
+                ours, control, none = (
+                    number(value, 2) for value in (getattr(row, name), getattr(row, alone), row.zero_filled)
+                )
+                who = f"{METHODS[name].lower()} for {row.person} at {row.acceleration:g}x"
+                yield f"{who}, {ours} dB (alone {control}, zero-filled {none})"
 
 
-def answer_in_words(study: Study, table: pd.DataFrame, tests: pd.DataFrame, people: pd.DataFrame | None = None) -> str:
+def answer_markdown(study: Study, table: pd.DataFrame, tests: pd.DataFrame, people: pd.DataFrame | None = None) -> str:
     """The study's answer: in how many cells each way to distil pays, by how much, on whom, for how many seeds.
 
     `table`, `tests`, `people` : Table 1, its comparisons, and each real person, if any (`derived.table1_tables`). Rows that
@@ -68,54 +75,49 @@ def answer_in_words(study: Study, table: pd.DataFrame, tests: pd.DataFrame, peop
     """
     volumes = table[(table.aggregation == "volume") & (table.set == "test")]
     psnr = volumes.pivot(index=CELL, columns="method", values="psnr")
-    asked = tests[(tests.metric == "psnr") & tests.difference.notna()]
-    test = asked[asked.set == "test"]
-
-    def of(a: str, b: str) -> pd.DataFrame:
-        return test[(test.a == a) & (test.b == b)]
-
-    known = [pair for pair in PAYS if not of(*pair).empty]
-    if not known:
+    asked = tests[(tests.metric == "psnr") & tests.difference.notna()].set_index(["a", "b"]).sort_index()
+    test, real = (asked[asked.set == name] for name in ("test", "people"))
+    if test.empty:
         return "Nothing can be said: there is no cell of several people, or its trainings failed.\n"
     seeds = dict.fromkeys(map(str, sorted({test.seeds.min(), test.seeds.max()})))
     over = "over seeds and people" if test.seeds.max() > 1 else "over people, for these networks"
-    over += ", of one seed over people, for its networks" if test.seeds.min() == 1 < test.seeds.max() else ""
+    over += ", of one seed over people, for its networks alone" if test.seeds.min() == 1 < test.seeds.max() else ""
     images = " and ".join(f"{kind}s" for kind in dict.fromkeys(volumes.kind))
+    heads, rows = [*HEADS], []
+    if len(real):
+        cells = real[list(CELL)].drop_duplicates().sort_values(list(CELL)).itertuples(index=False)
+        heads.append(f"real people, {', '.join(f'{dataset} {factor:g}x' for dataset, factor in cells)}")
+    for pair, words in COMPARED.items():
+        if pair in test.index:
+            leads = real.loc[[pair]].sort_values(list(CELL)).difference if pair in real.index else ()
+            shown = [", ".join(number(lead, 2, "+") for lead in leads) or NONE] if len(real) else []
+            rows.append([words, *_stands(test.loc[[pair]]), *shown])
     lines = [
-        "Distilled, against the same network trained alone for as much compute, the teacher given. PSNR on the test sets "
-        f"({images}) of {len(psnr)} of {len(study.cells)} cells, {' to '.join(seeds)} of {len(study.profile.seeds)} seeds; "
-        f"better or worse where the 95% interval, {over}, lies above or below 0.\n"
+        f"PSNR on the test sets ({images}) of {len(psnr)} of {len(study.cells)} cells, {' to '.join(seeds)} of "
+        f"{len(study.profile.seeds)} seeds; a teacher's training is not counted. Better or worse: the 95% interval, "
+        f"{over}, lies above or below 0. Every seed: of the cells of several seeds.\n",
+        grid(heads, rows),
     ]
-    lines += [f"- {PAYS[pair]}: {_stands(of(*pair))}" for pair in known]
-    if ("best", "best_compute") in known and (shares := shares_of_lead(test).dropna()).size:
-        lines[-1] += (
-            f"; of its teacher's lead over the same network alone it wins back {percent(shares.min())} to "
-            f"{percent(shares.max())}, a third or more in {(shares >= 1 / 3).sum()}"
+    if ("best", "best_compute") in test.index and (shares := shares_of_lead(test.reset_index()).dropna()).size:
+        lines.append(
+            f"Of its teacher's lead over the student alone at its cost the best recipe wins back {percent(shares.min())} "
+            f"to {percent(shares.max())}, a third or more in {(shares >= 1 / 3).sum()} of {len(shares)} cells."
         )
-    lines.append("")
-    a, b = known[-1]
-    real = asked[(asked.set == "people") & (asked.a == a) & (asked.b == b)]
-    if people is not None and len(real):
-        lines.append(f"{' '.join(_of_people(people, real, a, b))}\n")
-    starts = {
-        ("he_student", "student"): "for one stage",
-        ("he_compute", "student_compute"): "for the distilled one's cost",
-    }
-    gains = [f"{words} {_stands(found)}" for pair, words in starts.items() if len(found := of(*pair))]
-    if gains:
-        lines.append(f"Well initialised (He et al.), the student alone is, without any teacher, {'; '.join(gains)}.\n")
-    rivals = {"best": "the best recipe's student", "best_compute": "the same alone for as much compute"}
-    stands = [f"{words} is {_stands(found)}" for a, words in rivals.items() if len(found := of(a, "teacher"))]
-    if stands:
-        if len(well := of("best", "he_teacher")):
-            stands.append(f"against that teacher, well initialised, the best recipe's student is {_stands(well)}")
-        lines.append(f"Against the teacher as published, on the test sets, {'; '.join(stands)}.\n")
+    students = psnr[[name for name in psnr if name != "zero_filled" and "teacher" not in name]].dropna()
+    taught = [method for method, _ in PAYS if method in students]
+    if len(taught) > 1:
+        untaught = (~students.idxmax(axis=1).isin(taught)).sum()
+        lines.append(
+            f"The best of all students, each at its own cost, had no teacher in {untaught} of {len(students)} cells."
+        )
     chain = psnr[["zero_filled", "student", "distilled", "teacher"]].dropna()
     in_order = (chain.diff(axis=1).iloc[:, 1:] > 0).all(axis=1).sum()
     lines.append(
-        f"The paper's order, zero-filled < student < distilled < teacher, comes out in {in_order} of {len(chain)} cells.\n"
+        f"The paper's order, zero-filled < student < distilled < teacher, comes out in {in_order} of {len(chain)} cells."
     )
-    return "\n".join(lines)
+    if people is not None and (lost := "; ".join(_lost(people))):
+        lines.append(f"Further from the truth than no network: {lost}.")
+    return "\n".join(lines) + "\n"
 
 
 class Site(NamedTuple):
@@ -141,7 +143,7 @@ def sites(study: Study) -> list[Site]:
     return found
 
 
-def site_in_words(found: list[Site]) -> str:
+def site_markdown(found: list[Site]) -> str:
     """What a teacher from elsewhere is worth to a site without fully sampled scans; empty where nothing is known of it."""
     if not found:
         return ""
@@ -153,19 +155,18 @@ def site_in_words(found: list[Site]) -> str:
     )
     known = tests[tests.difference.notna()]
     own = known[known.a == known.taught]
+    far = known[known.a.str.startswith("by_set_")]
     leads = {
-        "the truth of as many subjects": own[own.b == own.as_many],
-        "the truth of a quarter of them": own[own.b == own.quarter],
-        "the student that was trained where the teacher was": own[own.b == "sent"],
+        "taught there, against the truth of as many subjects": own[own.b == own.as_many],
+        "taught there, against the truth of a quarter of them": own[own.b == own.quarter],
+        "taught there, against the one that was trained where the teacher was": own[own.b == "sent"],
+        "taught by another contrast or organ, against the truth of as many": far[far.b == far.as_many],
+        "taught by another contrast or organ, against the truth of a quarter": far[far.b == far.quarter],
     }
-    said = [f"against {words} {_stands(rows)}" for words, rows in leads.items() if len(rows)]
-    far = known[known.a.str.startswith("by_set_") & (known.b == known.as_many)]
-    if len(far):
-        said.append(f"by a teacher of another contrast or organ, against the truth of as many, {_stands(far)}")
     where = ", ".join(f"{each.setting} of {units(each.tests.seeds.max(), 'seed')}" for each in found)
     return (
-        f"Where a site has no fully sampled scans ({where}), the student that learns from a teacher's images of the site's "
-        f"undersampled scans is, {'; '.join(said)}.\n"
+        f"Where a site has no fully sampled scans ({where}), and a student learns from a teacher's images of its "
+        f"undersampled ones:\n\n{grid(HEADS, [[words, *_stands(rows)] for words, rows in leads.items() if len(rows)])}"
     )
 
 
@@ -178,12 +179,10 @@ def answer_table(table: pd.DataFrame, tests: pd.DataFrame) -> str:
     ]
     if alone.empty:
         return "*No set of several people: nothing can be said.*\n"
-    seeds, lines = alone.seeds.max(), []
-    over = (
-        f"{seeds} seeds and people"
-        if seeds > 1
-        else "people, on these networks: of one seed nothing follows for others"
-    )
+    lines, several = [], alone.seeds > 1
+    over = "seeds and people" if several.any() else ""
+    over += " (of one seed over people)" if several.any() and not several.all() else ""
+    over = over or "people, on these networks: of one seed nothing follows for others"
     note = f"*Difference in PSNR / dB, its 95% interval over {over}, and verdict. Equivalent: within ±{MARGIN:g} dB.*\n"
     for method in taught:
         asked = alone[alone.a == method]

@@ -1,11 +1,12 @@
-"""Committed weights, in `results/models/`: of each cell the teacher, the student alone, the distilled and the best one,
-with a model card each."""
+"""Committed weights, in `results/models/`: of each cell the teacher, the student alone (as published, and well initialised
+for the distilled one's cost), the distilled one, and that of the best recipe, with a model card each."""
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from kdmri_lib.declarations import Run
 from kdmri_lib.errors import StudyError
@@ -18,12 +19,14 @@ from kdmri_study.build import declared_mask, mask_file, run_network
 from kdmri_study.costs import cost
 from kdmri_study.evidence import record_of
 from kdmri_study.experiments.table1 import METHODS
+from kdmri_study.metrics import untrained
 from kdmri_study.profile import Cell
 from kdmri_study.rendering import value
 from kdmri_study.runs import WEIGHTS, RunFolder, named_run
 from kdmri_study.study import Study
 
-SHOWN = ("teacher", "student", "distilled", "best")
+SHOWN = ("teacher", "student", "distilled", "he_compute", "best")
+OF_A_CONTRAST = ("embedded_brain", "mrbrains", "knee_matlab")  # sources that a data set's contrast is of
 LIMITS = {
     None: """Trained on generated images (virtual subjects or phantoms) unless the data say otherwise, on magnitudes without
 phase or coils, with one undersampling mask; on k-space from a scanner, on other masks, contrasts or sizes it isn't right.
@@ -50,6 +53,17 @@ def _rows(volumes) -> Iterator[str]:
         yield f"| {name} ({kind}) | {len(people)} | {value(mean.psnr, sd.psnr, 2)} | {between} | {ssim} |"
 
 
+def _worse_than_none(study: Study, run: Run, volumes: pd.DataFrame) -> str:
+    """For whom the network is further from the truth than no network, in PSNR (dB), in words."""
+    found = {"here": volumes, "none": untrained(study, run, "zero_filled")[0]}
+    psnr = pd.DataFrame({name: v.groupby(["set", "person"], sort=False).psnr.mean() for name, v in found.items()})
+    lost = [
+        f"{person} of {name}, {row.here:.2f} dB (zero-filled {row.none:.2f})"
+        for (name, person), row in psnr[psnr.here < psnr.none].iterrows()
+    ]
+    return f"Further from the truth than no network: {'; '.join(lost) or 'for none of them'}."
+
+
 def card(study: Study, cell: Cell, method: str) -> str:
     """The model card of a cell's row, of the first seed, from its declaration, record and metrics."""
     run = study.methods(cell, study.profile.seeds[0])[method]
@@ -59,7 +73,8 @@ def card(study: Study, cell: Cell, method: str) -> str:
     lines = mask[:, 0] if axis == 0 else mask[0]
     source = f"as published ({file.name})" if file else "drawn by the published masks' rule"
     options = ", ".join(f"{key} {option}" for key, option in run.network.options.items())
-    images = f"{data.source}, complex images" if data.domain == "complex" else data.source
+    images = f"{data.source} ({data.contrast})" if data.source in OF_A_CONTRAST else data.source
+    images += ", complex images" if data.domain == "complex" else ""
     weights = model_files(study, cell, method)[0].name
     return f"""# {METHODS[method]}, {cell.label}
 
@@ -68,8 +83,8 @@ def card(study: Study, cell: Cell, method: str) -> str:
 | | |
 |---|---|
 | trained on | {data.train} subjects of {data.slices_per_volume or "all"} slices, {images} |
-| grid, contrast | {data.shape[0]}×{data.shape[1]}, {data.contrast} |
-| checkpoint chosen on | {data.validation} subjects |
+| grid | {data.shape[0]}×{data.shape[1]} |
+| checkpoint chosen on | {data.validation} subjects, PSNR {folder.validation:.2f} dB |
 | mask | {lines.sum()} of {len(lines)} lines, {cell.label}, {source} |
 | objective | {" + ".join(term.loss for term in run.objective)} |
 | steps, all stages | {spent.steps:,} |
@@ -85,6 +100,8 @@ PSNR (dB) and SSIM per volume, mean ± standard deviation over people; the 95% i
 |---|---|---|---|---|
 {chr(10).join(_rows(folder.volumes))}
 
+{_worse_than_none(study, run, folder.volumes)}
+
 {LIMITS[data.domain]}
 
 Weights under the MIT licence, as the code. To load: `safetensors.torch.load_file`, then `load_state_dict` on the network
@@ -92,8 +109,8 @@ that `kdmri_lib.models.base.build_model` makes of these options; a file that nee
 """
 
 
-def _shown(study: Study, cell: Cell) -> dict[str, Run]:
-    methods = study.methods(cell, study.profile.seeds[0])
+def _shown(study: Study, cell: Cell, seed: int | None = None) -> dict[str, Run]:
+    methods = study.methods(cell, study.profile.seeds[0] if seed is None else seed)
     return {method: methods[method] for method in SHOWN if method in methods}
 
 
@@ -155,6 +172,18 @@ def network_of(study: Study, cell: Cell, method: str, seed: int) -> RunFolder:
     if folder.state() == "missing" and weights.exists() and named_run(weights) == folder.run.id:
         return CommittedRun(study, folder.run, weights)
     return folder
+
+
+def best_student(study: Study, cell: Cell, seed: int) -> str:
+    """Of a cell's students that were trained here, the one that is best on the validation subjects, by its name."""
+    folders = {m: RunFolder(study, run) for m, run in _shown(study, cell, seed).items() if m != "teacher"}
+    found = {method: folder.validation for method, folder in folders.items() if folder.state() == "finished"}
+    if not found:
+        raise StudyError(
+            f"{cell.label}: no student of seed {seed} was trained here in profile {study.name}; without --profile the "
+            "committed one is taken"
+        )
+    return max(found, key=found.get)
 
 
 def wrong_models(study: Study, evidence: Study) -> list[str]:

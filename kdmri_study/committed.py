@@ -24,7 +24,11 @@ from kdmri_study.study import Study
 
 FOLDER = PROJECT / "results" / "models"
 NAMED = re.compile(r"(?P<dataset>\w+)_(?P<factor>[\d.]+)x_(?P<method>[a-z]\w*)\.safetensors")
-TRAINED = re.compile(r"^\| seed, profile \| \d+, (?P<profile>[\w.-]+) \|$", re.MULTILINE)
+CARD = re.compile(
+    r"^\| checkpoint chosen on \| \d+ subjects, PSNR (?P<validation>[\d.]+) dB \|$.*"
+    r"^\| seed, profile \| \d+, (?P<profile>[\w.-]+) \|$",
+    re.MULTILINE | re.DOTALL,
+)
 TITLE = "Look inside"
 ABOUT = (
     "Nine real people, whom no network was trained on. Change the method in place, wipe between two, click where to zoom. "
@@ -34,8 +38,8 @@ SLICES = 16  # of a person, to look at
 
 
 class Committed(NamedTuple):
-    """A committed network: its data set, acceleration and method, its architecture, where its weights lie, and the profile
-    that trained it."""
+    """A committed network: its data set, acceleration and method, its architecture, where its weights lie, the profile that
+    trained it, and its PSNR (dB) on the validation subjects."""
 
     dataset: Dataset
     acceleration: float
@@ -43,6 +47,7 @@ class Committed(NamedTuple):
     network: Network
     weights: Path
     profile: str
+    validation: float
 
     def model(self, acceleration: float | None = None) -> Model:
         """The network, in evaluation mode; with the mask of another acceleration, where one is given."""
@@ -68,18 +73,19 @@ def unseen(acceleration: float, trained_at: float) -> str:
 
 
 def committed(folder: Path = FOLDER) -> Iterator[Committed]:
-    """Every network in `folder` whose card says which profile it is from; the profile says what it looks like."""
+    """Every network in `folder`; its card says which profile it is from, and the profile what it looks like."""
     for weights in sorted(folder.glob("*.safetensors")):
         named, card = NAMED.fullmatch(weights.name), weights.with_suffix(".md")
-        found = TRAINED.search(card.read_text(encoding="utf-8")) if card.exists() else None
+        found = CARD.search(card.read_text(encoding="utf-8")) if card.exists() else None
         if not named or not found:
             raise StudyError(
-                f"{weights}: expected a name such as brain_4x_teacher and a card beside it that says its profile"
+                f"{weights}: expected a name such as brain_4x_teacher and a card beside it that says its profile and PSNR"
             )
         study = _study(found["profile"])
         cell = study.cell(f"{named['dataset']}_{named['factor']}x")
         run = study.methods(cell, study.profile.seeds[0])[named["method"]]
-        yield Committed(run.dataset, cell.acceleration, named["method"], run.network, weights, study.source)
+        about = study.source, float(found["validation"])
+        yield Committed(run.dataset, cell.acceleration, named["method"], run.network, weights, *about)
 
 
 @cache
@@ -87,19 +93,25 @@ def _study(profile: str) -> Study:
     return Study(profile)
 
 
-def profile_of(dataset: str, acceleration: float, method: str) -> str:
-    """The profile that trained a committed network; `StudyError` where there is none of that name."""
-    known = {(f"{c.dataset.name} {c.acceleration:g}x", c.method): c.profile for c in committed()}
+def network(dataset: str, acceleration: float, method: str = "") -> Committed:
+    """The committed network of a cell; without a method, of its students the one that is best on the validation subjects.
+
+    `StudyError` where there is none of that name.
+    """
+    known = list(committed())
+    of = {c.method: c for c in known if (c.dataset.name, c.acceleration) == (dataset, acceleration)}
+    if method in of:
+        return of[method]
+    if of and not method:
+        return max((c for c in of.values() if c.method != "teacher"), key=lambda c: c.validation)
     cell = f"{dataset} {acceleration:g}x"
-    if (cell, method) not in known:
-        methods = [other for there, other in known if there == cell]
-        there = f"of it there are {', '.join(methods)}"
-        if not methods:
-            there = f"there are {', '.join(dict.fromkeys(cell for cell, _ in known))}"
-        raise StudyError(
-            f"{FOLDER}: no '{method}' of {cell} is committed; {there} (--profile takes one of a study that was run here)"
-        )
-    return known[cell, method]
+    there = f"of it there are {', '.join(of)}"
+    if not of:
+        there = f"there are {', '.join(dict.fromkeys(f'{c.dataset.name} {c.acceleration:g}x' for c in known))}"
+    what = f"no '{method}'" if method else "nothing"
+    raise StudyError(
+        f"{FOLDER}: {what} of {cell} is committed; {there} (--profile takes one of a study that was run here)"
+    )
 
 
 def networks(dataset: str, acceleration: float) -> dict[str, Model]:

@@ -13,7 +13,7 @@ import pandas as pd
 
 from kdmri_lib.errors import StudyError
 from kdmri_lib.storage import PROJECT, write_text
-from kdmri_study.answer import PAYS, answer_in_words, shares_of_lead, site_in_words, sites
+from kdmri_study.answer import PAYS, answer_markdown, shares_of_lead, site_markdown, sites
 from kdmri_study.guide import map_of_notebooks
 from kdmri_study.rendering import NONE, evidence_in_words, interval, number, percent, share_of_lead, units, value
 from kdmri_study.study import Study
@@ -79,8 +79,8 @@ def _cells(study: Study, name: str = "test") -> pd.DataFrame:
 @block("answer", "table1")
 def answer(study: Study) -> str:
     """The study's answer."""
-    words = answer_in_words(study, *(_read(study, name) for name in ("table1", "significance", "people")))
-    return f"{words}\n{site_in_words(sites(study))}"
+    words = answer_markdown(study, *(_read(study, name) for name in ("table1", "significance", "people")))
+    return f"{words}\n{site_markdown(sites(study))}"
 
 
 @block("table1", "table1")

@@ -55,9 +55,7 @@ COLUMNS = {
     "with symmetry": Column("with symmetry / dB", 2),
     "lines without their mirror": Column("share of lines without their mirror", 2),
 }
-VALIDATION_NOTE = (
-    "Validation: PSNR of the checkpoint that was kept, on the validation subjects; the best recipe was chosen by it."
-)
+VALIDATION_NOTE = "Validation: PSNR of the checkpoint that was kept, on the validation subjects."
 COSTS = ("steps", "compute / 10¹²", "with teacher / 10¹²", "time / s")
 COST_NOTE = (
     "Costs: optimiser steps; multiply-accumulates of the student's training with the teacher given, as it was computed, "
@@ -146,7 +144,11 @@ def units(count: int, kind: str) -> str:
 def _counted(block: pd.DataFrame, aggregation: str = "volume") -> str:
     some = block.iloc[0]
     counted = units(some.n, some.kind) if aggregation == "volume" else units(some.n, "slice")
-    return f"{counted}, {units(some.seeds, 'seed')}"
+    seeds = block.groupby("acceleration").seeds.max()
+    if seeds.nunique() == 1:
+        return f"{counted}, {units(some.seeds, 'seed')}"
+    each = [f"{units(count, 'seed')} at {factor:g}x" for factor, count in seeds.items()]
+    return f"{counted}; {', '.join(each)}"
 
 
 def _table1_block(block: pd.DataFrame, dataset: str, published: bool) -> str:

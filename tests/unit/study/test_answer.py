@@ -3,8 +3,14 @@
 import numpy as np
 import pandas as pd
 
-from kdmri_study.answer import answer_in_words, site_in_words, sites
+from kdmri_study.answer import COMPARED, answer_markdown, site_markdown, sites
 from kdmri_study.study import Study
+
+
+def of_seeds(a, b, mean, count):
+    """Differences of seeds as a table has them: all of their mean's sign, but where it is nearly 0."""
+    spread = 1.0 if abs(mean) < 0.01 else 0.5 * abs(mean)
+    return " ".join(f"{mean + spread * step:+.4f}" for step in np.linspace(-1, 1, count))
 
 
 def answers(seeds):
@@ -21,14 +27,23 @@ def answers(seeds):
         ("best", "he_teacher"): [(-0.2, -0.3, -0.1), (-0.2, -0.3, -0.1)],
     }
     rows = [
-        (name, dataset, factor, a, b, *values, count, people)
+        (name, dataset, factor, a, b, *values, count, people, of_seeds(a, b, values[0], count))
         for (a, b), both in said.items()
         for (name, dataset, factor, count, people), values in zip(cells, both, strict=True)
     ]
-    rows += [("people", "brain", 4, "best", "best_compute", 0.3, -0.1, 0.7, seeds[0], 2)]
-    columns = ["set", "dataset", "acceleration", "a", "b", "difference", "low", "high", "seeds", "people"]
+    rows += [
+        ("people", "brain", 4, "best", "best_compute", 0.3, -0.1, 0.7, seeds[0], 2, of_seeds("", "", 0.3, seeds[0]))
+    ]
+    columns = ["set", "dataset", "acceleration", "a", "b", "difference", "low", "high", "seeds", "people", "by_seed"]
     tests = pd.DataFrame(rows, columns=columns).assign(metric="psnr")
-    psnr = {"zero_filled": (20, 20), "student": (30, 30), "distilled": (31, 33), "teacher": (32, 32)}
+    psnr = {
+        "zero_filled": (20, 20),
+        "student": (30, 30),
+        "distilled": (31, 33),
+        "teacher": (32, 32),
+        "best": (30, 31),
+        "best_compute": (34, 32),
+    }
     kinds = {"brain": "virtual subject", "knee": "phantom"}
     table = [(d, kinds[d], 4, m, v) for m, both in psnr.items() for d, v in zip(kinds, both, strict=True)]
     table = pd.DataFrame(table, columns=["dataset", "kind", "acceleration", "method", "psnr"])
@@ -45,46 +60,59 @@ def answers(seeds):
     )
 
 
-def test_the_answer_counts_cells_by_their_intervals():
-    text = answer_in_words(Study("table1"), *answers((6, 3)))
-    head, _, paper, well, best, _, people, _, start, _, size, _, order = text.splitlines()
-    assert (
-        "(virtual subjects and phantoms) of 2 of 9 cells, 3 to 6 of 6 seeds; better or worse where the 95% interval, over "
-        in head
-    )
-    assert paper == "- as the paper does: better in **0 of 2**, worse in 1 (−0.31 to +0.02 dB)"
-    assert well.endswith("better in **2 of 2**, worse in 0 (+0.10 to +0.20 dB)")
-    assert best.endswith(
-        "better in **1 of 2**, worse in 0 (−0.10 to +0.25 dB); of its teacher's lead over the same network alone it wins "
-        "back −10% to 50%, a third or more in 1"
-    )
-    assert people == (
-        "On real people, by the best recipe found here: brain 4x +0.30 [−0.10, +0.70] dB, ahead for 1 of 2. Further from "
-        "the truth than no network: best recipe's student for bert at 4x, 25.50 dB (alone 30.50, zero-filled 26.00)."
-    )
-    assert start.endswith("without any teacher, for one stage better in **2 of 2**, worse in 0 (+0.40 to +0.90 dB).")
-    assert "the best recipe's student is better in **1 of 2**, worse in 0 (0.00 to +0.30 dB)" in size
-    assert "alone for as much compute is better in **0 of 2**, worse in 2 (−0.30 to −0.10 dB)" in size
-    assert "well initialised, the best recipe's student is better in **0 of 2**, worse in 2 (−0.20 dB)" in size
+def rows_of(markdown):
+    """The cells of a Markdown table's rows by their first cell."""
+    lines = [line.strip("| ").split(" | ") for line in markdown.splitlines() if line.startswith("| ")]
+    return {first: rest for first, *rest in lines}
+
+
+def test_the_answer_counts_cells_by_their_intervals_and_by_their_seeds():
+    text = answer_markdown(Study("table1"), *answers((6, 3)))
+    assert "(virtual subjects and phantoms) of 2 of 9 cells, 3 to 6 of 6 seeds; " in text.splitlines()[0]
+    assert "the 95% interval, over seeds and people, lies above or below 0" in text.splitlines()[0]
+    rows = rows_of(text)
+    assert rows["the student"][-1] == "real people, brain 4x" and len(rows) == 2 + 7
+    assert rows[COMPARED["distilled", "student_compute"]] == [
+        *("0 of 2", "1 of 2", "−0.31 to +0.02", "0 of 2", "1 of 2", "–"),
+    ]
+    assert rows[COMPARED["he_distilled", "he_compute"]][:3] == ["2 of 2", "0 of 2", "+0.10 to +0.20"]
+    assert rows[COMPARED["best", "best_compute"]] == [
+        *("1 of 2", "0 of 2", "−0.10 to +0.25", "1 of 2", "1 of 2", "+0.30"),
+    ]
+    assert rows[COMPARED["best", "teacher"]][2:5] == ["0.00 to +0.30", "1 of 2", "0 of 2"], "seeds that differ in sign"
+    assert rows[COMPARED["best", "he_teacher"]][:3] == ["0 of 2", "2 of 2", "−0.20"]
+    *_, share, best, order, lost = text.splitlines()
+    assert share.endswith("the best recipe wins back −10% to 50%, a third or more in 1 of 2 cells.")
+    assert best.endswith("had no teacher in 1 of 2 cells."), "33 dB distilled, 35 dB alone"
     assert order.endswith("comes out in 1 of 2 cells.")
+    assert lost == (
+        "Further from the truth than no network: best recipe's student for bert at 4x, 25.50 dB (alone 30.50, zero-filled "
+        "26.00)."
+    )
 
 
 def test_the_answer_says_what_one_seed_can_and_leaves_out_what_is_not_there():
     table, tests, _ = answers((1, 1))
     tests.loc[(tests.a == "distilled") & (tests.dataset == "knee"), ["difference", "low", "high"]] = np.nan
     table.loc[(table.method == "distilled") & (table.dataset == "knee"), "psnr"] = np.nan
-    text = answer_in_words(Study("table1"), table, tests[tests.a == "distilled"])
-    assert "1 of 6 seeds; better or worse where the 95% interval, over people, for these networks, lies" in text
-    assert "as the paper does: better in **0 of 1**, worse in 1 (−0.31 dB)" in text
-    assert "best" not in text and "On real people" not in text
+    text = answer_markdown(Study("table1"), table, tests[(tests.a == "distilled") & (tests.set == "test")])
+    assert "1 of 6 seeds; " in text and "the 95% interval, over people, for these networks, lies" in text
+    rows = rows_of(text)
+    assert len(rows) == 2 + 1
+    assert rows[COMPARED["distilled", "student_compute"]] == ["0 of 1", "1 of 1", "−0.31", "–", "–"]
+    assert "best recipe" not in text and "real people" not in text
     assert "comes out in 1 of 1 cells" in text, "of a cell whose training failed nothing is known"
-    assert "Nothing can be said" in answer_in_words(Study("table1"), table, tests[:0])
+    assert "Nothing can be said" in answer_markdown(Study("table1"), table, tests[:0])
+    _, tests, _ = answers((1, 3))
+    mixed = answer_markdown(Study("table1"), table, tests)
+    assert "over seeds and people, of one seed over people, for its networks alone, lies" in mixed
+    assert rows_of(mixed)[COMPARED["he_student", "student"]][3:5] == ["1 of 1", "0 of 1"]
 
 
 def test_what_a_teacher_is_worth_to_a_site_is_said_of_the_most_subjects(tmp_path):
     study = Study("table1", tmp_path)
     study.table("x").parent.mkdir(parents=True)
-    assert site_in_words(sites(study)) == ""
+    assert site_markdown(sites(study)) == ""
     said = {
         ("teacher_of_8", "truth_8"): (-0.16, -0.27, -0.06),
         ("teacher_of_8", "truth_2"): (0.28, 0.1, 0.5),
@@ -95,21 +123,23 @@ def test_what_a_teacher_is_worth_to_a_site_is_said_of_the_most_subjects(tmp_path
     }
     rows = [(*pair, *values) for pair, values in said.items()]
     tests = pd.DataFrame(rows, columns=["a", "b", "difference", "low", "high"]).assign(
-        set="test", metric="psnr", seeds=1, people=12
+        set="test", metric="psnr", seeds=1, people=12, by_seed="+1.0"
     )
     elsewhere = tests.assign(set="people", difference=5.0)
     table = pd.DataFrame({"method": ["truth_2", "truth_4", "truth_8"]}).assign(set="test")
     for name in ("brain", "knee"):
         table.to_csv(study.table(f"{name}_site_site"), index=False)
     pd.concat([tests, elsewhere]).to_csv(study.table("brain_site_site_significance"), index=False)
-    tests.assign(difference=[0.1, np.nan, *[0.2] * 4], low=0.05, high=0.5, seeds=3).to_csv(
+    tests.assign(difference=[0.1, np.nan, *[0.2] * 4], low=0.05, high=0.5, seeds=3, by_seed="+0.1 +0.1 +0.1").to_csv(
         study.table("knee_site_site_significance"), index=False
     )
-    words = site_in_words(sites(study))
-    assert words.startswith(
-        "Where a site has no fully sampled scans (brain 4x of 1 seed, knee 4x of 3 seeds), the student "
+    text = site_markdown(sites(study))
+    assert text.startswith(
+        "Where a site has no fully sampled scans (brain 4x of 1 seed, knee 4x of 3 seeds), and a student "
     )
-    assert "against the truth of as many subjects better in **1 of 2**, worse in 1 (−0.16 to +0.10 dB); " in words
-    assert "against the truth of a quarter of them better in **1 of 1**, worse in 0 (+0.28 dB); " in words
-    assert "trained where the teacher was better in **1 of 2**, worse in 0 (+0.03 to +0.20 dB); " in words
-    assert words.endswith("against the truth of as many, better in **1 of 2**, worse in 1 (−2.00 to +0.20 dB).\n")
+    rows = {first.rpartition("against ")[2]: rest for first, rest in rows_of(text).items() if "taught there" in first}
+    assert rows["the truth of as many subjects"][:3] == ["1 of 2", "1 of 2", "−0.16 to +0.10"]
+    assert rows["the truth of a quarter of them"][:3] == ["1 of 1", "0 of 1", "+0.28"]
+    assert rows["the one that was trained where the teacher was"][:3] == ["1 of 2", "0 of 2", "+0.03 to +0.20"]
+    far = {first: rest for first, rest in rows_of(text).items() if "another contrast or organ" in first}
+    assert [rest[:3] for rest in far.values()] == [["1 of 2", "1 of 2", "−2.00 to +0.20"]]

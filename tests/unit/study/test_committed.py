@@ -11,10 +11,10 @@ from kdmri_lib.deployment import Model
 from kdmri_lib.errors import StudyError
 from kdmri_lib.storage import PROJECT
 from kdmri_study.cards import model_files, network_of
-from kdmri_study.committed import profile_of
+from kdmri_study.committed import committed, network
 from kdmri_study.deploying import calibration_slices, export
-from kdmri_study.evidence import Piece, pieces, write_evidence
-from kdmri_study.runs import trained
+from kdmri_study.evidence import Piece, pieces, unpacked, write_evidence
+from kdmri_study.runs import RunFolder, trained
 from kdmri_study.study import Study
 from tests.studies import CELL, sharing_data
 
@@ -73,11 +73,22 @@ def test_what_is_not_there_is_said(clone, tmp_path):
 
 
 def test_a_committed_network_knows_its_profile_and_one_that_is_not_there_is_said():
-    assert profile_of("brain_complex", 4, "best") == "domains"
+    assert network("brain_complex", 4, "best").profile == "domains"
     with pytest.raises(StudyError, match=r"no 'pupil' of knee 4x is committed; of it there are .*student.*--profile"):
-        profile_of("knee", 4, "pupil")
+        network("knee", 4, "pupil")
     with pytest.raises(StudyError, match=r"no 'best' of liver 4x is committed; there are brain 4x, brain 5x, "):
-        profile_of("liver", 4, "best")
+        network("liver", 4, "best")
+
+
+def test_of_the_committed_students_the_one_that_validation_prefers_is_taken(tmp_path):
+    study = Study("table1")
+    there = unpacked(study, tmp_path)
+    for cell in study.cells:
+        curves = {method: RunFolder(there, run).curve for method, run in study.methods(cell, 0).items()}
+        said = {c.method: c.validation for c in committed() if (c.dataset.name, c.acceleration) == cell}
+        assert said == {method: round(curves[method].validation_psnr.max(), 2) for method in said}
+        best = max(said[method] for method in said if method != "teacher")
+        assert network(*cell).method != "teacher" and network(*cell).validation == best
 
 
 @pytest.mark.parametrize("file", ["README.md", "notebooks/07_deployment.ipynb", "data/sample/PROVENANCE.md"])
@@ -87,4 +98,4 @@ def test_the_networks_that_readers_are_told_to_export_are_committed(file):
     )
     assert told
     for dataset, factor in told:
-        assert profile_of(dataset, float(factor), "best")
+        assert network(dataset, float(factor))
