@@ -25,7 +25,7 @@ from kdmri_study.study import Study
 PHASES, TIMES = (PROJECT / "results" / name for name in ("phase_costs.csv", "domain_times.csv"))
 METHODS = ("student", "distilled")
 CONSTANT = (np.pi / 2, np.pi)  # rad, everywhere
-SMOOTH = (1.0, 1.5, 3.0)  # rad, from minus that to plus that over the field of view
+SMOOTH = (1.0, 1.5, 3.0)  # rad, at most, to one side; to the other a good half
 
 
 def smooth_phase(shape: tuple[int, int], radians: float) -> np.ndarray:
@@ -42,7 +42,7 @@ def phases(shape: tuple[int, int]) -> dict[str, np.ndarray]:
     return (
         {"0": np.ones(shape)}
         | constant
-        | {f"smooth, ±{radians:g} rad": smooth_phase(shape, radians) for radians in SMOOTH}
+        | {f"smooth, to {radians:g} rad": smooth_phase(shape, radians) for radians in SMOOTH}
     )
 
 

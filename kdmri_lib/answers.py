@@ -49,8 +49,8 @@ def answered(
 
     Parameters
     ----------
-    ask : from true images (B, 1, H, W), and of how many of them the true image is the answer, to answers (B, K, H, W).
-    images : (slices, 1, H, W), a tensor or `Slices`.
+    ask : from true images (B, C, H, W), and of how many of them the true image is the answer, to answers (B, K, H, W).
+    images : (slices, C, H, W), a tensor or `Slices`.
     known : of how many of `images`, the first, the true image is the answer.
     origin : digest of what the answers depend on: teacher, data, mask, losses.
 
@@ -86,7 +86,7 @@ def forget(folder: Path) -> None:
 
 
 def in_fours(images) -> Iterator[Tensor]:
-    """`images` (slices, 1, H, W), a tensor or `Slices`, a few slices at a time."""
+    """`images` (slices, C, H, W), a tensor or `Slices`, a few slices at a time."""
     for first in range(0, len(images), BATCH):
         yield images[list(range(first, min(first + BATCH, len(images))))]
 

@@ -1,4 +1,4 @@
-"""What networks attend to, and how far two of them are apart (paper, section 3.1 and appendix D)."""
+"""What networks attend to, and how far two of them are apart (paper, section 3.2.1 and appendix D)."""
 
 from collections.abc import Iterable
 

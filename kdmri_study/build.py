@@ -48,7 +48,8 @@ def mask_file(dataset: Dataset, degradation: Degradation) -> Path | None:
 def declared_mask(dataset: Dataset, degradation: Degradation) -> np.ndarray:
     """The one mask of a data set and a degradation: (H, W) boolean, unshifted.
 
-    Data sets named as the paper's have its masks, or such as are drawn by their rules; any other is sampled like the brain.
+    Data sets named as the paper's, or declared `sampled_like` one, have its masks, or such as are drawn by their rules; any
+    other is sampled like the brain.
     A mask of the user's own is read from a file (`mask_file`): .npy, or lists of lines as `read_lines` takes them.
     """
     shape, acceleration, seed = dataset.shape, degradation.acceleration, degradation.seed
@@ -79,7 +80,7 @@ def declared_operator(declared) -> Undersampling:
 
 
 def declared_network(run: Run) -> Model:
-    """The run's network with its mask, initial weights by its seed: layer by layer uniform, PyTorch's default."""
+    """The run's network with its mask, initial weights by its seed, as its `initialisation` says."""
     torch.manual_seed(run.seed)
     mask = declared_mask(run.dataset, run.degradation)
     network = build_model(run.network.kind, mask, run.dataset.channels, **run.network.options)

@@ -104,19 +104,26 @@ def best(study: Study) -> str:
     wide = table.pivot(index=CELL, columns="method", values="psnr")
     said = tests.set_index(["a", "b", *CELL])
     pairs = (("he_distilled", "he_compute"), ("best", "best_compute"), ("best", "teacher"))
-    spent = table[table.method == "best"].set_index(CELL)
+    spent = table.set_index(["method", *CELL])
     shares, rows = shares_of_lead(tests), []
-    heads = ["", "student", "distilled", "distilled against alone at its cost [95%]", "best recipe's teacher"]
+    heads = ["", "student", "alone at the distilled one's cost", "distilled", "distilled against that [95%]"]
+    heads += ["best recipe's teacher"]
     heads += ["best recipe's student", "against alone at its cost [95%]", "share of its teacher's lead over that"]
-    heads += ["against the teacher as published [95%]", "compute / 10¹²", "with its teacher's"]
+    heads += [
+        "against the teacher as published [95%]",
+        "distilled, compute / 10¹²",
+        "best recipe",
+        "with its teacher's",
+    ]
     for cell in study.cells:
         key = (cell.dataset, cell.acceleration)
         if key not in wide.index:
             continue
-        psnr = [number(wide[m][key], 2) for m in ("he_student", "he_distilled", "best_teacher", "best")]
+        psnr = [number(wide[m][key], 2) for m in ("he_student", "he_compute", "he_distilled", "best_teacher", "best")]
         against = [_interval(said, (*pair, *key)) for pair in pairs]
-        costs = [number(macs[key] / 1e12, 1) for macs in (spent.macs_given, spent.macs_whole)]
-        shown = [*psnr[:2], against[0], *psnr[2:], against[1], percent(shares.get(key, np.nan)), against[2], *costs]
+        own = [spent.macs_given.get((method, *key), np.nan) for method in ("he_distilled", "best")]
+        costs = [number(macs / 1e12, 1) for macs in (*own, spent.macs_whole.get(("best", *key), np.nan))]
+        shown = [*psnr[:3], against[0], *psnr[3:], against[1], percent(shares.get(key, np.nan)), against[2], *costs]
         rows.append([cell.label, *shown])
     return _markdown(heads, rows)
 
@@ -143,13 +150,14 @@ def evidence(study: Study) -> str:
 def site(study: Study) -> str:
     """What a site without fully sampled scans gets: PSNR on the test set, a row per data set and number of subjects."""
     ways = {"held_out": "held-out lines (after SSDU)", "teacher_of": "teacher's images", "truth": "truth"}
-    against = ("truth of as many", "truth of a quarter", "the one that was sent")
+    against = ("truth of as many", "that for as much compute", "truth of a quarter", "the one that was sent")
     heads = ["", "subjects at the site", *ways.values(), *(f"teacher's images against {w} [95%]" for w in against)]
     rows, said = [], []
     for setting, table, tests, sizes in sites(study):
         some, psnr = tests.iloc[0], table.psnr
         for n in sizes:
-            leads = [_said(tests, f"teacher_of_{n}", other)[0] for other in (f"truth_{n}", f"truth_{n // 4}", "sent")]
+            others = (f"truth_{n}", table.control[f"teacher_of_{n}"], f"truth_{n // 4}", "sent")
+            leads = [_said(tests, f"teacher_of_{n}", other)[0] for other in others]
             rows.append([setting, str(n), *(number(psnr[f"{way}_{n}"], 2) for way in ways), *leads])
         said.append(
             f"- {setting}, {units(some.seeds, 'seed')}, {units(some.people, some.kind)}: zero-filled "
@@ -261,15 +269,24 @@ def speed(study: Study) -> str:
     """Time of a slice of the paper's size."""
     cell = study.cells[0].tag
     table = _read(study, f"deployment_times_paper_size_{cell}").set_index(["implementation", "network"])
-    heads = ["", "teacher", "student", "times faster than the plain teacher", "than the plain student"]
+    heads = [
+        "",
+        "teacher",
+        "student",
+        "times faster than the teacher",
+        "than the plain teacher",
+        "than the plain student",
+    ]
     rows = []
     for name in dict.fromkeys(table.index.get_level_values(0)):
         student = table.loc[(name, "student")]
-        times = [f"{table.loc[(name, who)].ms:.0f} ms" for who in ("teacher", "student")]
-        rows.append([name, *times, f"{student['of plain teacher']:.1f}", f"{student['of plain student']:.1f}"])
+        times = [table.loc[(name, who)].ms for who in ("teacher", "student")]
+        faster = [times[0] / times[1], student["of plain teacher"], student["of plain student"]]
+        rows.append([name, *(f"{ms:.0f} ms" for ms in times), *(f"{ratio:.1f}" for ratio in faster)])
     theirs = pd.read_csv(PUBLISHED["times"]).query("device == 'CPU'").set_index("network").ms
     some, paper = table.iloc[0], " and ".join(f"{theirs[who]:g} ms" for who in ("teacher", "student"))
-    return f"{some.processor}; {some.threads} threads. (The paper's, on its CPU: {paper}.)\n\n" + _markdown(heads, rows)
+    said = f"The paper's, on its CPU: {paper}, {theirs.teacher / theirs.student:.1f} times faster."
+    return f"{some.processor}; {some.threads} threads. {said}\n\n" + _markdown(heads, rows)
 
 
 @block("precision", "quick")

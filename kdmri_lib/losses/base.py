@@ -21,14 +21,15 @@ Variant = Literal["paper", "released"]  # as the paper defines it, or as the pub
 
 
 class Prediction(NamedTuple):
-    """What a network gave: image (B, 1, H, W), and the feature maps (B, C, H, W) that were asked for, by name."""
+    """What a network gave: image (B, C, H, W), C = 1 of magnitudes and 2 of complex images, and the feature maps
+    (B, K, H, W) that were asked for, by name."""
 
     image: Tensor
     features: Mapping[str, Tensor]
 
 
 class Loss(nn.Module):
-    """Called with (target, prediction, teacher): the true image (B, 1, H, W), what the network that trains gave, and what
+    """Called with (target, prediction, teacher): the true image (B, C, H, W), what the network that trains gave, and what
     its teacher gave; returns a scalar.
 
     What a loss needs it says in its attributes, so that training asks the networks for no more.

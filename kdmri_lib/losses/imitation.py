@@ -11,7 +11,7 @@ from kdmri_lib.losses.reconstruction import NORMS, Norm
 
 @LOSSES.register("imitation")
 class Imitation(Loss):
-    """L_total = alpha ||x - x_S|| + (1 - alpha) ||x_T - x_S||, the same norm in both (eq. 4); images (B, 1, H, W).
+    """L_total = alpha ||x - x_S|| + (1 - alpha) ||x_T - x_S||, the same norm in both (eq. 4); images (B, C, H, W).
 
     `variant` "released" is what the published code computes: ||x - x_S|| + ||x_T - x_S|| / (B H W), alpha unused, so that
     imitation weighs some 4e-6 of reconstruction for four slices of 240 x 240. No gradient passes to the teacher.

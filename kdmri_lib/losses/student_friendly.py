@@ -11,7 +11,7 @@ from kdmri_lib.losses.reconstruction import NORMS, Norm
 
 @LOSSES.register("student_friendly")
 class StudentFriendly(Loss):
-    """L = ||x - x_T|| + (1/m) sum_i ||x - x_i|| + (1/m) sum_i ||x_T - x_i||, images (B, 1, H, W), one norm in all.
+    """L = ||x - x_T|| + (1/m) sum_i ||x - x_i|| + (1/m) sum_i ||x_T - x_i||, images (B, C, H, W), one norm in all.
 
     m is the number of branches, one less than that of the teacher's cascades.
 

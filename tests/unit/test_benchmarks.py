@@ -337,9 +337,9 @@ def test_phases_reach_what_they_are_called():
         "0": 0,
         "1.57 rad everywhere": 1.57,
         "3.14 rad everywhere": 3.14,
-        "smooth, ±1 rad": 1,
-        "smooth, ±1.5 rad": 1.5,
-        "smooth, ±3 rad": 3,
+        "smooth, to 1 rad": 1,
+        "smooth, to 1.5 rad": 1.5,
+        "smooth, to 3 rad": 3,
     }
     for phase in found.values():
         np.testing.assert_allclose(np.abs(phase), 1)

@@ -73,7 +73,7 @@ def test_the_answer_counts_cells_by_their_intervals_and_by_their_seeds():
     rows = rows_of(text)
     assert rows["the student"][-1] == "real people, brain 4x" and len(rows) == 2 + 7
     assert rows[COMPARED["distilled", "student_compute"]] == [
-        *("0 of 2", "1 of 2", "−0.31 to +0.02", "0 of 2", "1 of 2", "–"),
+        *("0 of 2", "1 of 2", "−0.31 to +0.02", "1 of 2", "1 of 2", "–"),
     ]
     assert rows[COMPARED["he_distilled", "he_compute"]][:3] == ["2 of 2", "0 of 2", "+0.10 to +0.20"]
     assert rows[COMPARED["best", "best_compute"]] == [

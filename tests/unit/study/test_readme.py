@@ -47,6 +47,6 @@ def test_what_is_not_there_is_a_dash_in_a_block(tmp_path):
         some.to_csv(study.table(name), index=False)
     line = next(line for line in BLOCKS["best"].write(study).splitlines() if line.startswith("| knee 4x"))
     cells = [cell.strip() for cell in line.strip("|").split("|")]
-    assert [cells[place] for place in (3, 6, 7, 8)] == ["–"] * 4
+    assert [cells[place] for place in (4, 7, 8, 9)] == ["–"] * 4
     line = next(line for line in BLOCKS["others"].write(study).splitlines() if line.startswith("| brain 5x, people"))
     assert line.count("[") == 3
