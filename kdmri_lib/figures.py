@@ -8,6 +8,7 @@ as by colours (Okabe and Ito's, made for the colour-blind, and a wine red), so t
 
 import itertools
 import re
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,6 +34,7 @@ FEW_TICKS = 8  # values along a logarithmic axis that are each written out
 DISPLAY_PERCENTILE = 99.7  # of a slice's values, shown as white: single bright vessels would darken the rest
 LETTERS = 9  # points, of every letter
 MOST_LETTERS = 15  # of a name above a small image
+TO_A_LINE = 28  # letters of a name above a larger one
 NEUTRAL = "0.35"  # of lines and letters that stand for no method
 SAMPLES = 125  # of k-space in an inch, less than the pixels of a picture: no line of a mask is lost
 ZOOM = 0.4  # how wide a zoom is, of an image's shorter side
@@ -416,7 +418,9 @@ def comparison(cases: Mapping[str, tuple[np.ndarray, Mapping[str, np.ndarray]]],
     names = list(next(iter(cases.values()))[1])
     aspects = [target.shape[0] / target.shape[1] for target, _ in cases.values() for _ in range(2)]
     width = 1.95 if max(aspects) < 1.4 else 1.6  # tall images are drawn smaller, lest the figure be higher than a page
-    figure, axes = grid([width * a for a in aspects], len(names) + 1, width, 1.3, titles=0.45 * len(cases))
+    heads = {name: textwrap.fill(name, TO_A_LINE) for name in ("Target", *names)}
+    lines = 2 + max(head.count("\n") for head in heads.values())
+    figure, axes = grid([width * a for a in aspects], len(names) + 1, width, 1.3, titles=0.225 * lines * len(cases))
     residues = {label: {n: np.abs(image - x) for n, image in images.items()} for label, (x, images) in cases.items()}
     cut = _upper([r[n] for r in residues.values() for n in names[1:]], 99.8)
     for number, (label, (target, images)) in enumerate(cases.items()):
@@ -426,7 +430,7 @@ def comparison(cases: Mapping[str, tuple[np.ndarray, Mapping[str, np.ndarray]]],
         for axis, (name, image) in zip(row, {"Target": target, **images}.items(), strict=True):
             _grey(axis, image, white)
             _zoomed(axis, image, place, corner)
-            axis.set_title(f"{name}\n{_quality(target, image) if image is not target else 'PSNR / SSIM'}")
+            axis.set_title(f"{heads[name]}\n{_quality(target, image) if image is not target else 'PSNR / SSIM'}")
         for axis, name in zip(below[1:], names, strict=True):
             shown = axis.imshow(residues[label][name], cmap="inferno", vmin=0, vmax=cut)
             _zoomed(axis, residues[label][name], place, corner)

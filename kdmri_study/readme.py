@@ -294,7 +294,7 @@ def precision(study: Study) -> str:
     """What faster ways to compute lose."""
     cell = study.cells[0].tag
     lost = _read(study, f"deployment_quality_{cell}").set_index("computed by")["psnr lost"]
-    rows = [[name, f"{loss:.3f}"] for name, loss in lost.items()]
+    rows = [[name, number(loss, 3)] for name, loss in lost.items()]
     return _markdown(["computed by", "PSNR lost / dB"], rows)
 
 
