@@ -27,7 +27,11 @@ COMPARED = {
     ("he_student", "student"): "alone for one stage, well initialised, against as published",
     ("he_compute", "student_compute"): "alone for the distilled one's compute, well initialised, against as published",
     ("best", "teacher"): "distilled by the best recipe, against the teacher as published",
-    ("best_compute", "teacher"): "alone for as much compute as that, against the teacher as published",
+    (
+        "he_compute",
+        "teacher",
+    ): "alone for the distilled one's compute, well initialised, against the teacher as published",
+    ("best_compute", "teacher"): "alone for as much compute as the best recipe's, against the teacher as published",
     ("best", "he_teacher"): "distilled by the best recipe, against the teacher, well initialised",
 }
 """What the answer compares, each a student with what it says, in its order."""
