@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import pandas as pd
 
 from kdmri_lib.statistics import MARGIN
+from kdmri_lib.statistics import interval as interval_of
 from kdmri_study.experiments.table1 import METHODS
 from kdmri_study.profile import Cell
 from kdmri_study.rendering import NONE, grid, interval, number, percent, share, units
@@ -35,17 +37,30 @@ COMPARED = {
     ("best", "he_teacher"): "distilled by the best recipe, against the teacher, well initialised",
 }
 """What the answer compares, each a student with what it says, in its order."""
-HEADS = ["the student", "better in", "worse in", "difference / dB", "every seed ahead", "every seed behind"]
+HEADS = [
+    "the student",
+    "better in",
+    "worse in",
+    "every seed ahead",
+    "every seed behind",
+    "from, to / dB",
+    "mean / dB [95%]",
+]
 
 
 def _stands(found: pd.DataFrame) -> list[str]:
-    """How differences (dB), a row per cell, stand: in how many the interval lies above and below 0; from where to where the
-    differences go; in how many cells of several seeds each seed by itself is ahead, and behind."""
+    """How differences (dB), a row per cell, stand: in how many the interval lies above and below 0; in how many of several
+    seeds each seed by itself is ahead, and behind; from where to where they go; their mean, its interval over cells."""
     ends = dict.fromkeys(number(end, 2, "+") for end in (found.difference.min(), found.difference.max()))
     counts = [f"{side.sum()} of {len(found)}" for side in (found.low > 0, found.high < 0)]
     each = [[float(value) for value in cell.split()] for cell in found[found.seeds > 1].by_seed]
     agreed = [sum(min(cell) > 0 for cell in each), sum(max(cell) < 0 for cell in each)]
-    return [*counts, " to ".join(ends), *(f"{count} of {len(each)}" if each else NONE for count in agreed)]
+    low, high = interval_of(found.difference.to_numpy()[None])
+    mean = SimpleNamespace(difference=found.difference.mean(), low=low, high=high)
+    return [
+        *(*counts, *(f"{count} of {len(each)}" if each else NONE for count in agreed)),
+        *(", ".join(ends), interval(mean, 2) if len(found) > 1 else NONE),
+    ]
 
 
 def shares_of_lead(tests: pd.DataFrame) -> pd.Series:
@@ -99,7 +114,8 @@ def answer_markdown(study: Study, table: pd.DataFrame, tests: pd.DataFrame, peop
     lines = [
         f"PSNR on the test sets ({images}) of {len(psnr)} of {len(study.cells)} cells, {' to '.join(seeds)} of "
         f"{len(study.profile.seeds)} seeds; a teacher's training is not counted. Better or worse: the 95% interval, "
-        f"{over}, lies above or below 0. Every seed: of the cells of several seeds.\n",
+        f"{over}, lies above or below 0. Every seed: of the cells of several seeds. The mean is over cells, and so is its "
+        "interval, as if each cell were drawn by itself.\n",
         grid(heads, rows),
     ]
     if ("best", "best_compute") in test.index and (shares := shares_of_lead(test.reset_index()).dropna()).size:
