@@ -37,29 +37,22 @@ COMPARED = {
     ("best", "he_teacher"): "distilled by the best recipe, against the teacher, well initialised",
 }
 """What the answer compares, each a student with what it says, in its order."""
-HEADS = [
-    "the student",
-    "better in",
-    "worse in",
-    "every seed ahead",
-    "every seed behind",
-    "from, to / dB",
-    "mean / dB [95%]",
-]
+HEADS = ["the student", "mean / dB [95%]", "from, to / dB", "better, worse", "every seed ahead, behind"]
 
 
 def _stands(found: pd.DataFrame) -> list[str]:
-    """How differences (dB), a row per cell, stand: in how many the interval lies above and below 0; in how many of several
-    seeds each seed by itself is ahead, and behind; from where to where they go; their mean, its interval over cells."""
-    ends = dict.fromkeys(number(end, 2, "+") for end in (found.difference.min(), found.difference.max()))
-    counts = [f"{side.sum()} of {len(found)}" for side in (found.low > 0, found.high < 0)]
-    each = [[float(value) for value in cell.split()] for cell in found[found.seeds > 1].by_seed]
-    agreed = [sum(min(cell) > 0 for cell in each), sum(max(cell) < 0 for cell in each)]
+    """How differences (dB), a row per cell, stand: their mean, its interval over cells; from where to where they go; in how
+    many the interval lies above and below 0; in how many of several seeds each seed by itself is ahead, and behind."""
     low, high = interval_of(found.difference.to_numpy()[None])
     mean = SimpleNamespace(difference=found.difference.mean(), low=low, high=high)
+    ends = dict.fromkeys(number(end, 2, "+") for end in (found.difference.min(), found.difference.max()))
+    each = [[float(value) for value in cell.split()] for cell in found[found.seeds > 1].by_seed]
+    agreed = sum(min(cell) > 0 for cell in each), sum(max(cell) < 0 for cell in each)
     return [
-        *(*counts, *(f"{count} of {len(each)}" if each else NONE for count in agreed)),
-        *(", ".join(ends), interval(mean, 2) if len(found) > 1 else NONE),
+        interval(mean, 2) if len(found) > 1 else NONE,
+        ", ".join(ends),
+        f"{(found.low > 0).sum()}, {(found.high < 0).sum()} of {len(found)}",
+        f"{agreed[0]}, {agreed[1]} of {len(each)}" if each else NONE,
     ]
 
 
