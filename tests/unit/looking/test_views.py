@@ -154,7 +154,8 @@ def test_an_acceleration_without_networks_of_its_own_is_looked_at_by_others_and_
 
 def test_committed_networks_are_found_by_their_names_and_cards(tmp_path):
     assert {"brain", "cardiac"} <= {c.dataset.name for c in committed()}
-    assert list(networks("cardiac", 8)) == ["Teacher", "Student", "Distilled student", "Best recipe's student"]
+    alone = "Student, well initialised, as much compute as distilled"
+    assert list(networks("cardiac", 8)) == ["Teacher", "Student", "Distilled student", alone, "Best recipe's student"]
     with pytest.raises(StudyError, match="no weights for brain 3x"):
         networks("brain", 3)
     (tmp_path / "brain_4x_teacher.safetensors").touch()
