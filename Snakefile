@@ -32,8 +32,9 @@ def asked(kind):
 
 
 def together(kind):
-    """A group, whose jobs a cluster is given as one, where a training is declared to take minutes: starting one there takes as long."""
-    # Longer ones stay jobs of their own, since a group that fails, or meets its time limit, is made again as a whole.
+    """A group, whose jobs a cluster is given as one, where a training is declared to take minutes."""
+    # Starting one there takes as long. Longer ones stay jobs of their own, since a group that fails, or meets its time limit,
+    # is made again as a whole.
     return kind if study.profile.resources.train.minutes <= 10 else None
 
 

@@ -11,7 +11,7 @@ from kdmri_lib.statistics import MARGIN
 from kdmri_lib.statistics import interval as interval_of
 from kdmri_study.experiments.table1 import METHODS
 from kdmri_study.profile import Cell
-from kdmri_study.rendering import NONE, grid, interval, number, percent, share, units
+from kdmri_study.rendering import NONE, by_seed, grid, interval, number, percent, share, units
 from kdmri_study.study import Study
 from kdmri_study.tables import CELL, SET
 
@@ -46,7 +46,7 @@ def _stands(found: pd.DataFrame) -> list[str]:
     low, high = interval_of(found.difference.to_numpy()[None])
     mean = SimpleNamespace(difference=found.difference.mean(), low=low, high=high)
     ends = dict.fromkeys(number(end, 2, "+") for end in (found.difference.min(), found.difference.max()))
-    each = [[float(value) for value in cell.split()] for cell in found[found.seeds > 1].by_seed]
+    each = [by_seed(row) for row in found[found.seeds > 1].itertuples()]
     agreed = sum(min(cell) > 0 for cell in each), sum(max(cell) < 0 for cell in each)
     return [
         interval(mean, 2) if len(found) > 1 else NONE,
@@ -87,8 +87,11 @@ def answer_markdown(study: Study, table: pd.DataFrame, tests: pd.DataFrame, peop
     """
     volumes = table[(table.aggregation == "volume") & (table.set == "test")]
     psnr = volumes.pivot(index=CELL, columns="method", values="psnr")
-    asked = tests[(tests.metric == "psnr") & tests.difference.notna()].set_index(["a", "b"]).sort_index()
-    test, real = (asked[asked.set == name] for name in ("test", "people"))
+    asked = tests[(tests.metric == "psnr") & tests.difference.notna()]
+    test = asked[asked.set == "test"].set_index(["a", "b"]).sort_index()
+    real = (
+        asked[asked.set == "people"].pivot(index=["a", "b"], columns=CELL, values="difference").reindex(list(COMPARED))
+    )
     if test.empty:
         return "Nothing can be said: there is no cell of several people, or its trainings failed.\n"
     seeds = dict.fromkeys(map(str, sorted({test.seeds.min(), test.seeds.max()})))
@@ -96,13 +99,11 @@ def answer_markdown(study: Study, table: pd.DataFrame, tests: pd.DataFrame, peop
     over += ", of one seed over people, for its networks alone" if test.seeds.min() == 1 < test.seeds.max() else ""
     images = " and ".join(f"{kind}s" for kind in dict.fromkeys(volumes.kind))
     heads, rows = [*HEADS], []
-    if len(real):
-        cells = real[list(CELL)].drop_duplicates().sort_values(list(CELL)).itertuples(index=False)
-        heads.append(f"real people, {', '.join(f'{dataset} {factor:g}x' for dataset, factor in cells)}")
+    if real.size:
+        heads.append(f"real people, {', '.join(f'{dataset} {factor:g}x' for dataset, factor in real)}")
     for pair, words in COMPARED.items():
         if pair in test.index:
-            leads = real.loc[[pair]].sort_values(list(CELL)).difference if pair in real.index else ()
-            shown = [", ".join(number(lead, 2, "+") for lead in leads) or NONE] if len(real) else []
+            shown = [", ".join(number(lead, 2, "+") for lead in real.loc[pair])] if real.size else []
             rows.append([words, *_stands(test.loc[[pair]]), *shown])
     lines = [
         f"PSNR on the test sets ({images}) of {len(psnr)} of {len(study.cells)} cells, {' to '.join(seeds)} of "
@@ -193,9 +194,9 @@ def answer_table(table: pd.DataFrame, tests: pd.DataFrame) -> str:
     if alone.empty:
         return "*No set of several people: nothing can be said.*\n"
     lines, several = [], alone.seeds > 1
-    over = "seeds and people" if several.any() else ""
-    over += " (of one seed over people)" if several.any() and not several.all() else ""
-    over = over or "people, on these networks: of one seed nothing follows for others"
+    over = "people, on these networks: of one seed nothing follows for others"
+    if several.any():
+        over = f"seeds and people{'' if several.all() else ' (of one seed over people)'}"
     note = f"*Difference in PSNR / dB, its 95% interval over {over}, and verdict. Equivalent: within ±{MARGIN:g} dB.*\n"
     for method in taught:
         asked = alone[alone.a == method]

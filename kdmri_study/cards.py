@@ -1,7 +1,7 @@
 """Committed weights, in `results/models/`: of each cell the teacher, the student alone (as published, and well initialised
 for the distilled one's cost), the distilled one, and that of the best recipe, with a model card each."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -174,6 +174,11 @@ def network_of(study: Study, cell: Cell, method: str, seed: int) -> RunFolder:
     return folder
 
 
+def preferred(validation: Mapping[str, float]) -> str:
+    """Of networks by name, each with its PSNR (dB) on the validation subjects, the student that is best there."""
+    return max((name for name in validation if name != "teacher"), key=validation.get)
+
+
 def best_student(study: Study, cell: Cell, seed: int) -> str:
     """Of a cell's students that were trained here, the one that is best on the validation subjects, by its name."""
     folders = {m: RunFolder(study, run) for m, run in _shown(study, cell, seed).items() if m != "teacher"}
@@ -183,7 +188,7 @@ def best_student(study: Study, cell: Cell, seed: int) -> str:
             f"{cell.label}: no student of seed {seed} was trained here in profile {study.name}; without --profile the "
             "committed one is taken"
         )
-    return max(found, key=found.get)
+    return preferred(found)
 
 
 def wrong_models(study: Study, evidence: Study) -> list[str]:

@@ -18,6 +18,7 @@ from kdmri_lib.masks import FACTORS
 from kdmri_lib.models.base import Model, build_model
 from kdmri_lib.storage import PROJECT
 from kdmri_study.build import declared_mask
+from kdmri_study.cards import preferred
 from kdmri_study.experiments.table1 import METHODS
 from kdmri_study.runs import load_weights
 from kdmri_study.study import Study
@@ -100,10 +101,10 @@ def network(dataset: str, acceleration: float, method: str = "") -> Committed:
     """
     known = list(committed())
     of = {c.method: c for c in known if (c.dataset.name, c.acceleration) == (dataset, acceleration)}
+    if of and not method:
+        method = preferred({name: c.validation for name, c in of.items()})
     if method in of:
         return of[method]
-    if of and not method:
-        return max((c for c in of.values() if c.method != "teacher"), key=lambda c: c.validation)
     cell = f"{dataset} {acceleration:g}x"
     there = f"of it there are {', '.join(of)}"
     if not of:

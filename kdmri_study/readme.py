@@ -15,7 +15,17 @@ from kdmri_lib.errors import StudyError
 from kdmri_lib.storage import PROJECT, write_text
 from kdmri_study.answer import PAYS, answer_markdown, shares_of_lead, site_markdown, sites
 from kdmri_study.guide import map_of_notebooks
-from kdmri_study.rendering import NONE, evidence_in_words, interval, number, percent, share_of_lead, units, value
+from kdmri_study.rendering import (
+    NONE,
+    each_seed,
+    evidence_in_words,
+    interval,
+    number,
+    percent,
+    share_of_lead,
+    units,
+    value,
+)
 from kdmri_study.study import Study
 from kdmri_study.tables import CELL, PUBLISHED, SET, published_table1
 
@@ -107,8 +117,12 @@ def best(study: Study) -> str:
     spent = table.set_index(["method", *CELL])
     shares, rows = shares_of_lead(tests), []
     heads = ["", "student", "alone at the distilled one's cost", "distilled", "distilled against that [95%]"]
-    heads += ["best recipe's teacher"]
-    heads += ["best recipe's student", "against alone at its cost [95%]", "share of its teacher's lead over that"]
+    heads += [
+        "best recipe's teacher",
+        "best recipe's student",
+        "against alone at its cost [95%]",
+        "share of its teacher's lead over that",
+    ]
     heads += [
         "against the teacher as published [95%]",
         "distilled, compute / 10¹²",
@@ -244,8 +258,7 @@ def _said(tests: pd.DataFrame, a: str, b: str) -> tuple[str, str, str]:
     if found.empty:
         return NONE, NONE, NONE
     row = found.iloc[0]
-    each = " ".join(number(float(v), 2, "+") for v in str(row.by_seed).split())
-    return interval(row, 2), each, row.verdict
+    return interval(row, 2), each_seed(row), row.verdict
 
 
 def _against(study: Study, part: str, reference: str, words: str) -> str:

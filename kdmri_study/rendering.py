@@ -304,6 +304,16 @@ def _arms_in_words(table: pd.DataFrame) -> list[str]:
     return said
 
 
+def by_seed(row) -> list[float]:
+    """The difference (dB) of each seed, of a row of comparisons (`kdmri_study.tables.significance`)."""
+    return [float(difference) for difference in str(row.by_seed).split()]
+
+
+def each_seed(row) -> str:
+    """The same, for reading."""
+    return " ".join(number(difference, 2, "+") for difference in by_seed(row))
+
+
 def _p(p: float, count: int, unit: str) -> str:
     return f"too few {unit}" if count < FEW else f"{p:.3g}"
 
@@ -323,7 +333,7 @@ def significance_markdown(table: pd.DataFrame, labels: Mapping[str, str] = METHO
             if not math.isnan(row.difference):
                 values = [
                     interval(row, 3),
-                    " ".join(number(float(v), 2, "+") for v in str(row.by_seed).split()),
+                    each_seed(row),
                     row.verdict,
                     _p(row.p_seeds_holm, row.seeds, "seeds"),
                     _p(row.p_people_holm, row.people, "people"),
