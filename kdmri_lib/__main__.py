@@ -174,11 +174,11 @@ def models(arguments) -> None:
 
 
 def readme(arguments) -> None:
-    """Write the README's numbers anew from the committed tables, and the heads of the notebooks."""
+    """Write the numbers of README files anew from the committed tables, and the heads of the notebooks."""
     from kdmri_study.guide import write_heads
-    from kdmri_study.readme import write_readme
+    from kdmri_study.readme import write_numbers
 
-    print(*([*write_readme(), *write_heads()] or ["nothing changed"]), sep="\n")
+    print(*([*write_numbers(), *write_heads()] or ["nothing changed"]), sep="\n")
 
 
 def minutes(arguments) -> None:

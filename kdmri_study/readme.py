@@ -1,10 +1,10 @@
-"""The README's numbers: blocks of it that are written from committed tables, and held to them by a test.
+"""The numbers of README files: blocks that are written from committed tables, and held to them by a test.
 
 A block stands between ``<!-- numbers: NAME -->`` and ``<!-- end -->``; `python -m kdmri_lib readme` writes all anew.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,7 +29,8 @@ from kdmri_study.rendering import (
 from kdmri_study.study import Study
 from kdmri_study.tables import CELL, PUBLISHED, SET, published_table1
 
-README = PROJECT / "README.md"
+# What the study found in short, in whole, and what a network costs where it is used.
+PAGES = tuple(PROJECT / name for name in ("README.md", "results/README.md", "kdmri_lib/deployment/README.md"))
 BLOCK = re.compile(r"(<!-- numbers: ([\w.-]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 
@@ -56,7 +57,7 @@ def block(name: str, profile: str) -> Callable:
 def _read(study: Study, name: str) -> pd.DataFrame:
     path = study.table(name)
     if not path.exists():
-        raise StudyError(f"{path}: no such file, and the README's numbers are from it")
+        raise StudyError(f"{path}: no such file, and numbers of README files are from it")
     return pd.read_csv(path, keep_default_na=True)
 
 
@@ -338,34 +339,41 @@ def block_text(name: str) -> str:
     return BLOCKS[name].write(Study(BLOCKS[name].profile))
 
 
-def written(text: str, profiles: set[str] | None = None) -> Iterator[tuple[str, str, str]]:
-    """(name, as it stands, as it should) of each block of a README; of these profiles alone where they are given.
+def written(page: Path, profiles: set[str] | None = None) -> Iterator[tuple[str, str, str]]:
+    """(name, as it stands, as it should) of each block of a page; of these profiles alone where they are given.
 
     Raises
     ------
     StudyError
         When a block isn't known.
     """
-    for match in BLOCK.finditer(text):
+    for match in BLOCK.finditer(page.read_text(encoding="utf-8")):
         name = match[2]
         if name not in BLOCKS:
-            raise StudyError(f"{README}: no numbers '{name}'; known: {', '.join(BLOCKS)}")
+            raise StudyError(f"{page}: no numbers '{name}'; known: {', '.join(BLOCKS)}")
         if profiles is None or BLOCKS[name].profile in profiles:
             yield name, match[3], f"\n{block_text(name)}\n"
 
 
 def wrong_blocks(study: Study) -> list[str]:
-    """Which of the README's blocks of a profile aren't as from the committed tables."""
+    """Which blocks of a profile aren't as from the committed tables."""
     if study.source not in {block.profile for block in BLOCKS.values()}:
         return []
-    found = written(README.read_text(encoding="utf-8"), {study.source})
-    return [f"{README}: numbers '{name}' aren't as from the tables" for name, is_, should in found if is_ != should]
+    return [
+        f"{page}: numbers '{name}' aren't as from the tables"
+        for page in PAGES
+        for name, is_, should in written(page, {study.source})
+        if is_ != should
+    ]
 
 
-def write_readme(path: Path = README) -> list[str]:
+def write_numbers(pages: Iterable[Path] = PAGES) -> list[str]:
     """Write all blocks anew; the names of those that changed."""
-    text = path.read_text(encoding="utf-8")
-    blocks = list(written(text))
-    new = {name: should for name, _, should in blocks}
-    write_text(path, BLOCK.sub(lambda match: match[1] + new[match[2]] + match[4], text))
-    return [name for name, is_, should in blocks if is_ != should]
+    changed = []
+    for page in pages:
+        blocks = list(written(page))
+        new = {name: should for name, _, should in blocks}
+        text = page.read_text(encoding="utf-8")
+        write_text(page, BLOCK.sub(lambda match, new=new: match[1] + new[match[2]] + match[4], text))
+        changed += [name for name, is_, should in blocks if is_ != should]
+    return changed

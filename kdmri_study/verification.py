@@ -44,7 +44,7 @@ class Verdict(NamedTuple):
 
 
 def verify_evidence(study: Study) -> Verdict:
-    """Make every table of metrics anew from the evidence, and compare it, the README and the model cards with it.
+    """Make every table of metrics anew from the evidence, and compare it, the README files and the model cards with it.
 
     Raises
     ------

@@ -12,7 +12,7 @@ from kdmri_lib.storage import PROJECT, write_json
 from kdmri_study import guide
 from kdmri_study.guide import WAY, heads, map_of_notebooks, measured, write_minutes
 from kdmri_study.jobs import jobs
-from kdmri_study.readme import README, written
+from kdmri_study.readme import PAGES, written
 from kdmri_study.runs import RunFolder
 from kdmri_study.study import Study
 from tests.studies import small_profile
@@ -24,7 +24,7 @@ def test_notebooks_carry_the_heads_that_the_way_gives_them():
 
 def test_blocks_of_the_readme_that_no_table_decides_are_as_written():
     """Those from tables are held to them by `verify`."""
-    blocks = {name: (is_, should) for name, is_, should in written(README.read_text(encoding="utf-8"))}
+    blocks = {name: (is_, should) for name, is_, should in written(PAGES[0])}
     for name in ("notebooks", "commands", "answer"):
         assert blocks[name][0] == blocks[name][1], f"python -m kdmri_lib readme writes block {name} anew"
 
@@ -34,10 +34,21 @@ def test_every_link_of_the_way_leads_to_a_file():
         first = json.loads((PROJECT / "notebooks" / f"{stop.notebook}.ipynb").read_text())["cells"][0]
         links = re.findall(r"\]\((\w+\.ipynb)\)", "".join(first["source"]))
         assert 1 <= len(links) <= 2 and all((PROJECT / "notebooks" / link).exists() for link in links)
-    for target in re.findall(r"\]\(((?!https?:|#)[^)]+)\)", README.read_text()):
-        assert (PROJECT / target).exists(), target
     listed = re.findall(r"\((notebooks/[^)]+)\)", map_of_notebooks("notebooks/"))
     assert listed == [f"notebooks/{stop.notebook}.ipynb" for stop in WAY]
+
+
+@pytest.mark.parametrize("page", [*PAGES, PROJECT / "kdmri_lib" / "README.md"], ids=lambda page: page.parent.name)
+def test_every_link_of_a_readme_leads_to_a_file_and_a_heading_of_it(page):
+    def places(file):
+        """The places of a file's headings, as GitHub names them."""
+        titles = re.findall(r"^#+ (.+)$", file.read_text(encoding="utf-8"), re.MULTILINE)
+        return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+    for target in re.findall(r"\]\(((?!https?:)[^)]+)\)", page.read_text(encoding="utf-8")):
+        file, _, place = target.partition("#")
+        found = page.parent / file if file else page
+        assert found.exists() and (not place or place in places(found)), target
 
 
 @pytest.fixture
