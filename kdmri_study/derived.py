@@ -7,10 +7,10 @@ import pandas as pd
 
 from kdmri_study.costs import stage
 from kdmri_study.evidence import pieces
-from kdmri_study.experiments.part import PARTS, Rows
+from kdmri_study.experiments.part import PARTS, Part, Rows
 from kdmri_study.experiments.recipe import Recipe
 from kdmri_study.experiments.table1 import METHODS, QUESTIONS
-from kdmri_study.metrics import UNTRAINED, costs_table, joined_metrics
+from kdmri_study.metrics import UNTRAINED, Folders, costs_table, joined_metrics
 from kdmri_study.profile import Cell
 from kdmri_study.rendering import (
     domains_markdown,
@@ -159,12 +159,53 @@ def evidence_table(study: Study) -> Derived:
     return Derived("evidence", table, evidence_markdown(table, study.stamp), [run for run in folders if run in done])
 
 
-def experiment_tables(study: Study, experiment: str, part: str, losses: Sequence[str] = ()) -> list[Derived]:
-    """A part of an experiment: its rows with their costs, and its comparisons where it asks any."""
+class Measured(NamedTuple):
+    """A part of an experiment, as far as it is there.
+
+    Attributes
+    ----------
+    name : the experiment's and the part's, by which its tables and figures are called.
+    part : the part.
+    rows : of the first seed.
+    reference : the row that others are set against; None where there is none.
+    folders : run folders by seed and row.
+    tables : its rows with their costs; its comparisons where it asks any; where its curve is crossed.
+    """
+
+    name: str
+    part: Part
+    rows: Rows
+    reference: str | None
+    folders: Folders
+    tables: list[Derived]
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """A row per method and test set."""
+        return self.tables[0].table
+
+    @property
+    def tests(self) -> pd.DataFrame | None:
+        """Its comparisons; None where nothing is compared."""
+        return next((derived.table for derived in self.tables if derived.name == f"{self.name}_significance"), None)
+
+    @property
+    def runs(self) -> list[str]:
+        """The names of all its runs."""
+        return self.tables[0].runs
+
+
+def experiment_rows(study: Study, experiment: str, part: str, losses: Sequence[str] = ()) -> dict[int, Rows]:
+    """The rows of a part of an experiment, by seed."""
+    return {s: study.experiment_rows(experiment, part, s, losses) for s in study.experiment_seeds(experiment)}
+
+
+def measured(study: Study, experiment: str, part: str, losses: Sequence[str] = ()) -> Measured | None:
+    """A part of an experiment, whose runs are there; None where no seed of it is."""
     declared, seeds = PARTS.find(part), study.experiment_seeds(experiment)
-    rows = done(study, {seed: study.experiment_rows(experiment, part, seed, losses) for seed in seeds})
+    rows = done(study, experiment_rows(study, experiment, part, losses))
     if not rows:
-        return []
+        return None
     first, folders = next(iter(rows.values())), folders_of(study, rows)
     recipe: Recipe = study.experiment_recipe(experiment, seeds[0])
     setting = next(iter(first.values())).run
@@ -182,7 +223,16 @@ def experiment_tables(study: Study, experiment: str, part: str, losses: Sequence
     if declared.curve:
         crossed = crossings(table, [name for name, row in first.items() if row.facts.get("how") == declared.curve])
         found.append(Derived(f"{experiment}_{part}_crossings", crossed, plain_markdown(crossed), names))
-    return [Derived(f"{experiment}_{part}", table, text, names), *found]
+    name, reference = f"{experiment}_{part}", declared.reference(recipe)
+    return Measured(name, declared, first, reference, folders, [Derived(name, table, text, names), *found])
+
+
+def all_measured(study: Study) -> Iterator[Measured]:
+    """Every part of an experiment of which a seed is there, and whose table is one of metrics."""
+    for name in study.profile.experiments:
+        for part in map(PARTS.find, study.experiment_parts(name)):
+            if part.tabled and (found := measured(study, name, part.name)):
+                yield found
 
 
 def all_tables(study: Study) -> Iterator[Derived]:
@@ -190,7 +240,5 @@ def all_tables(study: Study) -> Iterator[Derived]:
     yield evidence_table(study)
     yield from table1_tables(study)
     yield from domain_tables(study)
-    for name in study.profile.experiments:
-        for part in map(PARTS.find, study.experiment_parts(name)):
-            if part.tabled:
-                yield from experiment_tables(study, name, part.name)
+    for found in all_measured(study):
+        yield from found.tables

@@ -1,15 +1,22 @@
-"""What the figures of experiments are drawn from: rows, what they left, and their tables."""
+"""The figures of experiments, which follow from curves and metrics as their tables do.
 
-from collections.abc import Mapping, Sequence
+Notebooks draw them, and `python -m kdmri_lib tables` does of the committed evidence.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
+from kdmri_lib import figures
 from kdmri_lib.models.base import parameter_count
 from kdmri_study.build import run_network
 from kdmri_study.costs import against_compute, cost
+from kdmri_study.derived import Measured
 from kdmri_study.experiments.part import Rows
 from kdmri_study.metrics import Folders
+from kdmri_study.rendering import units
 
 
 def curves(rows: Rows, folders: Folders) -> tuple[dict[str, list[pd.DataFrame]], list[tuple[float, list[float]]]]:
@@ -77,3 +84,82 @@ def sizes(rows: Rows, table: pd.DataFrame, tests: pd.DataFrame) -> tuple[pd.Data
             }
         )
     return pd.DataFrame(found), psnr["teacher"]
+
+
+def by(found: Measured, fact: str) -> dict[str, list[tuple[float, float]]]:
+    """Points (the fact, test PSNR in dB) of the rows that have it, by what they say of "how"."""
+    psnr, lines = _test_psnr(found.table), {}
+    for name, row in found.rows.items():
+        if fact in row.facts:
+            lines.setdefault(row.facts["how"], []).append((row.facts[fact], psnr[name]))
+    return lines
+
+
+def lengths(found: Measured, column: str) -> dict[str, list[tuple[float, float]]]:
+    """Points (multiply-accumulates, test PSNR in dB) of each way to train, and length of its teacher; `column` says whether
+    the teacher's training counts."""
+    test = found.table[found.table.set == "test"].set_index("method")
+    words = {"alone": "student alone", "paper": "the paper's stages", "best": "the best recipe", "teacher": "teacher"}
+    lines = {}
+    for name, row in found.rows.items():
+        by = f", teacher of {row.facts['teacher']} stages" if "teacher" in row.facts else ""
+        lines.setdefault(words[row.facts["how"]] + by, []).append((test[column][name], test.psnr[name]))
+    return lines
+
+
+def subjects(found: Measured) -> dict[str, list[tuple[float, float]]]:
+    """Points (subjects at the site, test PSNR in dB) of each way to train there, and of the student that was sent."""
+    lines, sent = by(found, "subjects"), _test_psnr(found.table)["sent"]
+    return {"truth where the teacher was, none here": [(size, sent) for size, _ in lines["truth"]]} | lines
+
+
+def _curves(found: Measured, title: str) -> Figure:
+    curved, alone = curves(found.rows, found.folders)
+    return figures.learning_curves(curved, title, alone)
+
+
+def _map(found: Measured, title: str) -> Figure:
+    return figures.positions(*positions(found.rows, found.table, found.tests, found.reference), title)
+
+
+def _points(found: Measured, title: str) -> Figure:
+    return figures.sizes(*sizes(found.rows, found.table, found.tests), title)
+
+
+def _lines(found: Measured, groups: Mapping, across: str, title: str) -> Figure:
+    return figures.lines(groups, across, f"test PSNR / dB ({units(len(found.folders), 'seed')})", title)
+
+
+def _cost(found: Measured, title: str) -> Figure:
+    return _lines(found, lengths(found, "macs_given"), "multiply-accumulates, teacher given", title)
+
+
+def _whole(found: Measured, title: str) -> Figure:
+    return _lines(found, lengths(found, "macs_whole"), "multiply-accumulates, the teacher's training included", title)
+
+
+def _stages(found: Measured, title: str) -> Figure:
+    return _lines(found, by(found, "stages"), "stages of training", title)
+
+
+def _subjects(found: Measured, title: str) -> Figure:
+    return _lines(found, subjects(found), "subjects at the site, with truth where some have it", title)
+
+
+# By the names of a part's figures.
+DRAWN: dict[str, Callable[[Measured, str], Figure]] = {
+    "curves": _curves,
+    "map": _map,
+    "points": _points,
+    "cost": _cost,
+    "whole": _whole,
+    "stages": _stages,
+    "subjects": _subjects,
+}
+
+
+def drawn(found: Measured, title: Callable[[str], str]) -> Iterator[tuple[str, Figure]]:
+    """The figures of a part, each by its name; `title` says what a figure of that name is called."""
+    for key in found.part.figures:
+        name = f"{found.name}_{key}"
+        yield name, DRAWN[key](found, title(name))

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
@@ -24,12 +24,13 @@ from kdmri_lib.looking.views import Person, Setting, Views
 from kdmri_lib.looking.widget import LookInside
 from kdmri_lib.masks import FACTORS
 from kdmri_lib.operators import Undersampling
-from kdmri_study import drawn
 from kdmri_study.build import declared_mask, declared_operator
 from kdmri_study.committed import on_mask, unseen
 from kdmri_study.conclusions import part_in_words
-from kdmri_study.derived import Derived, experiment_tables
-from kdmri_study.experiments.part import PARTS, Row, Rows
+from kdmri_study.derived import Derived, Measured, done, experiment_rows, measured
+from kdmri_study.drawn import curves, drawn
+from kdmri_study.evidence import unpacked
+from kdmri_study.experiments.part import Row, Rows
 from kdmri_study.experiments.recipe import Recipe
 from kdmri_study.experiments.table1 import METHODS
 from kdmri_study.jobs import NOTEBOOKS
@@ -43,17 +44,6 @@ from kdmri_study.tables import write_table
 # What IPython shows of an error: one that says what is wrong needs no page of internals.
 for known in (StudyError, StoppedError):
     known._render_traceback_ = lambda error: [f"kdmri: {error}"]
-
-
-class Shown(NamedTuple):
-    """What `Notebook.show` made: rows of the first seed, folders, the table, its comparisons if it asks any, and the names
-    of all run folders."""
-
-    rows: Rows
-    folders: Folders
-    table: pd.DataFrame
-    tests: pd.DataFrame | None
-    names: list[str]
 
 
 def _label(row: Row, seed: int) -> str:
@@ -74,7 +64,8 @@ class Notebook:
     ----------
     study, job : the study, and what the notebook needs and writes.
     declared : the outputs that it may write, by kind and name.
-    seeds : the profile's, or those of the notebook's experiment.
+    seeds : the profile's, or those of the notebook's experiment. Of a profile that is made in pieces: those whose runs are
+        here, and the first where none is, since all would take many hours.
     """
 
     def __init__(self, name: str, profile: str = "quick", folder: str = "", **parameters):
@@ -82,9 +73,17 @@ class Notebook:
         self.job = NOTEBOOKS[name](self.study, **parameters)
         self.experiment = parameters.get("experiment", "")
         self.seeds = self.study.experiment_seeds(self.experiment) if self.experiment else self.study.profile.seeds
+        if self.study.profile.in_pieces:
+            self.seeds = self._seeds_here or self.seeds[:1]
         self._said: list[str] = []
         self.declared = {(output.kind, output.name): output for output in self.job.outputs}
         use_threads(self.study.profile.threads)
+        if not self.experiment or self._evidence is None:
+            self._prepare()
+        print(self.study.stamp)
+
+    def _prepare(self) -> None:
+        """Make the data sets that the notebook works with and that aren't there."""
         for dataset in self.job.datasets:
             if not self.study.prepared(dataset).exists():
                 try:
@@ -93,7 +92,25 @@ class Notebook:
                     raise StoppedError(
                         f"stopped; what was made of {dataset} is kept, and this cell, run again, goes on from there"
                     ) from None
-        print(self.study.stamp)
+
+    @property
+    def _seeds_here(self) -> tuple[int, ...]:
+        """The seeds whose runs are all here."""
+        runs = {seed: [run for run in self.job.runs if run.seed == seed] for seed in self.seeds}
+        return tuple(s for s, of in runs.items() if of and all(RunFolder(self.study, run).ended for run in of))
+
+    @cached_property
+    def _evidence(self) -> Study | None:
+        """The same study with its evidence in place of its runs; None where there is none, and of a profile that isn't in
+        pieces, whose notebooks train what isn't there."""
+        if not self.study.profile.in_pieces:
+            return None
+        self._unpacked = TemporaryDirectory()  # goes when the notebook's kernel does
+        try:
+            return unpacked(self.study, Path(self._unpacked.name))
+        except StudyError as error:
+            print(error)
+            return None
 
     @cached_property
     def recipe(self) -> Recipe:
@@ -110,6 +127,7 @@ class Notebook:
     @cached_property
     def volumes(self) -> list[Volume]:
         """All volumes of the recipe's test sets."""
+        self._prepare()
         return list(test_volumes(self.study.prepared(self.recipe.dataset.name)))
 
     @cached_property
@@ -221,6 +239,7 @@ class Notebook:
 
         Interrupted, it saves what is trained and raises `StoppedError`; called again, it goes on from there.
         """
+        self._prepare()
         waiting = self._waiting(rows)
         shown = Trainings(waiting) if waiting and in_kernel() else None
         how = {"progress": shown.one} if shown else {}
@@ -244,25 +263,36 @@ class Notebook:
     def curves(self, name: str, rows: Rows, folders: Folders) -> None:
         """Write a declared figure of the validation curves of rows, against what they cost; of those controls whose length
         isn't a stage's, their final values."""
-        curves, alone = drawn.curves(rows, folders)
+        found, alone = curves(rows, folders)
         names = [folders[seed][key].run.id for seed in folders for key in rows]
-        self.figure(name, figures.learning_curves(curves, self.title("figure", name), alone), names)
+        self.figure(name, figures.learning_curves(found, self.title("figure", name), alone), names)
 
-    def show(self, part: str, losses: Sequence[str] = ()) -> Shown:
+    def show(self, part: str, losses: Sequence[str] = ()) -> Measured:
         """Train or load an experiment's rows, measure and compare them, write its tables, and show them.
+
+        Of a profile that is made in pieces the committed evidence is shown, unless more seeds are here.
 
         `losses` : feature losses, for parts that take some.
         """
-        rows = {seed: self.rows(part, losses, seed) for seed in self.seeds}
-        folders = self.trained(rows)
-        found = experiment_tables(self.study, self.experiment, part, losses)
-        for derived in found:
+        rows, evidence = experiment_rows(self.study, self.experiment, part, losses), self._evidence
+        if evidence and len(done(evidence, rows)) > len(done(self.study, rows)):
+            seeds = ", ".join(map(str, done(evidence, rows)))
+            print(f"from the committed evidence: seed {seeds} of {len(rows)}; nothing is trained")
+            found = measured(evidence, self.experiment, part, losses)
+        else:
+            self.trained({seed: rows[seed] for seed in self.seeds})
+            found = measured(self.study, self.experiment, part, losses)
+        for derived in found.tables:
             self.derived(derived)
-        display(Markdown("\n\n".join(derived.text for derived in found if derived.text)))
-        tests = next((derived.table for derived in found if derived.name.endswith("_significance")), None)
-        words = part_in_words(PARTS.find(part).title, found[0].table, tests)
+        display(Markdown("\n\n".join(derived.text for derived in found.tables if derived.text)))
+        words = part_in_words(found.part.title, found.table, found.tests)
         self._said += [words] if words else []
-        return Shown(rows[self.seeds[0]], folders, found[0].table, tests, found[0].runs)
+        return found
+
+    def draw(self, found: Measured) -> None:
+        """Write the figures of a part."""
+        for name, figure in drawn(found, lambda name: self.title("figure", name)):
+            self.figure(name, figure, found.runs)
 
     def conclude(self) -> None:
         """Say what the parts shown above come to, a paragraph each."""

@@ -1,14 +1,18 @@
 """What figures of experiments are drawn from, and what their titles say."""
 
 import re
+import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from kdmri_lib.declarations import Degradation
-from kdmri_study import drawn
+from kdmri_study import drawn, notebook
 from kdmri_study.costs import against_compute, cost
+from kdmri_study.derived import Derived, Measured
+from kdmri_study.evidence import piece
+from kdmri_study.experiments.part import PARTS
 from kdmri_study.jobs import jobs
 from kdmri_study.study import Study
 from tests.studies import PROFILES, with_downloads
@@ -116,3 +120,74 @@ def test_figure_2_and_the_masks_of_several_data_sets_are_no_copies_of_those_of_o
     assert {"figure2", "masks", "reconstructions_knee_5x"} <= several
     one = {o.name for job in jobs(Study("evening")) for o in job.outputs}
     assert "reconstructions_cardiac_8x" in one and not {"figure2", "masks"} & one
+
+
+def measured(part, rows, values):
+    """A part as if measured: a table of these test PSNR (dB), costs of the declarations."""
+    table = pd.DataFrame(
+        [
+            {
+                **{"set": "test", "method": name, "psnr": values.get(name, 20.0)},
+                **{"macs_given": cost(row.run).given, "macs_whole": cost(row.run).whole},
+            }
+            for name, row in rows.items()
+        ]
+    )
+    return Measured(part, PARTS.find(part), rows, None, {0: {}, 1: {}}, [Derived(part, table, "", [])])
+
+
+def test_lengths_are_a_line_for_each_way_to_train_and_each_teachers_length():
+    rows = PARTS.find("lengths").rows(STUDY.experiment_recipe("ablations", 0))
+    found = measured("lengths", rows, {"alone_2": 25.0, "best_2_16": 26.0})
+    lines = drawn.lengths(found, "macs_given")
+    assert len(lines) == 2 + 2 * 3 and [psnr for _, psnr in lines["student alone"]][:3] == [20.0, 25.0, 20.0]
+    (first, *_) = lines["the best recipe, teacher of 16 stages"]
+    assert first == (cost(rows["best_2_16"].run).given, 26.0)
+    alone = dict(lines["student alone"])
+    assert sorted(alone)[-1] == pytest.approx(32 * sorted(alone)[0])
+    whole = drawn.lengths(found, "macs_whole")
+    assert whole["student alone"] == lines["student alone"], "no teacher, nothing to count in"
+    assert whole["the best recipe, teacher of 16 stages"][0][0] > first[0]
+
+
+def test_a_site_has_a_line_for_the_student_that_was_sent_at_all_its_sizes():
+    rows = PARTS.find("site").rows(STUDY.experiment_recipe("ablations", 0))
+    lines = drawn.subjects(measured("site", rows, {"sent": 24.0, "truth_1": 23.0}))
+    name, points = next(iter(lines.items()))
+    assert name == "truth where the teacher was, none here" and {psnr for _, psnr in points} == {24.0}
+    assert [x for x, _ in points] == [x for x, _ in lines["truth"]] and lines["truth"][0] == (1, 23.0)
+
+
+@pytest.mark.parametrize("name", ["lengths", "site", "long"])
+def test_every_figure_of_a_part_has_its_title_its_axes_and_how_many_seeds(name):
+    rows = PARTS.find(name).rows(STUDY.experiment_recipe("ablations", 0))
+    figures = dict(drawn.drawn(measured(name, rows, {}), lambda figure: f"title of {figure}"))
+    assert list(figures) == [f"{name}_{key}" for key in PARTS.find(name).figures]
+    for figure_name, figure in figures.items():
+        (axis,) = figure.axes
+        assert axis.get_title() == f"title of {figure_name}"
+        assert axis.get_ylabel() == "test PSNR / dB (2 seeds)" and axis.get_xlabel()
+
+
+def test_every_figure_that_a_part_declares_can_be_drawn():
+    assert {key for part in PARTS.all().values() for key in part.figures} == set(drawn.DRAWN)
+
+
+def test_a_notebook_of_a_study_in_pieces_shows_its_evidence_and_trains_nothing(tmp_path, capsys, monkeypatch):
+    """Of six seeds one is there."""
+    shown = []
+    monkeypatch.setattr(notebook, "display", shown.append)
+    study = Study("table1", tmp_path)
+    file = piece(study, "cardiac_site_seed0").file(study)
+    file.parent.mkdir(parents=True)
+    shutil.copy(piece(Study("table1"), file.name.partition(".")[0]).file(Study("table1")), file)
+    here = notebook.Notebook("08_when_distillation_pays", "table1", str(tmp_path), experiment="cardiac_site")
+    here.draw(here.show("site"))
+    assert "from the committed evidence: seed 0 of 6; nothing is trained" in capsys.readouterr().out
+    assert not (study.results / "runs").exists() and not study.prepared("cardiac").exists()
+    made, committed = (pd.read_csv(of.table("cardiac_site_site")) for of in (study, Study("table1")))
+    assert set(made.seeds) == {1} and list(made.method) == list(committed.method)
+    untrained = [table.query("method == 'zero_filled'").psnr.item() for table in (made, committed)]
+    assert untrained[0] == pytest.approx(untrained[1]), "of which seeds are no matter"
+    assert study.figure("cardiac_site_site_subjects").stat().st_size > 10_000
+    assert "Teacher" in shown[0].data
