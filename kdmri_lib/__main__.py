@@ -134,25 +134,21 @@ def tables(arguments) -> None:
     import tempfile
     from pathlib import Path
 
-    from kdmri_lib.figures import save
     from kdmri_study.derived import all_measured, all_tables
-    from kdmri_study.drawn import drawn
+    from kdmri_study.drawn import write_figures
     from kdmri_study.evidence import unpacked
-    from kdmri_study.jobs import jobs
     from kdmri_study.study import Study
     from kdmri_study.tables import write_table
 
     study = Study(arguments.profile, arguments.folder)
-    titles = {output.name: output.title for job in jobs(study) for output in job.outputs}
     with tempfile.TemporaryDirectory() as folder:
         there = unpacked(study, Path(folder))
-        for derived in all_tables(there):
+        parts = list(all_measured(there))
+        for derived in all_tables(there, parts):
             write_table(derived.table, study.table(derived.name), derived.runs, derived.text)
             print(study.table(derived.name))
-        for found in all_measured(there):
-            for name, figure in drawn(found, titles.__getitem__):
-                save(figure, study.figure(name), study.stamp, found.runs)
-                print(study.figure(name))
+        for path in write_figures(study, parts):
+            print(path)
 
 
 def verify(arguments) -> None:

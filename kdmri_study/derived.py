@@ -1,6 +1,6 @@
 """The tables that follow from metrics and costs alone. Notebooks write them; verification makes them from evidence."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import pandas as pd
@@ -235,10 +235,10 @@ def all_measured(study: Study) -> Iterator[Measured]:
                 yield found
 
 
-def all_tables(study: Study) -> Iterator[Derived]:
-    """Every table that follows from metrics and costs alone."""
+def all_tables(study: Study, parts: Iterable[Measured]) -> Iterator[Derived]:
+    """Every table that follows from metrics and costs alone; `parts` are `all_measured` of it."""
     yield evidence_table(study)
     yield from table1_tables(study)
     yield from domain_tables(study)
-    for found in all_measured(study):
+    for found in parts:
         yield from found.tables

@@ -3,7 +3,8 @@
 Notebooks draw them, and `python -m kdmri_lib tables` does of the committed evidence.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,8 +16,10 @@ from kdmri_study.build import run_network
 from kdmri_study.costs import against_compute, cost
 from kdmri_study.derived import Measured
 from kdmri_study.experiments.part import Rows
+from kdmri_study.jobs import jobs
 from kdmri_study.metrics import Folders
 from kdmri_study.rendering import units
+from kdmri_study.study import Study
 
 
 def curves(rows: Rows, folders: Folders) -> tuple[dict[str, list[pd.DataFrame]], list[tuple[float, list[float]]]]:
@@ -163,3 +166,12 @@ def drawn(found: Measured, title: Callable[[str], str]) -> Iterator[tuple[str, F
     for key in found.part.figures:
         name = f"{found.name}_{key}"
         yield name, DRAWN[key](found, title(name))
+
+
+def write_figures(study: Study, parts: Iterable[Measured]) -> Iterator[Path]:
+    """Write the figures of parts of a study; where each lies."""
+    titles = {output.name: output.title for job in jobs(study) for output in job.outputs}
+    for found in parts:
+        for name, figure in drawn(found, titles.__getitem__):
+            figures.save(figure, study.figure(name), study.stamp, found.runs)
+            yield study.figure(name)

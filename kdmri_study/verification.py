@@ -1,7 +1,8 @@
 """Do the tables and figures still follow from what was measured? `python -m kdmri_lib verify`.
 
-From the committed evidence every table of metrics is made again in seconds, in a clone where nothing was trained
-(`verify_evidence`); where the runs are, every table and figure, by executing the notebooks (`verify_runs`).
+From the committed evidence every table of metrics, and every figure of an experiment, is made again in seconds, in a clone
+where nothing was trained (`verify_evidence`); where the runs are, every table and figure, by executing the notebooks
+(`verify_runs`).
 """
 
 import tempfile
@@ -20,7 +21,8 @@ from kdmri_lib.declarations import Run
 from kdmri_lib.errors import StudyError
 from kdmri_lib.storage import read_json, sha256_file
 from kdmri_study.cards import wrong_models
-from kdmri_study.derived import all_tables
+from kdmri_study.derived import all_measured, all_tables
+from kdmri_study.drawn import write_figures
 from kdmri_study.evidence import OF_RUN, made_twice, pieces, unpacked
 from kdmri_study.jobs import FOLDERS, Job, execute, jobs
 from kdmri_study.provenance import preparing_code, training_code
@@ -44,7 +46,8 @@ class Verdict(NamedTuple):
 
 
 def verify_evidence(study: Study) -> Verdict:
-    """Make every table of metrics anew from the evidence, and compare it, the README files and the model cards with it.
+    """Make every table of metrics and figure of an experiment anew from the evidence, and compare those that are there, the
+    README files and the model cards.
 
     Raises
     ------
@@ -61,7 +64,9 @@ def verify_evidence(study: Study) -> Verdict:
                 about = RunFolder(there, run).record
                 if about["inputs"]["code"] != training_code(run):
                     changed[f"{run.id} (commit {about['commit']})"] = None
-        found = {derived.name: derived for derived in all_tables(there)}
+        parts = list(all_measured(there))
+        found = {derived.name: derived for derived in all_tables(there, parts)}
+        figures = set(write_figures(there, parts))
         for job in jobs(study):
             for output in job.outputs:
                 files = [file for file in output.files(study) if file.suffix in (".csv", ".md", ".txt")]
@@ -70,6 +75,9 @@ def verify_evidence(study: Study) -> Verdict:
                     write_table(derived.table, there.table(output.name), derived.runs, derived.text)
                     wrong += _different(zip(output.files(there), files, strict=True))
                     compared += len(files)
+                elif output.kind == "figure" and (anew := there.figure(output.name)) in figures:
+                    wrong += _different([(anew, study.figure(output.name))])
+                    compared += 1
                 else:
                     shown = [file for file in output.files(study) if file.suffix in SHOWN]
                     not_compared += [

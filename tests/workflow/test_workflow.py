@@ -13,7 +13,7 @@ from kdmri_lib.errors import StudyError
 from kdmri_lib.storage import PROJECT
 from kdmri_study import verification
 from kdmri_study.cards import model_files, write_models
-from kdmri_study.derived import all_tables
+from kdmri_study.derived import all_measured, all_tables
 from kdmri_study.evidence import pieces, unpacked, write_evidence
 from kdmri_study.jobs import jobs
 from kdmri_study.runs import RunFolder
@@ -242,7 +242,7 @@ def test_a_study_in_pieces_has_tables_of_the_pieces_that_are_there(cloned, tmp_p
     (study.results / "evidence").mkdir(parents=True)
     shutil.copy(cloned.results / "evidence" / name, study.results / "evidence" / name)
     there = unpacked(study, tmp_path / "unpacked")
-    derived = {table.name: table for table in all_tables(there)}
+    derived = {table.name: table for table in all_tables(there, all_measured(there))}
     assert set(derived["table1"].table.seeds) == {1}
     cell = derived["evidence"].table.set_index("of").loc[study.cells[0].tag]
     assert (cell.seeds, cell.asked, cell.next) == (1, 2, f"./run_all.sh --profile {path} {study.cells[0].tag}_seed1")
