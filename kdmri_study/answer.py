@@ -134,30 +134,38 @@ def answer_markdown(study: Study, table: pd.DataFrame, tests: pd.DataFrame, peop
     return "\n".join(lines) + "\n"
 
 
-class Site(NamedTuple):
-    """What an experiment found of a site without fully sampled scans: what people call its setting; its rows on the test
-    set, by method; their comparisons in PSNR; numbers of subjects at the site, in order."""
+class Found(NamedTuple):
+    """What a part of an experiment found: what people call its setting; its rows on the test set, by method; their
+    comparisons in PSNR."""
 
     setting: str
     table: pd.DataFrame
     tests: pd.DataFrame
-    sizes: list[int]
+
+    def lead(self, a: str, b: str) -> pd.Series | None:
+        """The comparison of a with b; None where there is none."""
+        found = self.tests[(self.tests.a == a) & (self.tests.b == b)]
+        return None if found.empty else found.iloc[0]
 
 
-def sites(study: Study) -> list[Site]:
-    """What is there of a site without fully sampled scans, from the study's tables."""
+def found_by(study: Study, part: str) -> list[Found]:
+    """What is there of a part, from the study's tables, of each experiment that asks for it."""
     found = []
     for name, asked in study.profile.experiments.items():
-        paths = [study.table(f"{name}_site{which}") for which in ("", "_significance")]
-        if "site" in study.experiment_parts(name) and all(path.exists() for path in paths):
+        paths = [study.table(f"{name}_{part}{which}") for which in ("", "_significance")]
+        if part in study.experiment_parts(name) and all(path.exists() for path in paths):
             table, tests = (pd.read_csv(path).query("set == 'test'") for path in paths)
-            table, tests = table.set_index("method"), tests[tests.metric == "psnr"]
-            sizes = sorted(int(n.removeprefix("truth_")) for n in table.index if n.startswith("truth_"))
-            found.append(Site(Cell(asked.dataset, asked.degradation.acceleration).label, table, tests, sizes))
+            setting = Cell(asked.dataset, asked.degradation.acceleration).label
+            found.append(Found(setting, table.set_index("method"), tests[tests.metric == "psnr"]))
     return found
 
 
-def site_markdown(found: list[Site]) -> str:
+def subjects_of(found: Found) -> list[int]:
+    """The numbers of subjects at a site, in order (part `site`)."""
+    return sorted(int(n.removeprefix("truth_")) for n in found.table.index if n.startswith("truth_"))
+
+
+def site_markdown(found: list[Found]) -> str:
     """What a teacher from elsewhere is worth to a site without fully sampled scans; empty where nothing is known of it."""
     if not found:
         return ""
@@ -165,7 +173,7 @@ def site_markdown(found: list[Site]) -> str:
     tests = pd.concat(
         each.tests.assign(taught=f"teacher_of_{most}", as_many=f"truth_{most}", quarter=f"truth_{most // 4}")
         for each in found
-        for most in each.sizes[-1:]
+        for most in subjects_of(each)[-1:]
     )
     known = tests[tests.difference.notna()]
     own = known[known.a == known.taught]

@@ -12,7 +12,7 @@ import pandas as pd
 from PIL import Image
 
 from kdmri_lib.storage import PROJECT, read_json, write_json, write_text
-from kdmri_study.answer import answer_markdown, answer_table, site_markdown, sites
+from kdmri_study.answer import answer_markdown, answer_table, found_by, site_markdown
 from kdmri_study.evidence import recorded
 from kdmri_study.experiments.table1 import METHODS
 from kdmri_study.jobs import Job, Output, jobs
@@ -115,7 +115,8 @@ class _Results:
     def _answer(self, table: pd.DataFrame, tests: pd.DataFrame) -> str:
         path = self.study.table("people")
         words = answer_markdown(self.study, table, tests, pd.read_csv(path) if path.exists() else None)
-        return f"{words}\n{site_markdown(sites(self.study))}\n{answer_table(table, tests)}"
+        site = site_markdown(found_by(self.study, "site"))
+        return f"{words}\n{site}\n{answer_table(table, tests)}"
 
     def chapter(self, found: Sequence[Job]) -> str:
         """The page of a notebook: a section for each data set, cell or experiment that it ran on."""

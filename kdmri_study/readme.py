@@ -13,10 +13,11 @@ import pandas as pd
 
 from kdmri_lib.errors import StudyError
 from kdmri_lib.storage import PROJECT, write_text
-from kdmri_study.answer import PAYS, answer_markdown, shares_of_lead, site_markdown, sites
+from kdmri_study.answer import PAYS, Found, answer_markdown, found_by, shares_of_lead, site_markdown, subjects_of
 from kdmri_study.guide import map_of_notebooks
 from kdmri_study.rendering import (
     NONE,
+    capital,
     each_seed,
     evidence_in_words,
     interval,
@@ -91,7 +92,7 @@ def _cells(study: Study, name: str = "test") -> pd.DataFrame:
 def answer(study: Study) -> str:
     """The study's answer."""
     words = answer_markdown(study, *(_read(study, name) for name in ("table1", "significance", "people")))
-    return f"{words}\n{site_markdown(sites(study))}"
+    return f"{words}\n{site_markdown(_found(study, 'site'))}"
 
 
 @block("table1", "table1")
@@ -168,16 +169,15 @@ def site(study: Study) -> str:
     against = ("truth of as many", "that for as much compute", "truth of a quarter", "the one that was sent")
     heads = ["", "subjects at the site", *ways.values(), *(f"teacher's images against {w} [95%]" for w in against)]
     rows, said = [], []
-    for setting, table, tests, sizes in sites(study):
-        some, psnr = tests.iloc[0], table.psnr
-        for n in sizes:
-            others = (f"truth_{n}", table.control[f"teacher_of_{n}"], f"truth_{n // 4}", "sent")
-            leads = [_said(tests, f"teacher_of_{n}", other)[0] for other in others]
-            rows.append([setting, str(n), *(number(psnr[f"{way}_{n}"], 2) for way in ways), *leads])
+    for of in _found(study, "site"):
+        psnr = of.table.psnr
+        for n in subjects_of(of):
+            others = (f"truth_{n}", of.table.control[f"teacher_of_{n}"], f"truth_{n // 4}", "sent")
+            leads = [_lead(of, f"teacher_of_{n}", other) for other in others]
+            rows.append([of.setting, str(n), *(number(psnr[f"{way}_{n}"], 2) for way in ways), *leads])
         said.append(
-            f"- {setting}, {units(some.seeds, 'seed')}, {units(some.people, some.kind)}: zero-filled "
-            f"{number(psnr.zero_filled, 2)}, the teacher {number(psnr.teacher, 2)}, the student that was sent "
-            f"{number(psnr.sent, 2)}; {table.steps.sent:,.0f} steps of each student"
+            f"- {_of_whom(of)}: zero-filled {number(psnr.zero_filled, 2)}, the teacher {number(psnr.teacher, 2)}, the "
+            f"student that was sent {number(psnr.sent, 2)}; {of.table.steps.sent:,.0f} steps of each student"
         )
     return "\n".join([_markdown(heads, rows), *said]) + "\n"
 
@@ -188,11 +188,12 @@ def elsewhere(study: Study) -> str:
     heads = ["", "the images are of a teacher", "PSNR", "against the site's own kind of teacher [95%]"]
     heads += ["against truth of as many [95%]", "against truth of a quarter [95%]"]
     rows = []
-    for setting, table, tests, (*_, most) in sites(study):
-        for row in (row for row in table.itertuples() if row.Index.startswith("by_")):
+    for of in _found(study, "site"):
+        *_, most = subjects_of(of)
+        for row in (row for row in of.table.itertuples() if row.Index.startswith("by_")):
             others = (f"teacher_of_{most}", f"truth_{most}", f"truth_{most // 4}")
-            leads = [_said(tests, row.Index, other)[0] for other in others]
-            rows.append([setting, row.label.partition("a teacher ")[2], number(row.psnr, 2), *leads])
+            leads = [_lead(of, row.Index, other) for other in others]
+            rows.append([of.setting, row.label.partition("a teacher ")[2], number(row.psnr, 2), *leads])
     return _markdown(heads, rows)
 
 
@@ -235,47 +236,59 @@ def phases(study: Study) -> str:
     return _markdown(["", "magnitude network", "complex, phase 0", *given[1:]], rows) + f"\n{said}\n"
 
 
-def _comparisons(study: Study, part: str, name: str = "test") -> tuple[pd.DataFrame, pd.DataFrame]:
-    table = _read(study, part).query("set == @name")
-    tests = _read(study, f"{part}_significance").query("metric == 'psnr' and set == @name")
-    return table.set_index("method"), tests
+def _found(study: Study, part: str) -> list[Found]:
+    """What is there of a part of an experiment; `StudyError` where nothing is."""
+    if not (found := found_by(study, part)):
+        raise StudyError(
+            f"{study.results / 'tables'}: no table of part '{part}', and numbers of README files are from it"
+        )
+    return found
+
+
+def _said(of: Found, a: str, b: str) -> tuple[str, str, str]:
+    """What the comparison of a with b says: difference, each seed's, verdict; dashes where there is none."""
+    row = of.lead(a, b)
+    return (NONE, NONE, NONE) if row is None else (interval(row, 2), each_seed(row), row.verdict)
+
+
+def _lead(of: Found, a: str, b: str) -> str:
+    """The difference of a and b and its interval; a dash where nothing was compared."""
+    return _said(of, a, b)[0]
+
+
+def _of_whom(of: Found) -> str:
+    """The setting, and of how many seeds and people what was found of it is."""
+    some = of.tests.iloc[0]
+    return f"{of.setting}, {units(some.seeds, 'seed')}, {units(some.people, some.kind)}"
 
 
 @block("losses", "evening")
 def losses(study: Study) -> str:
     """Each feature loss: PSNR, against the student alone at its cost, and against attention transfer."""
-    return _against(study, "feature_losses_comparison", "attention_transfer", "against attention transfer")
+    return _against(study, "comparison", "attention_transfer", "against attention transfer")
 
 
 @block("asking", "evening")
 def asking(study: Study) -> str:
     """The teacher asked once, or at each step."""
-    return _against(study, "asking_asking", "once", "against asking once")
-
-
-def _said(tests: pd.DataFrame, a: str, b: str) -> tuple[str, str, str]:
-    """What the comparison of a with b says: difference, each seed's, verdict; dashes where there is none."""
-    found = tests[(tests.a == a) & (tests.b == b)]
-    if found.empty:
-        return NONE, NONE, NONE
-    row = found.iloc[0]
-    return interval(row, 2), each_seed(row), row.verdict
+    return _against(study, "asking", "once", "against asking once")
 
 
 def _against(study: Study, part: str, reference: str, words: str) -> str:
-    table, tests = _comparisons(study, part)
+    """The rows of a part, each against the same network alone at its cost, and against a reference."""
+    (of,) = _found(study, part)
     heads = ["the student, trained", "PSNR", "compute", "alone at this cost", "lead [95% interval]", "each seed", ""]
     heads += [f"{words} [95% interval]", ""]
     rows = []
-    for method, row in table[~table.index.isin(table.control.dropna())].iterrows():
+    for method, row in of.table[~of.table.index.isin(of.table.control.dropna())].iterrows():
         cost = NONE if np.isnan(row.steps) else f"{row.macs_given / 1e12:.2f}"
-        alone = value(table.psnr.get(row.control, np.nan), np.nan, 2)
-        difference, _, verdict = _said(tests, method, reference)
-        cells = [row.label, value(row.psnr, np.nan, 2), cost, alone, *_said(tests, method, row.control)]
+        alone = value(of.table.psnr.get(row.control, np.nan), np.nan, 2)
+        difference, _, verdict = _said(of, method, reference)
+        cells = [row.label, value(row.psnr, np.nan, 2), cost, alone, *_said(of, method, row.control)]
         rows.append([*cells, difference, verdict])
-    some, steps = tests.iloc[0], table.steps["student"] if "student" in table.index else table.steps.min() / 2
-    about = f"{some.seeds} seeds, {some.people} {some.kind}s, {steps:,.0f} steps a stage; compute in 10¹² "
-    return f"{about}multiply-accumulates.\n\n" + _markdown(heads, rows)
+    steps = of.table.steps["student"] if "student" in of.table.index else of.table.steps.min() / 2
+    about = f"{capital(_of_whom(of))}, {steps:,.0f} steps a stage; compute in 10¹² multiply-accumulates"
+    return f"{about}.\n\n{_markdown(heads, rows)}"
 
 
 @block("speed", "quick")

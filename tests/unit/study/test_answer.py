@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from kdmri_study.answer import COMPARED, answer_markdown, site_markdown, sites
+from kdmri_study.answer import COMPARED, answer_markdown, found_by, site_markdown
 from kdmri_study.study import Study
 
 
@@ -115,7 +115,7 @@ def test_the_answer_says_what_one_seed_can_and_leaves_out_what_is_not_there():
 def test_what_a_teacher_is_worth_to_a_site_is_said_of_the_most_subjects(tmp_path):
     study = Study("table1", tmp_path)
     study.table("x").parent.mkdir(parents=True)
-    assert site_markdown(sites(study)) == ""
+    assert site_markdown(found_by(study, "site")) == ""
     said = {
         ("teacher_of_8", "truth_8"): (-0.16, -0.27, -0.06),
         ("teacher_of_8", "truth_2"): (0.28, 0.1, 0.5),
@@ -136,7 +136,7 @@ def test_what_a_teacher_is_worth_to_a_site_is_said_of_the_most_subjects(tmp_path
     tests.assign(difference=[0.1, np.nan, *[0.2] * 4], low=0.05, high=0.5, seeds=3, by_seed="+0.1 +0.1 +0.1").to_csv(
         study.table("knee_site_site_significance"), index=False
     )
-    text = site_markdown(sites(study))
+    text = site_markdown(found_by(study, "site"))
     assert text.startswith(
         "Where a site has no fully sampled scans (brain 4x of 1 seed, knee 4x of 3 seeds), and a student "
     )
