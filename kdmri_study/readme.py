@@ -4,7 +4,7 @@ A block stands between ``<!-- numbers: NAME -->`` and ``<!-- end -->``; `python 
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -108,39 +108,43 @@ def table1(study: Study) -> str:
     return _markdown(heads, rows)
 
 
-@block("best", "table1")
-def best(study: Study) -> str:
-    """The same cells, well initialised and by the best recipe."""
-    table = _read(study, "table1").query("aggregation == 'volume' and set == 'test'")
-    tests = _read(study, "significance").query("set == 'test' and metric == 'psnr'")
-    wide = table.pivot(index=CELL, columns="method", values="psnr")
-    said = tests.set_index(["a", "b", *CELL])
-    pairs = (("he_distilled", "he_compute"), ("best", "best_compute"), ("best", "teacher"))
-    spent = table.set_index(["method", *CELL])
-    shares, rows = shares_of_lead(tests), []
-    heads = ["", "student", "alone at the distilled one's cost", "distilled", "distilled against that [95%]"]
-    heads += [
-        "best recipe's teacher",
-        "best recipe's student",
-        "against alone at its cost [95%]",
-        "share of its teacher's lead over that",
-    ]
-    heads += [
-        "against the teacher as published [95%]",
-        "distilled, compute / 10¹²",
-        "best recipe",
-        "with its teacher's",
-    ]
+def _of_cells(study: Study, names: Sequence[str], pairs: Sequence[tuple[str, str]], costs: Sequence[tuple[str, str]]):
+    """For each cell of Table 1 that is there: its name, PSNR of some methods, some differences of two with their intervals,
+    and some costs (method, column) in 10¹² multiply-accumulates, as they are shown; and its key."""
+    table = _read(study, "table1").query("aggregation == 'volume' and set == 'test'").set_index(["method", *CELL])
+    tests = _read(study, "significance").query("set == 'test' and metric == 'psnr'").set_index(["a", "b", *CELL])
     for cell in study.cells:
         key = (cell.dataset, cell.acceleration)
-        if key not in wide.index:
-            continue
-        psnr = [number(wide[m][key], 2) for m in ("he_student", "he_compute", "he_distilled", "best_teacher", "best")]
-        against = [_interval(said, (*pair, *key)) for pair in pairs]
-        own = [spent.macs_given.get((method, *key), np.nan) for method in ("he_distilled", "best")]
-        costs = [number(macs / 1e12, 1) for macs in (*own, spent.macs_whole.get(("best", *key), np.nan))]
-        shown = [*psnr[:3], against[0], *psnr[3:], against[1], percent(shares.get(key, np.nan)), against[2], *costs]
-        rows.append([cell.label, *shown])
+        if (names[0], *key) in table.index:
+            psnr = [number(table.psnr.get((name, *key), np.nan), 2) for name in names]
+            against = [_interval(tests, (*pair, *key)) for pair in pairs]
+            spent = [number(table[column].get((name, *key), np.nan) / 1e12, 1) for name, column in costs]
+            yield cell.label, psnr, against, spent, key
+
+
+@block("initialised", "table1")
+def initialised(study: Study) -> str:
+    """The same cells, well initialised."""
+    heads = ["", "alone, one stage", "alone at the distilled one's cost", "distilled", "teacher"]
+    heads += ["distilled against alone at its cost [95%]", "compute of either / 10¹²"]
+    names = ("he_student", "he_compute", "he_distilled", "he_teacher")
+    found = _of_cells(study, names, [("he_distilled", "he_compute")], [("he_distilled", "macs_given")])
+    return _markdown(heads, [[label, *psnr, *against, *spent] for label, psnr, against, spent, _ in found])
+
+
+@block("best", "table1")
+def best(study: Study) -> str:
+    """The same cells by the best recipe."""
+    tests = _read(study, "significance").query("set == 'test' and metric == 'psnr'")
+    heads = ["", "alone at its cost", "best recipe's student", "its teacher", "student against alone [95%]"]
+    heads += ["share of the teacher's lead over alone", "student against the teacher as published [95%]"]
+    heads += ["compute of either / 10¹²", "with the teacher's"]
+    shares, rows = shares_of_lead(tests), []
+    names, pairs = ("best_compute", "best", "best_teacher"), [("best", "best_compute"), ("best", "teacher")]
+    costs = [("best", "macs_given"), ("best", "macs_whole")]
+    for label, psnr, against, spent, key in _of_cells(study, names, pairs, costs):
+        share = percent(shares.get(key, np.nan))
+        rows.append([label, *psnr, against[0], share, against[1], *spent])
     return _markdown(heads, rows)
 
 

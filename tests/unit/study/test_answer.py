@@ -88,6 +88,9 @@ def test_the_answer_counts_cells_by_their_intervals_and_by_their_seeds():
     assert share.endswith("the best recipe wins back −10% to 50%, a third or more in 1 of 2 cells.")
     assert best.endswith("had no teacher in 1 of 2 cells."), "33 dB distilled, 35 dB alone"
     assert order.endswith("comes out in 1 of 2 cells.")
+    table, *rest = answers((6, 3))
+    both = answer_markdown(Study("table1"), pd.concat([table, table.iloc[1::2].assign(set="people")]), *rest)
+    assert "comes out in 1 of 2 cells; on the real people in 0 of 1." in both, "the second cell's are level"
     assert lost == (
         "Further from the truth than no network: best recipe's student for bert at 4x, 25.50 dB (alone 30.50, zero-filled "
         "26.00)."

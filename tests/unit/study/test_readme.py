@@ -50,6 +50,8 @@ def test_what_is_not_there_is_a_dash_in_a_block(tmp_path):
         some.to_csv(study.table(name), index=False)
     line = next(line for line in BLOCKS["best"].write(study).splitlines() if line.startswith("| knee 4x"))
     cells = [cell.strip() for cell in line.strip("|").split("|")]
-    assert [cells[place] for place in (4, 7, 8, 9)] == ["–"] * 4
+    assert [cells[place] for place in (4, 5, 6)] == ["–"] * 3 and "–" not in (*cells[:4], *cells[7:])
+    line = next(line for line in BLOCKS["initialised"].write(study).splitlines() if line.startswith("| knee 4x"))
+    assert [cell.strip() for cell in line.strip("|").split("|")][5] == "–"
     line = next(line for line in BLOCKS["others"].write(study).splitlines() if line.startswith("| brain 5x, people"))
     assert line.count("[") == 3
