@@ -29,7 +29,7 @@ from kdmri_study.committed import on_mask, unseen
 from kdmri_study.conclusions import part_in_words
 from kdmri_study.derived import Derived, Measured, done, experiment_rows, measured
 from kdmri_study.drawn import curves, drawn
-from kdmri_study.evidence import unpacked
+from kdmri_study.evidence import pieces, unpacked
 from kdmri_study.experiments.part import Row, Rows
 from kdmri_study.experiments.recipe import Recipe
 from kdmri_study.experiments.table1 import METHODS
@@ -103,14 +103,10 @@ class Notebook:
     def _evidence(self) -> Study | None:
         """The same study with its evidence in place of its runs; None where there is none, and of a profile that isn't in
         pieces, whose notebooks train what isn't there."""
-        if not self.study.profile.in_pieces:
+        if not (self.study.profile.in_pieces and any(piece.file(self.study).exists() for piece in pieces(self.study))):
             return None
         self._unpacked = TemporaryDirectory()  # goes when the notebook's kernel does
-        try:
-            return unpacked(self.study, Path(self._unpacked.name))
-        except StudyError as error:
-            print(error)
-            return None
+        return unpacked(self.study, Path(self._unpacked.name))
 
     @cached_property
     def recipe(self) -> Recipe:
