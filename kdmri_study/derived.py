@@ -190,7 +190,7 @@ class Measured(NamedTuple):
         return next((derived.table for derived in self.tables if derived.name == f"{self.name}_significance"), None)
 
     @property
-    def runs(self) -> list[str]:
+    def names(self) -> list[str]:
         """The names of all its runs."""
         return self.tables[0].runs
 

@@ -173,5 +173,5 @@ def write_figures(study: Study, parts: Iterable[Measured]) -> Iterator[Path]:
     titles = {output.name: output.title for job in jobs(study) for output in job.outputs}
     for found in parts:
         for name, figure in drawn(found, titles.__getitem__):
-            figures.save(figure, study.figure(name), study.stamp, found.runs)
+            figures.save(figure, study.figure(name), study.stamp, found.names)
             yield study.figure(name)

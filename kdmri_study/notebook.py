@@ -288,7 +288,7 @@ class Notebook:
     def draw(self, found: Measured) -> None:
         """Write the figures of a part."""
         for name, figure in drawn(found, lambda name: self.title("figure", name)):
-            self.figure(name, figure, found.runs)
+            self.figure(name, figure, found.names)
 
     def conclude(self) -> None:
         """Say what the parts shown above come to, a paragraph each."""

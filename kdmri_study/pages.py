@@ -13,7 +13,7 @@ from PIL import Image
 
 from kdmri_lib.storage import PROJECT, read_json, write_json, write_text
 from kdmri_study.answer import answer_markdown, answer_table, found_by, site_markdown
-from kdmri_study.evidence import recorded
+from kdmri_study.evidence import pieces, recorded
 from kdmri_study.experiments.table1 import METHODS
 from kdmri_study.jobs import Job, Output, jobs
 from kdmri_study.provenance import PACKAGES, git_commit
@@ -103,7 +103,7 @@ class _Results:
         """The first page: the answer, and what the last notebook writes, Table 1 first."""
         paths = [self.study.table(name) for name in ("table1", "significance")]
         missing = [path for path in paths if not path.exists()]
-        answer = self._missing(missing[0]) if missing else _unbroken(self._answer(*map(pd.read_csv, paths)))
+        answer = self._missing(missing) if missing else _unbroken(self._answer(*map(pd.read_csv, paths)))
         failed = {self.study.labels.get(run, run): r["failed"] for run, r in self.records.items() if r.get("failed")}
         lines = [f"# {TITLE}\n", f"{capital(self.study.stamp)}. {capital(self.study.profile.description)}.\n"]
         look = f'<a href="{LOOK}">Look inside</a>: real people, slice by slice, by the committed networks.\n'
@@ -138,23 +138,33 @@ class _Results:
             )
         return f"{' '.join(said)} Made by [the notebook]({self.pages[job.name]}).\n"
 
-    def _missing(self, path: Path) -> str:
-        name = path.relative_to(self.study.folder)
-        return f":::{{note}}\n{name} isn't here: `./run_all.sh --profile {self.study.source}` makes it.\n:::\n"
+    def _missing(self, paths: Sequence[Path], piece: str = "") -> str:
+        names = ", ".join(str(path.relative_to(self.study.folder)) for path in paths)
+        command = f"./run_all.sh --profile {self.study.source}{piece and f' {piece}'}"
+        return f"```{{note}}\nNot here: {names}. `{command}` makes {'it' if len(paths) == 1 else 'them'}.\n```\n"
 
     def _outputs(self, job: Job, level: str) -> Iterator[str]:
-        before = ""
+        """A section for each table and figure that is here; of the others one note."""
+        before, missing = "", []
         for output in (o for o in job.outputs if o.kind in ("table", "figure")):
+            path = self.study.table(output.name) if output.kind == "table" else self.study.figure(output.name)
+            if not path.exists():
+                missing.append(path)
+                continue
             words = capital(output.title.partition(": ")[2] or output.title)
             if words != before:
                 yield f"{level} {words}\n"
             before = words
-            yield self._table(output) if output.kind == "table" else self._figure(job, output)
+            yield self._table(output, path) if output.kind == "table" else self._figure(job, output, path)
+        if missing:
+            yield self._missing(missing, self._first_piece(job))
 
-    def _table(self, output: Output) -> str:
-        path = self.study.table(output.name)
-        if not path.exists():
-            return self._missing(path)
+    def _first_piece(self, job: Job) -> str:
+        """Of a profile that is made in pieces: the first one of the job's experiment that isn't there; empty for others."""
+        of = [p for p in pieces(self.study) if p.name.rsplit("_seed", 1)[0] == job.parameters.get("experiment")]
+        return next((p.name for p in of if self.study.profile.in_pieces and not p.file(self.study).exists()), "")
+
+    def _table(self, output: Output, path: Path) -> str:
         (self.folder / "tables" / path.name).write_bytes(path.read_bytes())
         table, labels = pd.read_csv(path), METHODS
         beside = self.study.table(output.name.removesuffix("_significance"))
@@ -167,10 +177,7 @@ class _Results:
         runs = [line for line in names.read_text().splitlines() if line[:1] != "#"] if names.exists() else []
         return f"{text}\n{{download}}`CSV <tables/{path.name}>`. {self._origin(runs)}\n"
 
-    def _figure(self, job: Job, output: Output) -> str:
-        path = self.study.figure(output.name)
-        if not path.exists():
-            return self._missing(path)
+    def _figure(self, job: Job, output: Output, path: Path) -> str:
         (self.folder / "figures" / path.name).write_bytes(path.read_bytes())
         with Image.open(path) as picture:
             made_from = picture.text.get("Description", "").partition("made from runs: ")[2]

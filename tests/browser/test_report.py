@@ -89,10 +89,11 @@ def test_every_output_that_is_there_is_shown_and_what_is_not_is_named(study, pag
     folder = report_page(study).parent
     shown = {Path(urlparse(target).path).name for page in pages.values() for target in page.targets}
     text = "".join(path.read_text(encoding="utf-8") for path in folder.glob("*.html"))
+    assert ":::" not in text, "Markdown that nobody understood"
     for output in (o for job in jobs(study) for o in job.outputs if o.kind in ("table", "figure")):
         file = output.files(study)[0]
         assert (file.name in shown) == file.exists(), output.name
-        assert file.name in shown or f"{file.relative_to(study.folder)} isn" in text
+        assert file.name in shown or str(file.relative_to(study.folder)) in text
     front = (folder / "index.html").read_text(encoding="utf-8")
     assert front.index('id="the-answer"') < front.index('id="table-1"') < front.index('id="trainings-that-failed"')
     names = {f"{job.name}.html" if job.notebook == "03_distillation" else f"{job.notebook}.html" for job in jobs(study)}
