@@ -104,8 +104,8 @@ def lengths(found: Measured, column: str) -> dict[str, list[tuple[float, float]]
     test = found.table[found.table.set == "test"].set_index("method")
     words = {"alone": "student alone", "paper": "the paper's stages", "best": "the best recipe", "teacher": "teacher"}
     lines = {}
-    for name, row in found.rows.items():
-        by = f", teacher of {row.facts['teacher']} stages" if "teacher" in row.facts else ""
+    for name, row in ((name, row) for name, row in found.rows.items() if "how" in row.facts):
+        by = f", teacher of {units(row.facts['teacher'], 'stage')}" if "teacher" in row.facts else ""
         lines.setdefault(words[row.facts["how"]] + by, []).append((test[column][name], test.psnr[name]))
     return lines
 

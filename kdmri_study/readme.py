@@ -14,6 +14,7 @@ import pandas as pd
 from kdmri_lib.errors import StudyError
 from kdmri_lib.storage import PROJECT, write_text
 from kdmri_study.answer import PAYS, Found, answer_markdown, found_by, shares_of_lead, site_markdown, subjects_of
+from kdmri_study.experiments.lengths import STUDENTS, TEACHERS
 from kdmri_study.guide import map_of_notebooks
 from kdmri_study.rendering import (
     NONE,
@@ -23,6 +24,7 @@ from kdmri_study.rendering import (
     interval,
     number,
     percent,
+    share,
     share_of_lead,
     units,
     value,
@@ -199,6 +201,31 @@ def elsewhere(study: Study) -> str:
             leads = [_lead(of, row.Index, other) for other in others]
             rows.append([of.setting, row.label.partition("a teacher ")[2], number(row.psnr, 2), *leads])
     return _markdown(heads, rows)
+
+
+@block("lengths", "table1")
+def lengths(study: Study) -> str:
+    """How long a teacher and its student train, and what the teacher is worth then: a row per data set and length of the
+    student, its lead over the student alone at the same cost, and the share of the teacher's lead that this is."""
+    ways = {"paper": "the paper's stages", "best": "the best recipe"}
+    heads = ["", "the student's stages", "alone"]
+    heads += [f"{words}, teacher of {t}" for words in ways.values() for t in TEACHERS]
+    rows, said = [], []
+    for of in _found(study, "lengths"):
+        psnr = of.table.psnr
+        for n in STUDENTS:
+            leads = []
+            for name, teacher in ((f"{way}_{n}_{t}", f"teacher_{t}") for way in ways for t in TEACHERS):
+                alone = psnr.get(of.table.control.get(name), np.nan)
+                won = percent(share(psnr.get(name, np.nan) - alone, psnr[teacher] - alone))
+                leads.append(_lead(of, name, of.table.control.get(name)) + (f", {won}" if won != NONE else ""))
+            rows.append([of.setting, str(n), number(psnr[f"alone_{n}"], 2), *leads])
+        teachers = ", ".join(number(psnr[f"teacher_{t}"], 2) for t in TEACHERS)
+        said.append(
+            f"- {_of_whom(of)}: teachers of {', '.join(map(str, TEACHERS))} stages {teachers}; alone for 32 stages "
+            f"{number(psnr.alone_32, 2)}; a stage is {of.table.steps.alone_1:,.0f} steps"
+        )
+    return "\n".join([_markdown(heads, rows), *said]) + "\n"
 
 
 @block("domains", "domains")

@@ -146,7 +146,8 @@ def crossings(table: pd.DataFrame, alone: Sequence[str]) -> pd.DataFrame:
         if np.isnan(row.psnr) or curve.empty:
             continue
         takes = "less than" if row.psnr < reached[0] else "more than" if row.psnr > reached[-1] else "about"
-        cost = float(np.exp(np.interp(row.psnr, reached[first], np.log(costs[first]))))
+        # Longer trainings than that which reached most reached no more either: "more than" is of the longest.
+        cost = costs[-1] if takes == "more than" else np.exp(np.interp(row.psnr, reached[first], np.log(costs[first])))
         about = {"row": row.label, "PSNR / dB": row.psnr, "alone takes": takes, "compute / 10¹²": cost / 1e12}
         found.append({**about, "teacher given": cost / row.macs_given, "with its training": cost / row.macs_whole})
     return pd.DataFrame(found)

@@ -137,9 +137,10 @@ def measured(part, rows, values):
 
 
 def test_lengths_are_a_line_for_each_way_to_train_and_each_teachers_length():
-    rows = PARTS.find("lengths").rows(STUDY.experiment_recipe("ablations", 0))
+    rows = Study("table1").experiment_rows("cardiac_lengths", "lengths", 0)  # controls are among them
     found = measured("lengths", rows, {"alone_2": 25.0, "best_2_16": 26.0})
     lines = drawn.lengths(found, "macs_given")
+    assert "the paper's stages, teacher of 1 stage" in lines
     assert len(lines) == 2 + 2 * 3 and [psnr for _, psnr in lines["student alone"]][:3] == [20.0, 25.0, 20.0]
     (first, *_) = lines["the best recipe, teacher of 16 stages"]
     assert first == (cost(rows["best_2_16"].run).given, 26.0)
@@ -151,16 +152,18 @@ def test_lengths_are_a_line_for_each_way_to_train_and_each_teachers_length():
 
 
 def test_a_site_has_a_line_for_the_student_that_was_sent_at_all_its_sizes():
-    rows = PARTS.find("site").rows(STUDY.experiment_recipe("ablations", 0))
+    rows = Study("table1").experiment_rows("cardiac_site", "site", 0)
     lines = drawn.subjects(measured("site", rows, {"sent": 24.0, "truth_1": 23.0}))
     name, points = next(iter(lines.items()))
     assert name == "truth where the teacher was, none here" and {psnr for _, psnr in points} == {24.0}
     assert [x for x, _ in points] == [x for x, _ in lines["truth"]] and lines["truth"][0] == (1, 23.0)
 
 
-@pytest.mark.parametrize("name", ["lengths", "site", "long"])
-def test_every_figure_of_a_part_has_its_title_its_axes_and_how_many_seeds(name):
-    rows = PARTS.find(name).rows(STUDY.experiment_recipe("ablations", 0))
+@pytest.mark.parametrize(
+    ("experiment", "name"), [("cardiac_lengths", "lengths"), ("cardiac_site", "site"), ("long", "long")]
+)
+def test_every_figure_of_a_part_has_its_title_its_axes_and_how_many_seeds(experiment, name):
+    rows = Study("long" if name == "long" else "table1").experiment_rows(experiment, name, 0)
     figures = dict(drawn.drawn(measured(name, rows, {}), lambda figure: f"title of {figure}"))
     assert list(figures) == [f"{name}_{key}" for key in PARTS.find(name).figures]
     for figure_name, figure in figures.items():

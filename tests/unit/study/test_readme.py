@@ -55,3 +55,32 @@ def test_what_is_not_there_is_a_dash_in_a_block(tmp_path):
     assert [cell.strip() for cell in line.strip("|").split("|")][5] == "–"
     line = next(line for line in BLOCKS["others"].write(study).splitlines() if line.startswith("| brain 5x, people"))
     assert line.count("[") == 3
+
+
+def test_lengths_say_what_a_teacher_is_worth_by_its_length_and_the_students(tmp_path):
+    study = readme.Study("table1", tmp_path)
+    psnr = {f"alone_{n}": 30 + n / 10 for n in (1, 2, 4, 8, 16, 32)} | {f"teacher_{t}": 30 + t / 4 for t in (1, 4, 16)}
+    psnr |= {"best_2_16": 31.0, "longer": 30.5}
+    table = pd.DataFrame({"method": psnr.keys(), "psnr": psnr.values()}).assign(set="test", control="", steps=500)
+    table.loc[table.method == "best_2_16", "control"] = "longer"
+    tests = pd.DataFrame(
+        [{"a": "best_2_16", "b": "longer", "difference": 0.5, "low": 0.3, "high": 0.7, "seeds": 2, "people": 9}]
+    ).assign(set="test", metric="psnr", kind="phantom", by_seed="0.4 0.6", verdict="better")
+    study.table("x").parent.mkdir(parents=True)
+    table.to_csv(study.table("cardiac_lengths_lengths"), index=False)
+    tests.to_csv(study.table("cardiac_lengths_lengths_significance"), index=False)
+    lines = BLOCKS["lengths"].write(study).splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| cardiac")]
+    assert [row[1:3] for row in rows] == [
+        ["1", "30.10"],
+        ["2", "30.20"],
+        ["4", "30.40"],
+        ["8", "30.80"],
+        ["16", "31.60"],
+    ]
+    assert rows[1][3:] == ["–"] * 5 + ["+0.50 [+0.30, +0.70], 14%"], "half a dB of 34.0 - 30.5"
+    assert all(row[3:] == ["–"] * 6 for n, row in enumerate(rows) if n != 1)
+    assert lines[-1] == (
+        "- cardiac 8x, 2 seeds, 9 phantoms: teachers of 1, 4, 16 stages 30.25, 31.00, 34.00; alone for 32 stages 33.20; a "
+        "stage is 500 steps"
+    )

@@ -208,6 +208,11 @@ def test_what_alone_would_take_is_read_off_its_curve():
     holes = crossings(table, ["alone_1", "alone_2", "alone_4", "alone_8"]).set_index("row")
     assert holes.index.tolist() == ["worse", "between", "better"]
     assert holes["compute / 10¹²"].tolist() == pytest.approx([1, 4, 8]), "a failed length is no point of the curve"
+    table.loc[table.method == "alone_8", "psnr"] = 30.9
+    falls = crossings(table, ["alone_1", "alone_2", "alone_4", "alone_8"]).set_index("row")
+    assert falls.loc["better", ["alone takes", "compute / 10¹²"]].tolist() == ["more than", pytest.approx(8)], (
+        "its longest"
+    )
 
 
 def test_numbers_are_shown_without_false_signs_and_holes_as_dashes():
