@@ -228,6 +228,13 @@ def lengths(study: Study) -> str:
     return "\n".join([_markdown(heads, rows), *said]) + "\n"
 
 
+@block("recipes", "table1")
+def recipes(study: Study) -> str:
+    """Each way to train the student for two stages: against the same network alone at its cost, and against the student
+    alone for as many steps."""
+    return _against(study, "recipes", "alone", "against alone for as many steps")
+
+
 @block("domains", "domains")
 def domains(study: Study) -> str:
     """Magnitude images beside complex ones: PSNR of each method, and what a teacher is worth, of the test sets."""
