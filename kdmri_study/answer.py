@@ -134,9 +134,9 @@ def answer_markdown(study: Study, table: pd.DataFrame, tests: pd.DataFrame, peop
             f"The best of all students, each at its own cost, had no teacher in {untaught} of {len(students)} cells."
         )
     orders = {name: _in_order(table, name) for name in ("test", "people")}
-    real = f"; on the real people in {orders['people']}" if orders["people"] else ""
+    on_people = f"; on the real people in {orders['people']}" if orders["people"] else ""
     lines.append(
-        f"The paper's order, zero-filled < student < distilled < teacher, comes out in {orders['test']} cells{real}."
+        f"The paper's order, zero-filled < student < distilled < teacher, comes out in {orders['test']} cells{on_people}."
     )
     if people is not None and (lost := "; ".join(_lost(people))):
         lines.append(f"Further from the truth than no network: {lost}.")

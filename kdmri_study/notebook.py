@@ -78,7 +78,9 @@ class Notebook:
         self._said: list[str] = []
         self.declared = {(output.kind, output.name): output for output in self.job.outputs}
         use_threads(self.study.profile.threads)
-        if not self.experiment or self._evidence is None:
+        if not (
+            self.experiment and self.study.profile.in_pieces
+        ):  # of which evidence may be shown, that needs no images
             self._prepare()
         print(self.study.stamp)
 
@@ -101,9 +103,8 @@ class Notebook:
 
     @cached_property
     def _evidence(self) -> Study | None:
-        """The same study with its evidence in place of its runs; None where there is none, and of a profile that isn't in
-        pieces, whose notebooks train what isn't there."""
-        if not (self.study.profile.in_pieces and any(piece.file(self.study).exists() for piece in pieces(self.study))):
+        """The same study with its evidence in place of its runs; None where there is none."""
+        if not any(piece.file(self.study).exists() for piece in pieces(self.study)):
             return None
         self._unpacked = TemporaryDirectory()  # goes when the notebook's kernel does
         return unpacked(self.study, Path(self._unpacked.name))
@@ -270,9 +271,13 @@ class Notebook:
 
         `losses` : feature losses, for parts that take some.
         """
-        rows, evidence = experiment_rows(self.study, self.experiment, part, losses), self._evidence
-        if evidence and len(done(evidence, rows)) > len(done(self.study, rows)):
-            seeds = ", ".join(map(str, done(evidence, rows)))
+        rows = experiment_rows(self.study, self.experiment, part, losses)
+        here = done(self.study, rows)
+        # Unpacked where seeds are missing: of a profile that isn't in pieces none is.
+        evidence = self._evidence if len(here) < len(rows) else None
+        there = done(evidence, rows) if evidence else {}
+        if len(there) > len(here):
+            seeds = ", ".join(map(str, there))
             print(f"from the committed evidence: seed {seeds} of {len(rows)}; nothing is trained")
             found = measured(evidence, self.experiment, part, losses)
         else:
