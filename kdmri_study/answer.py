@@ -1,4 +1,4 @@
-"""The study's answer, of Table 1 and its comparisons: in words, and as a table. README and report begin with it."""
+"""The study's answer, of Table 1 and its comparisons, and of what was found beside it: in words, and as tables."""
 
 import math
 from collections.abc import Iterator
@@ -40,7 +40,7 @@ COMPARED = {
 HEADS = ["the student", "mean / dB [95%]", "from, to / dB", "better, worse", "every seed ahead, behind"]
 
 
-def _stands(found: pd.DataFrame) -> list[str]:
+def stands(found: pd.DataFrame) -> list[str]:
     """How differences (dB), a row per cell, stand: their mean, its interval over cells; from where to where they go; in how
     many the interval lies above and below 0; in how many of several seeds each seed by itself is ahead, and behind."""
     low, high = interval_of(found.difference.to_numpy()[None])
@@ -113,7 +113,7 @@ def answer_markdown(study: Study, table: pd.DataFrame, tests: pd.DataFrame, peop
     for pair, words in COMPARED.items():
         if pair in test.index:
             shown = [", ".join(number(lead, 2, "+") for lead in real.loc[pair])] if real.size else []
-            rows.append([words, *_stands(test.loc[[pair]]), *shown])
+            rows.append([words, *stands(test.loc[[pair]]), *shown])
     lines = [
         f"PSNR on the test sets ({images}) of {len(psnr)} of {len(study.cells)} cells, {' to '.join(seeds)} of "
         f"{len(study.profile.seeds)} seeds; a teacher's training is not counted. Better or worse: the 95% interval, "
@@ -144,7 +144,7 @@ def answer_markdown(study: Study, table: pd.DataFrame, tests: pd.DataFrame, peop
 
 
 class Found(NamedTuple):
-    """What a part of an experiment found: what people call its setting; its rows on the test set, by method; their
+    """What a part of an experiment found: what people call its setting; its rows on a test set, by method; their
     comparisons in PSNR."""
 
     setting: str
@@ -156,17 +156,60 @@ class Found(NamedTuple):
         found = self.tests[(self.tests.a == a) & (self.tests.b == b)]
         return None if found.empty else found.iloc[0]
 
+    def share(self, name: str, teacher: str = "teacher") -> float:
+        """The share of a teacher's lead over the network alone at a row's cost that the row wins back; NaN where one of the
+        three isn't there, or the teacher doesn't lead (`rendering.share`)."""
+        psnr, control = self.table.psnr, self.table.control.get(name)
+        alone = psnr.get(control, math.nan)
+        return float(share(psnr.get(name, math.nan) - alone, psnr.get(teacher, math.nan) - alone))
 
-def found_by(study: Study, part: str) -> list[Found]:
-    """What is there of a part, from the study's tables, of each experiment that asks for it."""
+
+def found_by(study: Study, part: str, test_set: str = "test") -> list[Found]:
+    """What is there of a part on one test set, from the study's tables, of each experiment that asks for it."""
     found = []
     for name, asked in study.profile.experiments.items():
         paths = [study.table(f"{name}_{part}{which}") for which in ("", "_significance")]
         if part in study.experiment_parts(name) and all(path.exists() for path in paths):
-            table, tests = (pd.read_csv(path).query("set == 'test'") for path in paths)
+            table, tests = (read[read.set == test_set] for read in map(pd.read_csv, paths))
             setting = Cell(asked.dataset, asked.degradation.acceleration).label
+            if table.empty:  # of other images than that set's
+                continue
             found.append(Found(setting, table.set_index("method"), tests[tests.metric == "psnr"]))
     return found
+
+
+def leads_of(found: list[Found], name: str) -> pd.DataFrame:
+    """The comparison of a row with the network alone at its cost, a row per setting in which it is known."""
+    tests = [each.tests[(each.tests.a == name) & (each.tests.b == each.table.control.get(name))] for each in found]
+    known = pd.concat(tests) if tests else pd.DataFrame({"difference": []})
+    return known[known.difference.notna()]
+
+
+def long_teacher_markdown(found: list[Found], people: list[Found]) -> str:
+    """What a teacher is worth that trained long, on the test sets and on real people; empty where nothing is known."""
+    if not found:
+        return ""
+    ways = {
+        "best": "distilled by the best recipe of the table above",
+        "all": "by that with attention transfer for a fifth of the time",
+    }
+
+    heads, rows, won = [*HEADS], [], []
+    heads += [f"real people, {', '.join(each.setting for each in people)}"] if people else []
+    for name, words in ways.items():
+        shown = [", ".join(number(lead, 2, "+") for lead in leads_of(people, name).difference)] if people else []
+        rows.append([f"{words}, against alone for as much compute", *stands(leads_of(found, name)), *shown])
+        shares = pd.Series([each.share(name) for each in found]).dropna()
+        won.append(
+            f"{percent(shares.min())} to {percent(shares.max())}, a third or more in {(shares >= 1 / 3).sum()} of "
+            f"{len(shares)} cells"
+        )
+    seeds = dict.fromkeys(f"{each.tests.seeds.max()}" for each in found)
+    where = f"{units(len(found), 'cell')}, {' to '.join(seeds)} of its seeds"
+    return (
+        f"By a teacher that trained twice as long as that recipe's ({where}):\n\n{grid(heads, rows)}\n"
+        f"Of that teacher's lead over the student alone at their cost they win back {'; the second '.join(won)}.\n"
+    )
 
 
 def subjects_of(found: Found) -> list[int]:
@@ -197,7 +240,7 @@ def site_markdown(found: list[Found]) -> str:
     where = ", ".join(f"{each.setting} of {units(each.tests.seeds.max(), 'seed')}" for each in found)
     return (
         f"Where a site has no fully sampled scans ({where}), and a student learns from a teacher's images of its "
-        f"undersampled ones:\n\n{grid(HEADS, [[words, *_stands(rows)] for words, rows in leads.items() if len(rows)])}"
+        f"undersampled ones:\n\n{grid(HEADS, [[words, *stands(rows)] for words, rows in leads.items() if len(rows)])}"
     )
 
 

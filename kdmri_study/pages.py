@@ -12,9 +12,10 @@ import pandas as pd
 from PIL import Image
 
 from kdmri_lib.storage import PROJECT, read_json, write_json, write_text
-from kdmri_study.answer import answer_markdown, answer_table, found_by, site_markdown
+from kdmri_study.answer import answer_markdown, answer_table, found_by, long_teacher_markdown, site_markdown
 from kdmri_study.evidence import pieces, recorded
 from kdmri_study.experiments.table1 import METHODS
+from kdmri_study.in_short import in_short
 from kdmri_study.jobs import Job, Output, jobs
 from kdmri_study.provenance import PACKAGES, git_commit
 from kdmri_study.rendering import capital, failures_markdown, for_reading, plain_markdown, units
@@ -116,7 +117,9 @@ class _Results:
         path = self.study.table("people")
         words = answer_markdown(self.study, table, tests, pd.read_csv(path) if path.exists() else None)
         site = site_markdown(found_by(self.study, "site"))
-        return f"{words}\n{site}\n{answer_table(table, tests)}"
+        by_long = long_teacher_markdown(*(found_by(self.study, "long_teacher", name) for name in ("test", "people")))
+        short = in_short(self.study, table, tests)
+        return f"{short}\n{words}\n{by_long}\n{site}\n{answer_table(table, tests)}"
 
     def chapter(self, found: Sequence[Job]) -> str:
         """The page of a notebook: a section for each data set, cell or experiment that it ran on."""

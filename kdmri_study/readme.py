@@ -13,9 +13,21 @@ import pandas as pd
 
 from kdmri_lib.errors import StudyError
 from kdmri_lib.storage import PROJECT, write_text
-from kdmri_study.answer import PAYS, Found, answer_markdown, found_by, shares_of_lead, site_markdown, subjects_of
+from kdmri_study.answer import (
+    PAYS,
+    Found,
+    answer_markdown,
+    found_by,
+    leads_of,
+    long_teacher_markdown,
+    shares_of_lead,
+    site_markdown,
+    subjects_of,
+)
 from kdmri_study.experiments.lengths import STUDENTS, TEACHERS
+from kdmri_study.experiments.part import parts_of
 from kdmri_study.guide import map_of_notebooks
+from kdmri_study.in_short import in_short
 from kdmri_study.rendering import (
     NONE,
     capital,
@@ -24,7 +36,6 @@ from kdmri_study.rendering import (
     interval,
     number,
     percent,
-    share,
     share_of_lead,
     units,
     value,
@@ -90,11 +101,18 @@ def _cells(study: Study, name: str = "test") -> pd.DataFrame:
     return found.reindex([key for key in order if key in found.index])
 
 
+@block("short", "table1")
+def short(study: Study) -> str:
+    """The study's answer in a few lines."""
+    return in_short(study, *(_read(study, name) for name in ("table1", "significance")))
+
+
 @block("answer", "table1")
 def answer(study: Study) -> str:
-    """The study's answer."""
+    """The study's answer, in tables."""
     words = answer_markdown(study, *(_read(study, name) for name in ("table1", "significance", "people")))
-    return f"{words}\n{site_markdown(_found(study, 'site'))}"
+    by_long = long_teacher_markdown(_found(study, "long_teacher"), _found(study, "long_teacher", "people"))
+    return f"{words}\n{by_long}\n{site_markdown(_found(study, 'site'))}"
 
 
 @block("table1", "table1")
@@ -216,8 +234,7 @@ def lengths(study: Study) -> str:
         for n in STUDENTS:
             leads = []
             for name, teacher in ((f"{way}_{n}_{t}", f"teacher_{t}") for way in ways for t in TEACHERS):
-                alone = psnr.get(of.table.control.get(name), np.nan)
-                won = percent(share(psnr.get(name, np.nan) - alone, psnr[teacher] - alone))
+                won = percent(of.share(name, teacher))
                 leads.append(_lead(of, name, of.table.control.get(name)) + (f", {won}" if won != NONE else ""))
             rows.append([of.setting, str(n), number(psnr[f"alone_{n}"], 2), *leads])
         teachers = ", ".join(number(psnr[f"teacher_{t}"], 2) for t in TEACHERS)
@@ -226,6 +243,30 @@ def lengths(study: Study) -> str:
             f"{number(psnr.alone_32, 2)}; a stage is {of.table.steps.alone_1:,.0f} steps"
         )
     return "\n".join([_markdown(heads, rows), *said]) + "\n"
+
+
+@block("long_teacher", "table1")
+def long_teacher(study: Study) -> str:
+    """The cells of Table 1 by a teacher that trained long: PSNR, each student's lead over the student alone at its cost,
+    and the share of the teacher's lead that this is."""
+    ways = {"best": "the best recipe", "all": "with attention transfer"}
+    heads = [
+        "",
+        "teacher",
+        *(f"{words}{more}" for words in ways.values() for more in ("", ", against alone [95%], share")),
+    ]
+    heads += ["the second against the first [95%]", *(f"{words}, real people [95%]" for words in ways.values())]
+    real, rows = {of.setting: of for of in _found(study, "long_teacher", "people")}, []
+    for of in _found(study, "long_teacher"):
+        psnr, shown, people = of.table.psnr, [], []
+        for name in ways:
+            lead = _lead(of, name, of.table.control.get(name))
+            shown += [number(psnr.get(name, np.nan), 2), f"{lead}, {percent(of.share(name))}"]
+            on = real.get(of.setting)
+            people.append(_lead(on, name, on.table.control.get(name)) if on else NONE)
+        rows.append([of.setting, number(psnr.teacher, 2), *shown, _lead(of, "all", "best"), *people])
+    said = "; ".join(_of_whom(of) for of in _found(study, "long_teacher"))
+    return f"{_markdown(heads, rows)}\n{capital(said)}.\n"
 
 
 @block("recipes", "table1")
@@ -274,9 +315,9 @@ def phases(study: Study) -> str:
     return _markdown(["", "magnitude network", "complex, phase 0", *given[1:]], rows) + f"\n{said}\n"
 
 
-def _found(study: Study, part: str) -> list[Found]:
-    """What is there of a part of an experiment; `StudyError` where nothing is."""
-    if not (found := found_by(study, part)):
+def _found(study: Study, part: str, test_set: str = "test") -> list[Found]:
+    """What is there of a part of an experiment on a test set; `StudyError` where nothing is."""
+    if not (found := found_by(study, part, test_set)):
         raise StudyError(
             f"{study.results / 'tables'}: no table of part '{part}', and numbers of README files are from it"
         )
@@ -310,6 +351,29 @@ def losses(study: Study) -> str:
 def asking(study: Study) -> str:
     """The teacher asked once, or at each step."""
     return _against(study, "asking", "once", "against asking once")
+
+
+@block("losses_long", "table1")
+def losses_long(study: Study) -> str:
+    """The same, trained longer."""
+    return _against(study, "comparison", "attention_transfer", "against attention transfer")
+
+
+@block("ablations", "table1")
+def ablations(study: Study) -> str:
+    """What the students of notebook 5 that learn from a teacher reach: a row per experiment."""
+    heads = ["what differs", "students", "PSNR, from", "to", "lead over alone at its cost, from", "to", "ahead, behind"]
+    rows, said = [], {}
+    for part in (part for part in parts_of("05_ablations") if part.tabled):
+        for of in found_by(study, part.name):
+            taught = of.table[of.table.control.notna()].dropna(subset="psnr").sort_values("psnr")
+            leads = pd.concat(leads_of([of], name) for name in taught.index).sort_values("difference")
+            psnr = [f"{number(row.psnr, 2)}, {row.label}" for row in (taught.iloc[0], taught.iloc[-1])]
+            ends = [f"{interval(row, 2)}, {taught.label[row.a]}" for row in (leads.iloc[0], leads.iloc[-1])]
+            stand = f"{(leads.low > 0).sum()}, {(leads.high < 0).sum()} of {len(leads)}"
+            rows.append([part.title, str(len(taught)), *psnr, *ends, stand])
+            said[_of_whom(of)] = None
+    return f"{_markdown(heads, rows)}\n{capital('; '.join(said))}.\n"
 
 
 def _against(study: Study, part: str, reference: str, words: str) -> str:

@@ -7,8 +7,10 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from kdmri_study.answer import COMPARED, answer_markdown, found_by, site_markdown
+from kdmri_study.answer import COMPARED, answer_markdown, found_by, long_teacher_markdown, site_markdown
+from kdmri_study.in_short import in_short
 from kdmri_study.study import Study
+from tests.unit.study.made import long_teachers
 
 
 def of_seeds(mean, count):
@@ -149,3 +151,52 @@ def test_what_a_teacher_is_worth_to_a_site_is_said_of_the_most_subjects(tmp_path
     assert rows["the one that was trained where the teacher was"][1] == "+0.03, +0.20"
     far = {first: rest for first, rest in rows_of(text).items() if "another contrast or organ" in first}
     assert [rest[1:3] for rest in far.values()] == [["−2.00, +0.20", "1, 1 of 2"]]
+
+
+def test_what_a_long_teacher_is_worth_is_said_of_each_student_and_of_real_people(tmp_path):
+    study = Study("table1", tmp_path)
+    study.table("x").parent.mkdir(parents=True)
+    assert long_teacher_markdown(found_by(study, "long_teacher"), found_by(study, "long_teacher", "people")) == ""
+    long_teachers(study)
+    found, people = found_by(study, "long_teacher"), found_by(study, "long_teacher", "people")
+    assert [of.setting for of in found] == ["brain 4x", "knee 5x"]
+    assert [of.setting for of in people] == ["brain 4x"], "the knee has no real people"
+    text = long_teacher_markdown(found, people)
+    assert text.startswith("By a teacher that trained twice as long as that recipe's (2 cells, 1 of its seeds):")
+    best, both = (rest for first, rest in rows_of(text).items() if "against alone" in first)
+    assert best[1:3] == ["+0.20, +0.50", "2, 0 of 2"] and best[4] == "−0.30"
+    assert both == ["–", "+0.10", "0, 0 of 1", "–", "+0.40"], "of the cell whose training didn't fail"
+    # Of 34.7 - 34.0 dB the first loses nothing, of 32.0 - 31.0 half a dB; the second wins 0.1 of 34.7 - 34.1.
+    assert "they win back 0% to 50%, a third or more in 1 of 2 cells; the second 17% to 17%" in text
+
+
+def test_in_short_it_is_a_row_for_each_way_to_distil_and_what_it_costs(tmp_path):
+    study, (table, tests, _) = Study("table1", tmp_path), answers((6, 3))
+    study.table("x").parent.mkdir(parents=True)
+    spent = {"distilled": (5e12, 9e12), "best": (4e12, 4e12)}
+    order = table.groupby("method").cumcount()
+    macs = [spent.get(method, (0, 0))[cell] for method, cell in zip(table.method, order, strict=True)]
+    table = table.assign(macs_given=macs)
+    rows = rows_of(in_short(study, table, tests))
+    assert [*rows][2:] == [
+        "as published, against alone for as much compute",
+        "the same, both well initialised",
+        "by the best recipe found here, against alone for as much compute",
+    ]
+    published, well, best = list(rows.values())[2:]
+    assert published[0] == "5.0 to 9.0" and published[2:] == ["1 of 2 cells", "–", "–"]
+    assert published[1].startswith("−0.14 [") and well[2] == "2 of 2 cells"
+    assert best[0] == "4.0" and best[2:] == ["1 of 2 cells", "−10% to 50%", "+0.30"]
+    text = in_short(study, table, tests)
+    assert "In the paper 25% to 68% of the teacher's lead are won back." in text
+    assert "brings the student +0.65 [" in text and "more than 0 in 2 of 2 cells" in text
+    assert in_short(study, table, tests[tests.a == "teacher"]) == ""
+    long_teachers(study)
+    rows = rows_of(in_short(study, table, tests))
+    assert rows["the same, by a teacher that trained twice as long"][2:] == ["2 of 2 cells", "0% to 50%", "−0.30"]
+    assert rows["the same, with attention transfer as well"][1:] == [
+        "+0.10 [−0.05, +0.25]",
+        "1 of 1 cells",
+        "17%",
+        "+0.40",
+    ]

@@ -76,6 +76,20 @@ def test_a_cell_trained_long_has_a_teacher_as_long_as_its_student():
     assert longest.start == longest.teacher == found["teacher_64"].run
 
 
+@pytest.mark.parametrize("cell", ["brain_4x", "knee_5x"])
+def test_a_long_teachers_students_differ_from_table1s_in_their_teacher_and_not_in_what_they_stand_beside(cell):
+    study = Study("table1")
+    named, of_cell = study.experiment_rows(f"{cell}_long_teacher", "long_teacher", 0), study.rows(study.cell(cell), 0)
+    usual, longer = of_cell["best_teacher"].run, named["teacher"].run
+    schedule = usual.schedule.model_copy(update={"steps": 2 * usual.schedule.steps})
+    assert longer == usual.model_copy(update={"schedule": schedule})
+    assert named["best"].run == of_cell["best"].run.model_copy(update={"teacher": longer, "start": longer})
+    assert named[named["best"].control].run == of_cell["best_compute"].run
+    assert named[named["all"].control].run == of_cell["he_compute"].run
+    first = named["all"].run.start
+    assert first.teacher == first.start == longer and first.schedule.steps == usual.schedule.steps / 2 / 5 * 2
+
+
 def test_the_gaussian_mask_is_one_of_points_whatever_mask_was_declared(recipe):
     own = recipe.changed(degradation=recipe.degradation.model_copy(update={"mask": "data/mine.npy"}))
     for row in rows("gaussian_mask", own).values():

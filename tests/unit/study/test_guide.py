@@ -25,7 +25,7 @@ def test_notebooks_carry_the_heads_that_the_way_gives_them():
 def test_blocks_of_the_readme_that_no_table_decides_are_as_written():
     """Those from tables are held to them by `verify`."""
     blocks = {name: (is_, should) for name, is_, should in written(PAGES[0])}
-    for name in ("notebooks", "commands", "answer"):
+    for name in ("notebooks", "commands", "short"):
         assert blocks[name][0] == blocks[name][1], f"python -m kdmri_lib readme writes block {name} anew"
 
 

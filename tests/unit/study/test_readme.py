@@ -7,6 +7,7 @@ import pytest
 from kdmri_lib.errors import StudyError
 from kdmri_study import readme
 from kdmri_study.readme import BLOCKS, PAGES, write_numbers, written
+from tests.unit.study.made import long_teachers
 
 
 def test_every_number_block_is_as_from_the_committed_tables():
@@ -28,7 +29,7 @@ def test_writing_mends_a_block_and_leaves_the_rest(tmp_path):
 def test_a_block_that_nobody_writes_is_named(tmp_path):
     page = tmp_path / "README.md"
     page.write_text("<!-- numbers: wishes -->\n42\n<!-- end -->", encoding="utf-8")
-    with pytest.raises(StudyError, match=r"README.md: no numbers 'wishes'; known: answer, table1, "):
+    with pytest.raises(StudyError, match=r"README.md: no numbers 'wishes'; known: short, answer, table1, "):
         list(written(page))
 
 
@@ -84,3 +85,52 @@ def test_lengths_say_what_a_teacher_is_worth_by_its_length_and_the_students(tmp_
         "- cardiac 8x, 2 seeds, 9 phantoms: teachers of 1, 4, 16 stages 30.25, 31.00, 34.00; alone for 32 stages 33.20; a "
         "stage is 500 steps"
     )
+
+
+def test_long_teachers_stand_beside_the_share_that_their_students_win_back(tmp_path):
+    study = readme.Study("table1", tmp_path)
+    study.table("x").parent.mkdir(parents=True)
+    with pytest.raises(StudyError, match="no table of part 'long_teacher'"):
+        BLOCKS["long_teacher"].write(study)
+    long_teachers(study)
+    lines = BLOCKS["long_teacher"].write(study).splitlines()
+    brain, knee = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:4])
+    assert brain[:5] == ["brain 4x", "34.70", "34.00", "+0.20 [+0.05, +0.35], 0%", "34.20"]
+    assert brain[5:] == [
+        *("+0.10 [−0.05, +0.25], 17%", "−0.10 [−0.25, +0.05]"),
+        *("−0.30 [+0.05, +0.35]", "+0.40 [−0.05, +0.25]"),
+    ]
+    assert knee[2:] == ["31.50", "+0.50 [+0.35, +0.65], 50%", "–", "–, –", "–", "–", "–"]
+    assert lines[-1] == "Brain 4x, 1 seed, 12 phantoms; knee 5x, 1 seed, 12 phantoms."
+
+
+def test_ablations_are_a_row_each_from_the_lowest_to_the_highest(tmp_path):
+    study = readme.Study("table1", tmp_path)
+    study.table("x").parent.mkdir(parents=True)
+    methods = {
+        "alone_2": ("", 25.0),
+        "first": ("alone_2", 24.6),
+        "last": ("alone_2", 25.2),
+        "lost": ("alone_2", np.nan),
+    }
+    table = pd.DataFrame(
+        [(name, f"The {name}", control or None, psnr) for name, (control, psnr) in methods.items()],
+        columns=["method", "label", "control", "psnr"],
+    )
+    tests = pd.DataFrame(
+        [
+            ("first", "alone_2", -0.4, -0.5, -0.3),
+            ("last", "alone_2", 0.2, -0.1, 0.5),
+            ("last", "first", 9.0, 8.0, 10.0),
+        ],
+        columns=["a", "b", "difference", "low", "high"],
+    ).assign(metric="psnr", seeds=1, people=12, kind="phantom")
+    table.assign(set="test").to_csv(study.table("ablations_cascades"), index=False)
+    tests.assign(set="test").to_csv(study.table("ablations_cascades_significance"), index=False)
+    _, _, row, *rest = BLOCKS["ablations"].write(study).splitlines()
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells == [
+        *("Attention transfer in which cascades", "2", "24.60, The first", "25.20, The last"),
+        *("−0.40 [−0.50, −0.30], The first", "+0.20 [−0.10, +0.50], The last", "0, 1 of 2"),
+    ]
+    assert rest == ["", "Cardiac 8x, 1 seed, 12 phantoms."]

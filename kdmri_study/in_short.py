@@ -1,0 +1,91 @@
+"""The study's answer in a table of a few rows: README and report begin with it."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import pandas as pd
+
+from kdmri_study.answer import found_by, leads_of, shares_of_lead, stands, subjects_of
+from kdmri_study.rendering import NONE, grid, interval, number, percent, share_of_lead
+from kdmri_study.study import Study
+from kdmri_study.tables import CELL, published_table1
+
+
+class _Compared(NamedTuple):
+    """A student beside another: what people call both; the comparison on the test sets and on real people, a row per cell;
+    the shares of the teacher's lead that are won back, and what the student's training costs, the teacher given."""
+
+    words: str
+    test: pd.DataFrame
+    people: pd.DataFrame
+    shares: pd.Series
+    macs: pd.Series
+
+
+def _range(values: pd.Series, words: Callable[[float], str]) -> str:
+    """From where to where values go; once where that is the same, a dash where there is none."""
+    known = values.dropna()
+    return " to ".join(dict.fromkeys(words(end) for end in (known.min(), known.max()))) if len(known) else NONE
+
+
+def _compared(study: Study, table: pd.DataFrame, tests: pd.DataFrame) -> list[_Compared]:
+    asked = tests[(tests.metric == "psnr") & tests.difference.notna()]
+    volumes = table[(table.aggregation == "volume") & (table.set == "test")]
+    psnr, none = volumes.pivot(index=CELL, columns="method", values="psnr"), pd.Series(dtype=float)
+    best = shares_of_lead(asked[asked.set == "test"])
+    found = []
+    for a, b, words, shares in (
+        (
+            "distilled",
+            "student",
+            "as published, against alone for one stage (the paper's comparison)",
+            share_of_lead(psnr),
+        ),
+        ("distilled", "student_compute", "as published, against alone for as much compute", none),
+        ("he_distilled", "he_compute", "the same, both well initialised", none),
+        ("best", "best_compute", "by the best recipe found here, against alone for as much compute", best),
+    ):
+        both = asked[(asked.a == a) & (asked.b == b)]
+        macs = volumes[volumes.method == a].macs_given
+        found.append(_Compared(words, both[both.set == "test"], both[both.set == "people"], shares, macs))
+    long, real = (found_by(study, "long_teacher", name) for name in ("test", "people"))
+    for name, words in (
+        ("best", "the same, by a teacher that trained twice as long"),
+        ("all", "the same, with attention transfer as well"),
+    ):
+        shares = pd.Series([each.share(name) for each in long])
+        macs = pd.Series([each.table.macs_given.get(name) for each in long], dtype=float)
+        found.append(_Compared(words, leads_of(long, name), leads_of(real, name), shares, macs))
+    return [each for each in found if len(each.test)]
+
+
+def in_short(study: Study, table: pd.DataFrame, tests: pd.DataFrame) -> str:
+    """The study's answer in a table of a few rows, as far as it is known; empty where nothing is.
+
+    `table`, `tests` : Table 1 and its comparisons (`derived.table1_tables`).
+    """
+    if not (compared := _compared(study, table, tests)):
+        return ""
+    real = next((each.people for each in compared if len(each.people)), pd.DataFrame())
+    heads = ["the distilled student", "compute / 10¹²", "lead / dB [95%]", "ahead in", "share of the teacher's lead"]
+    if len(real):
+        heads.append(f"real people, {', '.join(f'{row.dataset} {row.acceleration:g}x' for row in real.itertuples())}")
+    rows = []
+    for each in compared:
+        lead = stands(each.test)[0] if len(each.test) > 1 else interval(each.test.iloc[0], 2)
+        shown = [_range(each.macs / 1e12, lambda value: number(value, 1)), lead]
+        shown += [f"{(each.test.difference > 0).sum()} of {len(each.test)} cells", _range(each.shares, percent)]
+        if len(real):
+            shown.append(", ".join(number(value, 2, "+") for value in each.people.difference) or NONE)
+        rows.append([each.words, *shown])
+    theirs = _range(share_of_lead(published_table1().pivot(index=CELL, columns="method", values="psnr")), percent)
+    said = [f"In the paper {theirs} of the teacher's lead are won back."]
+    he = tests[(tests.metric == "psnr") & (tests.set == "test") & (tests.a == "he_student") & (tests.b == "student")]
+    if len(he := he[he.difference.notna()]) > 1:
+        ahead = f"more than 0 in {(he.difference > 0).sum()} of {len(he)} cells"
+        said.append(f"A good initialisation alone brings the student {stands(he)[0]} dB, {ahead}.")
+    if sites := found_by(study, "site"):
+        each = [(of.setting, of.lead(f"teacher_of_{n}", f"truth_{n}")) for of in sites for n in subjects_of(of)[-1:]]
+        known = ", ".join(f"{setting} {interval(row, 2)}" for setting, row in each if row is not None)
+        said.append(f"At a site without fully sampled scans, a teacher's images against the truth: {known} dB.")
+    return f"{grid(heads, rows)}\n{' '.join(said)}\n"
