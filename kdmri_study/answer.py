@@ -181,7 +181,7 @@ def found_by(study: Study, part: str, test_set: str = "test") -> list[Found]:
 def leads_of(found: list[Found], name: str) -> pd.DataFrame:
     """The comparison of a row with the network alone at its cost, a row per setting in which it is known."""
     tests = [each.tests[(each.tests.a == name) & (each.tests.b == each.table.control.get(name))] for each in found]
-    known = pd.concat(tests) if tests else pd.DataFrame({"difference": []})
+    known = pd.concat(tests) if tests else pd.DataFrame(columns=[*CELL, "difference"])
     return known[known.difference.notna()]
 
 
@@ -197,8 +197,10 @@ def long_teacher_markdown(found: list[Found], people: list[Found]) -> str:
     heads, rows, won = [*HEADS], [], []
     heads += [f"real people, {', '.join(each.setting for each in people)}"] if people else []
     for name, words in ways.items():
-        shown = [", ".join(number(lead, 2, "+") for lead in leads_of(people, name).difference)] if people else []
-        rows.append([f"{words}, against alone for as much compute", *stands(leads_of(found, name)), *shown])
+        real = ", ".join(number(leads_of([each], name).difference.mean(), 2, "+") for each in people)
+        rows.append(
+            [f"{words}, against alone for as much compute", *stands(leads_of(found, name)), *[real] * bool(people)]
+        )
         shares = pd.Series([each.share(name) for each in found]).dropna()
         won.append(
             f"{percent(shares.min())} to {percent(shares.max())}, a third or more in {(shares >= 1 / 3).sum()} of "

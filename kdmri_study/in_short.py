@@ -66,17 +66,20 @@ def in_short(study: Study, table: pd.DataFrame, tests: pd.DataFrame) -> str:
     """
     if not (compared := _compared(study, table, tests)):
         return ""
-    real = next((each.people for each in compared if len(each.people)), pd.DataFrame())
+    real = list(
+        dict.fromkeys(cell for each in compared for cell in each.people[CELL].itertuples(index=False, name=None))
+    )
     heads = ["the distilled student", "compute / 10¹²", "lead / dB [95%]", "ahead in", "share of the teacher's lead"]
-    if len(real):
-        heads.append(f"real people, {', '.join(f'{row.dataset} {row.acceleration:g}x' for row in real.itertuples())}")
+    if real:
+        heads.append(f"real people, {', '.join(f'{dataset} {factor:g}x' for dataset, factor in real)}")
     rows = []
     for each in compared:
         lead = stands(each.test)[0] if len(each.test) > 1 else interval(each.test.iloc[0], 2)
         shown = [_range(each.macs / 1e12, lambda value: number(value, 1)), lead]
         shown += [f"{(each.test.difference > 0).sum()} of {len(each.test)} cells", _range(each.shares, percent)]
-        if len(real):
-            shown.append(", ".join(number(value, 2, "+") for value in each.people.difference) or NONE)
+        if real:
+            of_people = each.people.set_index(CELL).difference.reindex(pd.MultiIndex.from_tuples(real, names=CELL))
+            shown.append(", ".join(number(value, 2, "+") for value in of_people))
         rows.append([each.words, *shown])
     theirs = _range(share_of_lead(published_table1().pivot(index=CELL, columns="method", values="psnr")), percent)
     said = [f"In the paper {theirs} of the teacher's lead are won back."]

@@ -25,7 +25,7 @@ from kdmri_study.answer import (
     subjects_of,
 )
 from kdmri_study.experiments.lengths import STUDENTS, TEACHERS
-from kdmri_study.experiments.part import parts_of
+from kdmri_study.experiments.part import PARTS
 from kdmri_study.guide import map_of_notebooks
 from kdmri_study.in_short import in_short
 from kdmri_study.rendering import (
@@ -364,7 +364,13 @@ def ablations(study: Study) -> str:
     """What the students of notebook 5 that learn from a teacher reach: a row per experiment."""
     heads = ["what differs", "students", "PSNR, from", "to", "lead over alone at its cost, from", "to", "ahead, behind"]
     rows, said = [], {}
-    for part in (part for part in parts_of("05_ablations") if part.tabled):
+    asked = dict.fromkeys(
+        part
+        for name, declared in study.profile.experiments.items()
+        if declared.notebook == "05_ablations"
+        for part in study.experiment_parts(name)
+    )
+    for part in (part for part in map(PARTS.find, asked) if part.tabled):
         for of in found_by(study, part.name):
             taught = of.table[of.table.control.notna()].dropna(subset="psnr").sort_values("psnr")
             leads = pd.concat(leads_of([of], name) for name in taught.index).sort_values("difference")

@@ -14,11 +14,13 @@ def long_teachers(study, seeds=1):
         methods = ["teacher", "best", "all", "alone_2_31", "alone_2_61"]
         controls = {"best": "alone_2_31", "all": "alone_2_61"}
         table = pd.DataFrame({"method": methods, "psnr": test_psnr}).assign(set="test")
+        dataset, _, factor = name.partition("_")
+        cell = {"dataset": dataset, "acceleration": float(factor.rstrip("x"))}
         table = table.assign(control=table.method.map(controls), macs_given=2e12)
         low, high = np.array(leads) - 0.15, np.array(leads) + 0.15
         said = pd.DataFrame(pairs, columns=["a", "b"]).assign(difference=leads, low=low, high=high)
         said = said.assign(
-            metric="psnr", seeds=seeds, people=12, kind="phantom", by_seed="+0.1", verdict="", set="test"
+            **cell, metric="psnr", seeds=seeds, people=12, kind="phantom", by_seed="+0.1", verdict="", set="test"
         )
         if name == "brain_4x":
             table = pd.concat([table, table.assign(set="people", psnr=35.0)])
