@@ -190,8 +190,9 @@ def long_teacher_markdown(found: list[Found], people: list[Found]) -> str:
     if not found:
         return ""
     ways = {
-        "best": "distilled by the best recipe of the table above",
-        "all": "by that with attention transfer for a fifth of the time",
+        "usual": "distilled by the best recipe of the table above and its own teacher, of the same seeds",
+        "best": "by that and a teacher that trained twice as long",
+        "all": "the same, with attention transfer for a fifth of the time",
     }
 
     heads, rows, won = [*HEADS], [], []
@@ -201,6 +202,7 @@ def long_teacher_markdown(found: list[Found], people: list[Found]) -> str:
         rows.append(
             [f"{words}, against alone for as much compute", *stands(leads_of(found, name)), *[real] * bool(people)]
         )
+    for name in ("best", "all"):
         shares = pd.Series([each.share(name) for each in found]).dropna()
         won.append(
             f"{percent(shares.min())} to {percent(shares.max())}, a third or more in {(shares >= 1 / 3).sum()} of "
@@ -210,7 +212,7 @@ def long_teacher_markdown(found: list[Found], people: list[Found]) -> str:
     where = f"{units(len(found), 'cell')}, {' to '.join(seeds)} of its seeds"
     return (
         f"By a teacher that trained twice as long as that recipe's ({where}):\n\n{grid(heads, rows)}\n"
-        f"Of that teacher's lead over the student alone at their cost they win back {'; the second '.join(won)}.\n"
+        f"Of that teacher's lead over the student alone at their cost the latter two win back {'; the last '.join(won)}.\n"
     )
 
 

@@ -69,13 +69,20 @@ def in_short(study: Study, table: pd.DataFrame, tests: pd.DataFrame) -> str:
     real = list(
         dict.fromkeys(cell for each in compared for cell in each.people[CELL].itertuples(index=False, name=None))
     )
-    heads = ["the distilled student", "compute / 10¹²", "lead / dB [95%]", "ahead in", "share of the teacher's lead"]
+    heads = [
+        "the distilled student",
+        "seeds",
+        "compute / 10¹²",
+        "lead / dB [95%]",
+        "ahead in",
+        "share of the teacher's lead",
+    ]
     if real:
         heads.append(f"real people, {', '.join(f'{dataset} {factor:g}x' for dataset, factor in real)}")
     rows = []
     for each in compared:
         lead = stands(each.test)[0] if len(each.test) > 1 else interval(each.test.iloc[0], 2)
-        shown = [_range(each.macs / 1e12, lambda value: number(value, 1)), lead]
+        shown = [_range(each.test.seeds, str), _range(each.macs / 1e12, lambda value: number(value, 1)), lead]
         shown += [f"{(each.test.difference > 0).sum()} of {len(each.test)} cells", _range(each.shares, percent)]
         if real:
             of_people = each.people.set_index(CELL).difference.reindex(pd.MultiIndex.from_tuples(real, names=CELL))

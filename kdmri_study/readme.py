@@ -249,24 +249,25 @@ def lengths(study: Study) -> str:
 def long_teacher(study: Study) -> str:
     """The cells of Table 1 by a teacher that trained long: PSNR, each student's lead over the student alone at its cost,
     and the share of the teacher's lead that this is."""
-    ways = {"best": "the best recipe", "all": "with attention transfer"}
-    heads = [
-        "",
-        "teacher",
-        *(f"{words}{more}" for words in ways.values() for more in ("", ", against alone [95%], share")),
+    heads = ["", "its teacher: the student against alone [95%]", "the long teacher", "its student"]
+    heads += [
+        "against alone [95%], share",
+        "against the first [95%]",
+        "with attention transfer: against alone [95%], share",
     ]
-    heads += ["the second against the first [95%]", *(f"{words}, real people [95%]" for words in ways.values())]
+    heads += ["real people: by its teacher, by the long one, with attention transfer"]
     real, rows = {of.setting: of for of in _found(study, "long_teacher", "people")}, []
     for of in _found(study, "long_teacher"):
-        psnr, shown, people = of.table.psnr, [], []
-        for name in ways:
-            lead = _lead(of, name, of.table.control.get(name))
-            shown += [number(psnr.get(name, np.nan), 2), f"{lead}, {percent(of.share(name))}"]
-            on = real.get(of.setting)
-            people.append(_lead(on, name, on.table.control.get(name)) if on else NONE)
-        rows.append([of.setting, number(psnr.teacher, 2), *shown, _lead(of, "all", "best"), *people])
-    said = "; ".join(_of_whom(of) for of in _found(study, "long_teacher"))
-    return f"{_markdown(heads, rows)}\n{capital(said)}.\n"
+        leads = {name: _lead(of, name, of.table.control.get(name)) for name in ("usual", "best", "all")}
+        best, both = (f"{leads[name]}, {percent(of.share(name))}" for name in ("best", "all"))
+        psnr = [number(of.table.psnr.get(name, np.nan), 2) for name in ("teacher", "best")]
+        on = real.get(of.setting)
+        people = ", ".join(_lead(on, name, on.table.control.get(name)) for name in leads) if on else NONE
+        rows.append([of.setting, leads["usual"], *psnr, best, _lead(of, "best", "usual"), both, people])
+    some = [of.tests.iloc[0] for of in _found(study, "long_teacher")]
+    whom = ", ".join(dict.fromkeys(f"{row.dataset} {units(row.people, row.kind)}" for row in some))
+    seeds = " to ".join(dict.fromkeys(str(n) for n in (min(r.seeds for r in some), max(r.seeds for r in some))))
+    return f"{_markdown(heads, rows)}\nSeeds: {seeds}; {whom}.\n"
 
 
 @block("recipes", "table1")

@@ -83,6 +83,7 @@ def test_a_long_teachers_students_differ_from_table1s_in_their_teacher_and_not_i
     usual, longer = of_cell["best_teacher"].run, named["teacher"].run
     schedule = usual.schedule.model_copy(update={"steps": 2 * usual.schedule.steps})
     assert longer == usual.model_copy(update={"schedule": schedule})
+    assert named["usual"].run == of_cell["best"].run
     assert named["best"].run == of_cell["best"].run.model_copy(update={"teacher": longer, "start": longer})
     assert named[named["best"].control].run == of_cell["best_compute"].run
     assert named[named["all"].control].run == of_cell["he_compute"].run
