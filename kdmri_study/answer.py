@@ -208,11 +208,12 @@ def long_teacher_markdown(found: list[Found], people: list[Found]) -> str:
             f"{percent(shares.min())} to {percent(shares.max())}, a third or more in {(shares >= 1 / 3).sum()} of "
             f"{len(shares)} cells"
         )
-    seeds = dict.fromkeys(f"{each.tests.seeds.max()}" for each in found)
+    counts = [each.tests.seeds.max() for each in found]
+    seeds = dict.fromkeys(map(str, (min(counts), max(counts))))
     where = f"{units(len(found), 'cell')}, {' to '.join(seeds)} of its seeds"
     return (
         f"By a teacher that trained twice as long as that recipe's ({where}):\n\n{grid(heads, rows)}\n"
-        f"Of that teacher's lead over the student alone at their cost the latter two win back {'; the last '.join(won)}.\n"
+        f"Of that teacher's lead over the student alone at their cost the second wins back {'; the third '.join(won)}.\n"
     )
 
 

@@ -42,7 +42,12 @@ def _compared(study: Study, table: pd.DataFrame, tests: pd.DataFrame) -> list[_C
             share_of_lead(psnr),
         ),
         ("distilled", "student_compute", "as published, against alone for as much compute", none),
-        ("he_distilled", "he_compute", "the same, both well initialised", none),
+        (
+            "he_distilled",
+            "he_compute",
+            "as published but both well initialised, against alone for as much compute",
+            none,
+        ),
         ("best", "best_compute", "by the best recipe found here, against alone for as much compute", best),
     ):
         both = asked[(asked.a == a) & (asked.b == b)]
@@ -50,10 +55,11 @@ def _compared(study: Study, table: pd.DataFrame, tests: pd.DataFrame) -> list[_C
         found.append(_Compared(words, both[both.set == "test"], both[both.set == "people"], shares, macs))
     long, real = (found_by(study, "long_teacher", name) for name in ("test", "people"))
     for name, words in (
-        ("best", "the same, by a teacher that trained twice as long"),
-        ("all", "the same, with attention transfer as well"),
+        ("usual", "by the best recipe, of the seeds of the next rows"),
+        ("best", "by the best recipe and a teacher that trained twice as long"),
+        ("all", "by that, with attention transfer as well"),
     ):
-        shares = pd.Series([each.share(name) for each in long])
+        shares = none if name == "usual" else pd.Series([each.share(name) for each in long])  # its teacher is another
         macs = pd.Series([each.table.macs_given.get(name) for each in long], dtype=float)
         found.append(_Compared(words, leads_of(long, name), leads_of(real, name), shares, macs))
     return [each for each in found if len(each.test)]

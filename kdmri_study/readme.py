@@ -111,7 +111,7 @@ def short(study: Study) -> str:
 def answer(study: Study) -> str:
     """The study's answer, in tables."""
     words = answer_markdown(study, *(_read(study, name) for name in ("table1", "significance", "people")))
-    by_long = long_teacher_markdown(_found(study, "long_teacher"), _found(study, "long_teacher", "people"))
+    by_long = long_teacher_markdown(_found(study, "long_teacher"), found_by(study, "long_teacher", "people"))
     return f"{words}\n{by_long}\n{site_markdown(_found(study, 'site'))}"
 
 
@@ -256,7 +256,7 @@ def long_teacher(study: Study) -> str:
         "with attention transfer: against alone [95%], share",
     ]
     heads += ["real people: by its teacher, by the long one, with attention transfer"]
-    real, rows = {of.setting: of for of in _found(study, "long_teacher", "people")}, []
+    real, rows = {of.setting: of for of in found_by(study, "long_teacher", "people")}, []
     for of in _found(study, "long_teacher"):
         leads = {name: _lead(of, name, of.table.control.get(name)) for name in ("usual", "best", "all")}
         best, both = (f"{leads[name]}, {percent(of.share(name))}" for name in ("best", "all"))
@@ -316,9 +316,9 @@ def phases(study: Study) -> str:
     return _markdown(["", "magnitude network", "complex, phase 0", *given[1:]], rows) + f"\n{said}\n"
 
 
-def _found(study: Study, part: str, test_set: str = "test") -> list[Found]:
-    """What is there of a part of an experiment on a test set; `StudyError` where nothing is."""
-    if not (found := found_by(study, part, test_set)):
+def _found(study: Study, part: str) -> list[Found]:
+    """What is there of a part of an experiment; `StudyError` where nothing is."""
+    if not (found := found_by(study, part)):
         raise StudyError(
             f"{study.results / 'tables'}: no table of part '{part}', and numbers of README files are from it"
         )
@@ -374,7 +374,11 @@ def ablations(study: Study) -> str:
     for part in (part for part in map(PARTS.find, asked) if part.tabled):
         for of in found_by(study, part.name):
             taught = of.table[of.table.control.notna()].dropna(subset="psnr").sort_values("psnr")
-            leads = pd.concat(leads_of([of], name) for name in taught.index).sort_values("difference")
+            leads = pd.concat([of.tests[:0], *(leads_of([of], name) for name in taught.index)]).sort_values(
+                "difference"
+            )
+            if leads.empty:  # its trainings failed
+                continue
             psnr = [f"{number(row.psnr, 2)}, {row.label}" for row in (taught.iloc[0], taught.iloc[-1])]
             ends = [f"{interval(row, 2)}, {taught.label[row.a]}" for row in (leads.iloc[0], leads.iloc[-1])]
             stand = f"{(leads.low > 0).sum()}, {(leads.high < 0).sum()} of {len(leads)}"
