@@ -11,7 +11,7 @@ from kdmri_lib.statistics import MARGIN
 from kdmri_lib.statistics import interval as interval_of
 from kdmri_study.experiments.table1 import METHODS
 from kdmri_study.profile import Cell
-from kdmri_study.rendering import NONE, by_seed, grid, interval, number, percent, share, units
+from kdmri_study.rendering import NONE, by_seed, grid, interval, number, percent, share, span, units
 from kdmri_study.study import Study
 from kdmri_study.tables import CELL, SET
 
@@ -103,7 +103,6 @@ def answer_markdown(study: Study, table: pd.DataFrame, tests: pd.DataFrame, peop
     )
     if test.empty:
         return "Nothing can be said: there is no cell of several people, or its trainings failed.\n"
-    seeds = dict.fromkeys(map(str, sorted({test.seeds.min(), test.seeds.max()})))
     over = "over seeds and people" if test.seeds.max() > 1 else "over people, for these networks"
     over += ", of one seed over people, for its networks alone" if test.seeds.min() == 1 < test.seeds.max() else ""
     images = " and ".join(f"{kind}s" for kind in dict.fromkeys(volumes.kind))
@@ -115,7 +114,7 @@ def answer_markdown(study: Study, table: pd.DataFrame, tests: pd.DataFrame, peop
             shown = [", ".join(number(lead, 2, "+") for lead in real.loc[pair])] if real.size else []
             rows.append([words, *stands(test.loc[[pair]]), *shown])
     lines = [
-        f"PSNR on the test sets ({images}) of {len(psnr)} of {len(study.cells)} cells, {' to '.join(seeds)} of "
+        f"PSNR on the test sets ({images}) of {len(psnr)} of {len(study.cells)} cells, {span(test.seeds)} of "
         f"{len(study.profile.seeds)} seeds; a teacher's training is not counted. Better or worse: the 95% interval, "
         f"{over}, lies above or below 0. Every seed: of the cells of several seeds. The mean is over cells, and so is its "
         "interval, as if each cell were drawn by itself.\n",
@@ -200,7 +199,7 @@ def long_teacher_markdown(found: list[Found], people: list[Found]) -> str:
     for name, words in ways.items():
         real = ", ".join(number(leads_of([each], name).difference.mean(), 2, "+") for each in people)
         rows.append(
-            [f"{words}, against alone for as much compute", *stands(leads_of(found, name)), *[real] * bool(people)]
+            [f"{words}, against alone for as much compute", *stands(leads_of(found, name)), *([real] if people else [])]
         )
     for name in ("best", "all"):
         shares = pd.Series([each.share(name) for each in found]).dropna()
@@ -208,9 +207,7 @@ def long_teacher_markdown(found: list[Found], people: list[Found]) -> str:
             f"{percent(shares.min())} to {percent(shares.max())}, a third or more in {(shares >= 1 / 3).sum()} of "
             f"{len(shares)} cells"
         )
-    counts = [each.tests.seeds.max() for each in found]
-    seeds = dict.fromkeys(map(str, (min(counts), max(counts))))
-    where = f"{units(len(found), 'cell')}, {' to '.join(seeds)} of its seeds"
+    where = f"{units(len(found), 'cell')}, {span(each.tests.seeds.max() for each in found)} of its seeds"
     return (
         f"By a teacher that trained twice as long as that recipe's ({where}):\n\n{grid(heads, rows)}\n"
         f"Of that teacher's lead over the student alone at their cost the second wins back {'; the third '.join(won)}.\n"

@@ -1,12 +1,11 @@
 """The study's answer in a table of a few rows: README and report begin with it."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import pandas as pd
 
 from kdmri_study.answer import found_by, leads_of, shares_of_lead, stands, subjects_of
-from kdmri_study.rendering import NONE, grid, interval, number, percent, share_of_lead
+from kdmri_study.rendering import grid, interval, number, percent, share_of_lead, span
 from kdmri_study.study import Study
 from kdmri_study.tables import CELL, published_table1
 
@@ -20,12 +19,6 @@ class _Compared(NamedTuple):
     people: pd.DataFrame
     shares: pd.Series
     macs: pd.Series
-
-
-def _range(values: pd.Series, words: Callable[[float], str]) -> str:
-    """From where to where values go; once where that is the same, a dash where there is none."""
-    known = values.dropna()
-    return " to ".join(dict.fromkeys(words(end) for end in (known.min(), known.max()))) if len(known) else NONE
 
 
 def _compared(study: Study, table: pd.DataFrame, tests: pd.DataFrame) -> list[_Compared]:
@@ -88,13 +81,13 @@ def in_short(study: Study, table: pd.DataFrame, tests: pd.DataFrame) -> str:
     rows = []
     for each in compared:
         lead = stands(each.test)[0] if len(each.test) > 1 else interval(each.test.iloc[0], 2)
-        shown = [_range(each.test.seeds, str), _range(each.macs / 1e12, lambda value: number(value, 1)), lead]
-        shown += [f"{(each.test.difference > 0).sum()} of {len(each.test)} cells", _range(each.shares, percent)]
+        shown = [span(each.test.seeds, str), span(each.macs / 1e12, lambda value: number(value, 1)), lead]
+        shown += [f"{(each.test.difference > 0).sum()} of {len(each.test)} cells", span(each.shares, percent)]
         if real:
             of_people = each.people.set_index(CELL).difference.reindex(pd.MultiIndex.from_tuples(real, names=CELL))
             shown.append(", ".join(number(value, 2, "+") for value in of_people))
         rows.append([each.words, *shown])
-    theirs = _range(share_of_lead(published_table1().pivot(index=CELL, columns="method", values="psnr")), percent)
+    theirs = span(share_of_lead(published_table1().pivot(index=CELL, columns="method", values="psnr")), percent)
     said = [f"In the paper {theirs} of the teacher's lead are won back."]
     he = tests[(tests.metric == "psnr") & (tests.set == "test") & (tests.a == "he_student") & (tests.b == "student")]
     if len(he := he[he.difference.notna()]) > 1:

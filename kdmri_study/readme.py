@@ -37,6 +37,7 @@ from kdmri_study.rendering import (
     number,
     percent,
     share_of_lead,
+    span,
     units,
     value,
 )
@@ -256,18 +257,18 @@ def long_teacher(study: Study) -> str:
         "with attention transfer: against alone [95%], share",
     ]
     heads += ["real people: by its teacher, by the long one, with attention transfer"]
-    real, rows = {of.setting: of for of in found_by(study, "long_teacher", "people")}, []
-    for of in _found(study, "long_teacher"):
+    found, rows = _found(study, "long_teacher"), []
+    real = {of.setting: of for of in found_by(study, "long_teacher", "people")}
+    for of in found:
         leads = {name: _lead(of, name, of.table.control.get(name)) for name in ("usual", "best", "all")}
         best, both = (f"{leads[name]}, {percent(of.share(name))}" for name in ("best", "all"))
         psnr = [number(of.table.psnr.get(name, np.nan), 2) for name in ("teacher", "best")]
         on = real.get(of.setting)
         people = ", ".join(_lead(on, name, on.table.control.get(name)) for name in leads) if on else NONE
         rows.append([of.setting, leads["usual"], *psnr, best, _lead(of, "best", "usual"), both, people])
-    some = [of.tests.iloc[0] for of in _found(study, "long_teacher")]
+    some = [of.tests.iloc[0] for of in found]
     whom = ", ".join(dict.fromkeys(f"{row.dataset} {units(row.people, row.kind)}" for row in some))
-    seeds = " to ".join(dict.fromkeys(str(n) for n in (min(r.seeds for r in some), max(r.seeds for r in some))))
-    return f"{_markdown(heads, rows)}\nSeeds: {seeds}; {whom}.\n"
+    return f"{_markdown(heads, rows)}\nSeeds: {span(row.seeds for row in some)}; {whom}.\n"
 
 
 @block("recipes", "table1")

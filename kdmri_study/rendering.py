@@ -5,7 +5,7 @@ All of them follow from a table's CSV alone, so that the report can be built whe
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import NamedTuple
 
@@ -87,6 +87,12 @@ def number(value: float, digits: int, sign: str = "") -> str:
 def percent(share: float) -> str:
     """A share in per cent, with a true minus; a dash for NaN."""
     return NONE if math.isnan(share) else f"{number(100 * share, 0)}%"
+
+
+def span(values: Iterable[float], words: Callable[[float], str] = str) -> str:
+    """From where to where values go, in words; once where that is the same, a dash where all are NaN or there is none."""
+    known = [value for value in values if not math.isnan(value)]
+    return " to ".join(dict.fromkeys(words(end) for end in (min(known), max(known)))) if known else NONE
 
 
 def value(mean: float, sd: float, digits: int) -> str:
