@@ -246,6 +246,12 @@ def site_markdown(found: list[Found]) -> str:
     )
 
 
+def whole_answer(study: Study, table: pd.DataFrame, tests: pd.DataFrame, people: pd.DataFrame | None = None) -> str:
+    """The answer of Table 1 (`answer_markdown`), and what was found beside it, as far as it is there."""
+    by_long = long_teacher_markdown(*(found_by(study, "long_teacher", name) for name in ("test", "people")))
+    return f"{answer_markdown(study, table, tests, people)}\n{by_long}\n{site_markdown(found_by(study, 'site'))}"
+
+
 def answer_table(table: pd.DataFrame, tests: pd.DataFrame) -> str:
     """The study's answer, of Table 1 and its `significance`: where each distilled student stands against the same network
     trained alone, on every test set of several people."""

@@ -1,11 +1,12 @@
 """The study's answer in a table of a few rows: README and report begin with it."""
 
+import math
 from typing import NamedTuple
 
 import pandas as pd
 
 from kdmri_study.answer import found_by, leads_of, shares_of_lead, stands, subjects_of
-from kdmri_study.rendering import grid, interval, number, percent, share_of_lead, span
+from kdmri_study.rendering import grid, interval, number, percent, share_of_lead, span, units
 from kdmri_study.study import Study
 from kdmri_study.tables import CELL, published_table1
 
@@ -24,7 +25,8 @@ class _Compared(NamedTuple):
 def _compared(study: Study, table: pd.DataFrame, tests: pd.DataFrame) -> list[_Compared]:
     asked = tests[(tests.metric == "psnr") & tests.difference.notna()]
     volumes = table[(table.aggregation == "volume") & (table.set == "test")]
-    psnr, none = volumes.pivot(index=CELL, columns="method", values="psnr"), pd.Series(dtype=float)
+    psnr = volumes.pivot(index=CELL, columns="method", values="psnr")
+    psnr, none = psnr.reindex(columns=["student", "distilled", "teacher"]), pd.Series(dtype=float)
     best = shares_of_lead(asked[asked.set == "test"])
     found = []
     for a, b, words, shares in (
@@ -82,7 +84,7 @@ def in_short(study: Study, table: pd.DataFrame, tests: pd.DataFrame) -> str:
     for each in compared:
         lead = stands(each.test)[0] if len(each.test) > 1 else interval(each.test.iloc[0], 2)
         shown = [span(each.test.seeds, str), span(each.macs / 1e12, lambda value: number(value, 1)), lead]
-        shown += [f"{(each.test.difference > 0).sum()} of {len(each.test)} cells", span(each.shares, percent)]
+        shown += [f"{(each.test.difference > 0).sum()} of {units(len(each.test), 'cell')}", span(each.shares, percent)]
         if real:
             of_people = each.people.set_index(CELL).difference.reindex(pd.MultiIndex.from_tuples(real, names=CELL))
             shown.append(", ".join(number(value, 2, "+") for value in of_people))
@@ -93,8 +95,16 @@ def in_short(study: Study, table: pd.DataFrame, tests: pd.DataFrame) -> str:
     if len(he := he[he.difference.notna()]) > 1:
         ahead = f"more than 0 in {(he.difference > 0).sum()} of {len(he)} cells"
         said.append(f"A good initialisation alone brings the student {stands(he)[0]} dB, {ahead}.")
-    if sites := found_by(study, "site"):
-        each = [(of.setting, of.lead(f"teacher_of_{n}", f"truth_{n}")) for of in sites for n in subjects_of(of)[-1:]]
-        known = ", ".join(f"{setting} {interval(row, 2)}" for setting, row in each if row is not None)
-        said.append(f"At a site without fully sampled scans, a teacher's images against the truth: {known} dB.")
+    sites = [
+        (of, n, of.lead(f"teacher_of_{n}", f"truth_{n}"))
+        for of in found_by(study, "site")
+        for n in subjects_of(of)[-1:]
+    ]
+    if known := [
+        f"{of.setting} {interval(row, 2)} dB ({units(n, 'subject')}, {units(row.seeds, 'seed')})"
+        for of, n, row in sites
+        if row is not None and not math.isnan(row.difference)
+    ]:
+        scans = "a teacher's images of undersampled scans, against the truth of as many subjects"
+        said.append(f"At a site without fully sampled scans, {scans}: {', '.join(known)}.")
     return f"{grid(heads, rows)}\n{' '.join(said)}\n"

@@ -12,7 +12,7 @@ import pandas as pd
 from PIL import Image
 
 from kdmri_lib.storage import PROJECT, read_json, write_json, write_text
-from kdmri_study.answer import answer_markdown, answer_table, found_by, long_teacher_markdown, site_markdown
+from kdmri_study.answer import answer_table, whole_answer
 from kdmri_study.evidence import pieces, recorded
 from kdmri_study.experiments.table1 import METHODS
 from kdmri_study.in_short import in_short
@@ -115,11 +115,8 @@ class _Results:
 
     def _answer(self, table: pd.DataFrame, tests: pd.DataFrame) -> str:
         path = self.study.table("people")
-        words = answer_markdown(self.study, table, tests, pd.read_csv(path) if path.exists() else None)
-        site = site_markdown(found_by(self.study, "site"))
-        by_long = long_teacher_markdown(*(found_by(self.study, "long_teacher", name) for name in ("test", "people")))
-        short = in_short(self.study, table, tests)
-        return f"{short}\n{words}\n{by_long}\n{site}\n{answer_table(table, tests)}"
+        words = whole_answer(self.study, table, tests, pd.read_csv(path) if path.exists() else None)
+        return f"{in_short(self.study, table, tests)}\n{words}\n{answer_table(table, tests)}"
 
     def chapter(self, found: Sequence[Job]) -> str:
         """The page of a notebook: a section for each data set, cell or experiment that it ran on."""

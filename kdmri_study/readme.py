@@ -16,13 +16,11 @@ from kdmri_lib.storage import PROJECT, write_text
 from kdmri_study.answer import (
     PAYS,
     Found,
-    answer_markdown,
     found_by,
     leads_of,
-    long_teacher_markdown,
     shares_of_lead,
-    site_markdown,
     subjects_of,
+    whole_answer,
 )
 from kdmri_study.experiments.lengths import STUDENTS, TEACHERS
 from kdmri_study.experiments.part import PARTS
@@ -111,9 +109,7 @@ def short(study: Study) -> str:
 @block("answer", "table1")
 def answer(study: Study) -> str:
     """The study's answer, in tables."""
-    words = answer_markdown(study, *(_read(study, name) for name in ("table1", "significance", "people")))
-    by_long = long_teacher_markdown(_found(study, "long_teacher"), found_by(study, "long_teacher", "people"))
-    return f"{words}\n{by_long}\n{site_markdown(_found(study, 'site'))}"
+    return whole_answer(study, *(_read(study, name) for name in ("table1", "significance", "people")))
 
 
 @block("table1", "table1")
@@ -359,6 +355,12 @@ def asking(study: Study) -> str:
 def losses_long(study: Study) -> str:
     """The same, trained longer."""
     return _against(study, "comparison", "attention_transfer", "against attention transfer")
+
+
+@block("super_resolution", "table1")
+def super_resolution(study: Study) -> str:
+    """Appendix A: each student against the same network alone at its cost, and against the student of one stage."""
+    return _against(study, "restoration", "student", "against the student")
 
 
 @block("ablations", "table1")

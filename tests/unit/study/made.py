@@ -27,3 +27,27 @@ def long_teachers(study, seeds=1):
             said = pd.concat([said, said.assign(set="people", difference=[-0.3, 0.4, 0.0, -0.2], kind="real MR")])
         table.to_csv(study.table(f"{name}_long_teacher_long_teacher"), index=False)
         said.to_csv(study.table(f"{name}_long_teacher_long_teacher_significance"), index=False)
+
+
+def sites(study):
+    """Tables of part `site`: of the brain, of one seed, people too; of the knee, one of whose comparisons failed."""
+    said = {
+        ("teacher_of_8", "truth_8"): (-0.16, -0.27, -0.06),
+        ("teacher_of_8", "truth_2"): (0.28, 0.1, 0.5),
+        ("teacher_of_8", "sent"): (0.03, -0.1, 0.1),
+        ("by_set_1_8", "truth_8"): (-2.0, -2.4, -1.6),
+        ("by_set_1_8", "teacher_of_8"): (-9.0, -9.1, -8.9),
+        ("teacher_of_4", "truth_4"): (7.0, 6.0, 8.0),
+    }
+    rows = [(*pair, *values) for pair, values in said.items()]
+    tests = pd.DataFrame(rows, columns=["a", "b", "difference", "low", "high"]).assign(
+        set="test", metric="psnr", seeds=1, people=12, by_seed="+1.0"
+    )
+    elsewhere = tests.assign(set="people", difference=5.0)
+    table = pd.DataFrame({"method": ["truth_2", "truth_4", "truth_8"]}).assign(set="test")
+    for name in ("brain", "knee"):
+        table.to_csv(study.table(f"{name}_site_site"), index=False)
+    pd.concat([tests, elsewhere]).to_csv(study.table("brain_site_site_significance"), index=False)
+    tests.assign(difference=[0.1, np.nan, *[0.2] * 4], low=0.05, high=0.5, seeds=3, by_seed="+0.1 +0.1 +0.1").to_csv(
+        study.table("knee_site_site_significance"), index=False
+    )

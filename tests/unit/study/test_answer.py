@@ -10,7 +10,7 @@ from scipy import stats
 from kdmri_study.answer import COMPARED, answer_markdown, found_by, long_teacher_markdown, site_markdown
 from kdmri_study.in_short import in_short
 from kdmri_study.study import Study
-from tests.unit.study.made import long_teachers
+from tests.unit.study.made import long_teachers, sites
 
 
 def of_seeds(mean, count):
@@ -121,26 +121,7 @@ def test_what_a_teacher_is_worth_to_a_site_is_said_of_the_most_subjects(tmp_path
     study = Study("table1", tmp_path)
     study.table("x").parent.mkdir(parents=True)
     assert site_markdown(found_by(study, "site")) == ""
-    said = {
-        ("teacher_of_8", "truth_8"): (-0.16, -0.27, -0.06),
-        ("teacher_of_8", "truth_2"): (0.28, 0.1, 0.5),
-        ("teacher_of_8", "sent"): (0.03, -0.1, 0.1),
-        ("by_set_1_8", "truth_8"): (-2.0, -2.4, -1.6),
-        ("by_set_1_8", "teacher_of_8"): (-9.0, -9.1, -8.9),
-        ("teacher_of_4", "truth_4"): (7.0, 6.0, 8.0),
-    }
-    rows = [(*pair, *values) for pair, values in said.items()]
-    tests = pd.DataFrame(rows, columns=["a", "b", "difference", "low", "high"]).assign(
-        set="test", metric="psnr", seeds=1, people=12, by_seed="+1.0"
-    )
-    elsewhere = tests.assign(set="people", difference=5.0)
-    table = pd.DataFrame({"method": ["truth_2", "truth_4", "truth_8"]}).assign(set="test")
-    for name in ("brain", "knee"):
-        table.to_csv(study.table(f"{name}_site_site"), index=False)
-    pd.concat([tests, elsewhere]).to_csv(study.table("brain_site_site_significance"), index=False)
-    tests.assign(difference=[0.1, np.nan, *[0.2] * 4], low=0.05, high=0.5, seeds=3, by_seed="+0.1 +0.1 +0.1").to_csv(
-        study.table("knee_site_site_significance"), index=False
-    )
+    sites(study)
     text = site_markdown(found_by(study, "site"))
     assert text.startswith(
         "Where a site has no fully sampled scans (brain 4x of 1 seed, knee 4x of 3 seeds), and a student "
@@ -192,6 +173,7 @@ def test_in_short_it_is_a_row_for_each_way_to_distil_and_what_it_costs(tmp_path)
     assert "In the paper 25% to 68% of the teacher's lead are won back." in text
     assert "brings the student +0.65 [" in text and "more than 0 in 2 of 2 cells" in text
     assert in_short(study, table, tests[tests.a == "teacher"]) == ""
+    assert in_short(study, table[:0], tests[:0]) == ""
     long_teachers(study)
     rows = rows_of(in_short(study, table, tests))
     assert rows["by the best recipe and a teacher that trained twice as long"][3:] == [
@@ -201,7 +183,28 @@ def test_in_short_it_is_a_row_for_each_way_to_distil_and_what_it_costs(tmp_path)
     ]
     assert rows["by that, with attention transfer as well"][2:] == [
         "+0.10 [−0.05, +0.25]",
-        "1 of 1 cells",
+        "1 of 1 cell",
         "17%",
         "+0.40",
     ]
+
+
+def test_in_short_the_papers_own_comparison_stands_first_and_a_site_last(tmp_path):
+    study, (table, tests, _) = Study("table1", tmp_path), answers((6, 3))
+    study.table("x").parent.mkdir(parents=True)
+    table, of_student = table.assign(macs_given=5e12), tests[(tests.a == "distilled") & (tests.b == "student_compute")]
+    tests = pd.concat([tests, of_student.assign(b="student", difference=[0.4, 0.6], low=0.1, high=0.9)])
+    first, rest = next(iter(list(rows_of(in_short(study, table, tests)).items())[2:]))
+    assert first == "as published, against alone for one stage (the paper's comparison)"
+    assert rest[2].startswith("+0.50 [") and rest[3] == "2 of 2 cells"
+    assert rest[4] == "50% to 150%", "1 and 3 of 2 dB"
+    assert "site" not in in_short(study, table, tests)
+    sites(study)
+    assert in_short(study, table, tests).endswith(
+        "At a site without fully sampled scans, a teacher's images of undersampled scans, against the truth of as many "
+        "subjects: brain 4x −0.16 [−0.27, −0.06] dB (8 subjects, 1 seed), knee 4x +0.10 [+0.05, +0.50] dB (8 subjects, 3 "
+        "seeds).\n"
+    )
+    path = study.table("brain_site_site_significance")
+    pd.read_csv(path).assign(difference=np.nan).to_csv(path, index=False)
+    assert "as many subjects: knee 4x" in in_short(study, table, tests), "the brain's trainings failed"

@@ -70,10 +70,18 @@ def test_teachers_from_elsewhere_differ_from_the_sites_own_in_what_they_learnt_f
 
 
 def test_a_cell_trained_long_has_a_teacher_as_long_as_its_student():
-    found = rows("long", Study("long").experiment_recipe("long", 0))
-    longest = found["best_64"].run
-    assert longest.schedule.steps == longest.start.schedule.steps == 64 * 2000 == found["alone_64"].run.schedule.steps
-    assert longest.start == longest.teacher == found["teacher_64"].run
+    found = rows("long", Study("table1").experiment_recipe("cardiac_long", 0))
+    longest = found["best_16"].run
+    assert longest.schedule.steps == longest.start.schedule.steps == 16 * 2000 == found["alone_16"].run.schedule.steps
+    assert longest.start == longest.teacher == found["teacher_16"].run
+
+
+def test_the_shorter_trainings_of_a_cell_trained_long_are_other_experiments_too():
+    study = Study("table1")
+    found = study.experiment_rows("cardiac_long", "long", 0)
+    lengths, cell = study.experiment_rows("cardiac_lengths", "lengths", 0), study.rows(study.cell("cardiac_8x"), 0)
+    assert found["best_2"].run == cell["best"].run and found["teacher_1"].run == cell["he_teacher"].run
+    assert found["alone_8"].run == lengths["alone_32"].run and found["best_4"].run == lengths["best_16_16"].run
 
 
 @pytest.mark.parametrize("cell", ["brain_4x", "knee_5x"])

@@ -156,7 +156,7 @@ def test_a_bad_experiment_is_an_error_that_names_the_key(tmp_path, change, messa
 
 def test_unknown_and_unreadable_profiles(tmp_path):
     with pytest.raises(
-        StudyError, match=r"unknown profile 'qiuck' .*known: domains, evening, long, paper, quick, smoke, table1"
+        StudyError, match=r"unknown profile 'qiuck' .*known: domains, evening, paper, quick, smoke, table1"
     ):
         load_profile("qiuck")
     (tmp_path / "x.yaml").write_text("a: [")
