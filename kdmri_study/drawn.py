@@ -6,6 +6,7 @@ Notebooks draw them, and `python -m kdmri_lib tables` does of the committed evid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -174,4 +175,5 @@ def write_figures(study: Study, parts: Iterable[Measured]) -> Iterator[Path]:
     for found in parts:
         for name, figure in drawn(found, titles.__getitem__):
             figures.save(figure, study.figure(name), study.stamp, found.names)
+            plt.close(figure)
             yield study.figure(name)
