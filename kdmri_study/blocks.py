@@ -26,6 +26,7 @@ from kdmri_study.rendering import (
     capital,
     each_seed,
     evidence_in_words,
+    grid,
     interval,
     number,
     percent,
@@ -63,11 +64,6 @@ def _read(study: Study, name: str) -> pd.DataFrame:
     if not path.exists():
         raise StudyError(f"{path}: no such file, and numbers of README files are from it")
     return pd.read_csv(path, keep_default_na=True)
-
-
-def _markdown(heads: list[str], rows: list[list[str]]) -> str:
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
 def _interval(found: pd.DataFrame, key) -> str:
@@ -113,7 +109,7 @@ def table1(study: Study) -> str:
         methods = ("zero_filled", "student", "student_compute", "distilled", "teacher")
         shown = [str(row.seeds), *(number(row[m], 2) for m in methods), percent(row.share), percent(row.paper)]
         rows.append([f"{dataset} {factor:g}x", *shown, interval(row, 2)])
-    return _markdown(heads, rows)
+    return grid(heads, rows)
 
 
 def _of_cells(study: Study, names: Sequence[str], pairs: Sequence[tuple[str, str]], costs: Sequence[tuple[str, str]]):
@@ -137,7 +133,7 @@ def initialised(study: Study) -> str:
     heads += ["distilled against alone at its cost [95%]", "compute of either / 10¹²"]
     names = ("he_student", "he_compute", "he_distilled", "he_teacher")
     found = _of_cells(study, names, [("he_distilled", "he_compute")], [("he_distilled", "macs_given")])
-    return _markdown(heads, [[label, *psnr, *against, *spent] for label, psnr, against, spent, _ in found])
+    return grid(heads, [[label, *psnr, *against, *spent] for label, psnr, against, spent, _ in found])
 
 
 @block("best", "table1")
@@ -153,7 +149,7 @@ def best(study: Study) -> str:
     for label, psnr, against, spent, key in _of_cells(study, names, pairs, costs):
         share = percent(shares.get(key, np.nan))
         rows.append([label, *psnr, against[0], share, against[1], *spent])
-    return _markdown(heads, rows)
+    return grid(heads, rows)
 
 
 @block("others", "table1")
@@ -165,7 +161,7 @@ def others(study: Study) -> str:
         found = block.set_index(["a", "b"])
         leads = [_interval(found, pair) for pair in PAYS]
         rows.append([f"{dataset} {factor:g}x, {name}: {units(block.people.max(), kind)}", *leads])
-    return _markdown(["", *(f"distilled {words}" for words in PAYS.values())], rows)
+    return grid(["", *(f"distilled {words}" for words in PAYS.values())], rows)
 
 
 @block("evidence", "table1")
@@ -191,7 +187,7 @@ def site(study: Study) -> str:
             f"- {_of_whom(of)}: zero-filled {number(psnr.zero_filled, 2)}, the teacher {number(psnr.teacher, 2)}, the "
             f"student that was sent {number(psnr.sent, 2)}; {of.table.steps.sent:,.0f} steps of each student"
         )
-    return "\n".join([_markdown(heads, rows), *said]) + "\n"
+    return "\n".join([grid(heads, rows), *said]) + "\n"
 
 
 @block("elsewhere", "table1")
@@ -206,7 +202,7 @@ def elsewhere(study: Study) -> str:
             others = (f"teacher_of_{most}", f"truth_{most}", f"truth_{most // 4}")
             leads = [_lead(of, row.Index, other) for other in others]
             rows.append([of.setting, row.label.partition("a teacher ")[2], number(row.psnr, 2), *leads])
-    return _markdown(heads, rows)
+    return grid(heads, rows, texts=(0, 1))
 
 
 @block("lengths", "table1")
@@ -230,7 +226,7 @@ def lengths(study: Study) -> str:
             f"- {_of_whom(of)}: teachers of {', '.join(map(str, TEACHERS))} stages {teachers}; alone for 32 stages "
             f"{number(psnr.alone_32, 2)}; a stage is {of.table.steps.alone_1:,.0f} steps"
         )
-    return "\n".join([_markdown(heads, rows), *said]) + "\n"
+    return "\n".join([grid(heads, rows), *said]) + "\n"
 
 
 @block("long_teacher", "table1")
@@ -255,7 +251,7 @@ def long_teacher(study: Study) -> str:
         rows.append([of.setting, leads["usual"], *psnr, best, _lead(of, "best", "usual"), both, people])
     some = [of.tests.iloc[0] for of in found]
     whom = ", ".join(dict.fromkeys(f"{row.dataset} {units(row.people, row.kind)}" for row in some))
-    return f"{_markdown(heads, rows)}\nSeeds: {span(row.seeds for row in some)}; {whom}.\n"
+    return f"{grid(heads, rows)}\nSeeds: {span(row.seeds for row in some)}; {whom}.\n"
 
 
 @block("recipes", "table1")
@@ -281,7 +277,7 @@ def domains(study: Study) -> str:
             leads = [_interval(of, m) for m in ("distilled", "best")]
             shown = [str(cell.seeds.max()), *means, percent(share_of_lead(psnr)), *leads]
             rows.append([f"{dataset} {factor:g}x, {arm}", *shown])
-    return _markdown(heads, rows)
+    return grid(heads, rows)
 
 
 @block("phases", "domains")
@@ -301,7 +297,7 @@ def phases(study: Study) -> str:
         f"A complex student's training step takes at most {most['training step']:.2f} times the magnitude student's, a "
         f"slice at most {most['inference']:.2f} times ({some.processor}, threads: {some.threads}, float32)."
     )
-    return _markdown(["", "magnitude network", "complex, phase 0", *given[1:]], rows) + f"\n{said}\n"
+    return grid(["", "magnitude network", "complex, phase 0", *given[1:]], rows) + f"\n{said}\n"
 
 
 def _found(study: Study, part: str) -> list[Found]:
@@ -378,7 +374,7 @@ def ablations(study: Study) -> str:
             stand = f"{(leads.low > 0).sum()}, {(leads.high < 0).sum()} of {len(leads)}"
             rows.append([part.title, str(len(taught)), *psnr, *ends, stand])
             said[_of_whom(of)] = None
-    return f"{_markdown(heads, rows)}\n{capital('; '.join(said))}.\n"
+    return f"{grid(heads, rows, texts=(0, 2, 3, 4, 5))}\n{capital('; '.join(said))}.\n"
 
 
 def _against(study: Study, part: str, reference: str, words: str) -> str:
@@ -395,7 +391,7 @@ def _against(study: Study, part: str, reference: str, words: str) -> str:
         rows.append([*cells, difference, verdict])
     steps = of.table.steps["student"] if "student" in of.table.index else of.table.steps.min() / 2
     about = f"{capital(_of_whom(of))}, {steps:,.0f} steps a stage; compute in 10¹² multiply-accumulates"
-    return f"{about}.\n\n{_markdown(heads, rows)}"
+    return f"{about}.\n\n{grid(heads, rows)}"
 
 
 @block("speed", "quick")
@@ -420,7 +416,7 @@ def speed(study: Study) -> str:
     theirs = pd.read_csv(PUBLISHED["times"]).query("device == 'CPU'").set_index("network").ms
     some, paper = table.iloc[0], " and ".join(f"{theirs[who]:g} ms" for who in ("teacher", "student"))
     said = f"The paper's, on its CPU: {paper}, {theirs.teacher / theirs.student:.1f} times faster."
-    return f"{some.processor}; {some.threads} threads. {said}\n\n" + _markdown(heads, rows)
+    return f"{some.processor}; {some.threads} threads. {said}\n\n" + grid(heads, rows)
 
 
 @block("precision", "quick")
@@ -429,7 +425,7 @@ def precision(study: Study) -> str:
     cell = study.cells[0].tag
     lost = _read(study, f"deployment_quality_{cell}").set_index("computed by")["psnr lost"]
     rows = [[name, number(loss, 3)] for name, loss in lost.items()]
-    return _markdown(["computed by", "PSNR lost / dB"], rows)
+    return grid(["computed by", "PSNR lost / dB"], rows)
 
 
 @block("commands", "quick")
@@ -445,7 +441,7 @@ def commands(study: Study) -> str:
     ]
     where = ", ".join(sorted({*table.processor}))
     note = f"In a fresh clone, their environment included: {where}."
-    return "\n".join([_markdown(["command", "time", "memory at most", "disk"], rows), f"{note}\n", *said])
+    return "\n".join([grid(["command", "time", "memory at most", "disk"], rows), f"{note}\n", *said])
 
 
 @block("notebooks", "quick")
