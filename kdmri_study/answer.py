@@ -40,19 +40,24 @@ COMPARED = {
 HEADS = ["the student", "mean / dB [95%]", "from, to / dB", "better, worse", "every seed ahead, behind"]
 
 
+def agreed(found: pd.DataFrame) -> tuple[int, int, int]:
+    """Of differences, a row per cell: in how many each seed by itself is ahead, in how many behind, of those of several."""
+    each = [by_seed(row) for row in found[found.seeds > 1].itertuples()]
+    return sum(min(seeds) > 0 for seeds in each), sum(max(seeds) < 0 for seeds in each), len(each)
+
+
 def stands(found: pd.DataFrame) -> list[str]:
     """How differences (dB), a row per cell, stand: their mean, its interval over cells; from where to where they go; in how
     many the interval lies above and below 0; in how many of several seeds each seed by itself is ahead, and behind."""
     low, high = interval_of(found.difference.to_numpy()[None])
     mean = SimpleNamespace(difference=found.difference.mean(), low=low, high=high)
     ends = dict.fromkeys(number(end, 2, "+") for end in (found.difference.min(), found.difference.max()))
-    each = [by_seed(row) for row in found[found.seeds > 1].itertuples()]
-    agreed = sum(min(cell) > 0 for cell in each), sum(max(cell) < 0 for cell in each)
+    ahead, behind, several = agreed(found)
     return [
         interval(mean, 2) if len(found) > 1 else NONE,
         ", ".join(ends),
         f"{(found.low > 0).sum()}, {(found.high < 0).sum()} of {len(found)}",
-        f"{agreed[0]}, {agreed[1]} of {len(each)}" if each else NONE,
+        f"{ahead}, {behind} of {several}" if several else NONE,
     ]
 
 

@@ -66,6 +66,12 @@ def _read(study: Study, name: str) -> pd.DataFrame:
     return pd.read_csv(path, keep_default_na=True)
 
 
+def _each(row) -> str:
+    """A difference and its interval, and each seed's where there are several; a dash where there is none."""
+    shown = interval(row, 2)
+    return f"{shown} ({each_seed(row)})" if row.seeds > 1 and shown != NONE else shown
+
+
 def _interval(found: pd.DataFrame, key) -> str:
     """A difference and its interval by its key; a dash where it isn't there."""
     return interval(found.loc[key], 2) if key in found.index else NONE
@@ -81,7 +87,7 @@ def _cells(study: Study, name: str = "test") -> pd.DataFrame:
     tests = _read(study, "significance").query("set == @name and metric == 'psnr' and a == 'distilled'")
     tests = tests[tests.b == "student_compute"].set_index(CELL)
     seeds = table.groupby(CELL).seeds.max()
-    said = tests[["difference", "low", "high", "verdict", "people"]]
+    said = tests[["difference", "low", "high", "by_seed", "verdict", "people"]]
     found = wide.assign(share=share_of_lead(wide), paper=share_of_lead(theirs), seeds=seeds).join(said)
     order = [(cell.dataset, cell.acceleration) for cell in study.cells]
     return found.reindex([key for key in order if key in found.index])
@@ -104,11 +110,11 @@ def table1(study: Study) -> str:
     """The cells of Table 1 on generated images, a row each: as published, the paper's share beside ours."""
     cells, rows = _cells(study), []
     heads = ["", "seeds", "zero-filled", "student", "alone at the distilled one's cost", "distilled", "teacher"]
-    heads += ["share of the teacher's lead", "the paper's", "distilled against alone at its cost [95%]"]
+    heads += ["share of the teacher's lead", "the paper's", "distilled against alone at its cost [95%] (each seed)"]
     for (dataset, factor), row in cells.iterrows():
         methods = ("zero_filled", "student", "student_compute", "distilled", "teacher")
         shown = [str(row.seeds), *(number(row[m], 2) for m in methods), percent(row.share), percent(row.paper)]
-        rows.append([f"{dataset} {factor:g}x", *shown, interval(row, 2)])
+        rows.append([f"{dataset} {factor:g}x", *shown, _each(row)])
     return grid(heads, rows)
 
 
@@ -121,7 +127,8 @@ def _of_cells(study: Study, names: Sequence[str], pairs: Sequence[tuple[str, str
         key = (cell.dataset, cell.acceleration)
         if (names[0], *key) in table.index:
             psnr = [number(table.psnr.get((name, *key), np.nan), 2) for name in names]
-            against = [_interval(tests, (*pair, *key)) for pair in pairs]
+            known = [(*pair, *key) for pair in pairs]
+            against = [_each(tests.loc[pair]) if pair in tests.index else NONE for pair in known]
             spent = [number(table[column].get((name, *key), np.nan) / 1e12, 1) for name, column in costs]
             yield cell.label, psnr, against, spent, key
 
@@ -130,7 +137,7 @@ def _of_cells(study: Study, names: Sequence[str], pairs: Sequence[tuple[str, str
 def initialised(study: Study) -> str:
     """The same cells, well initialised."""
     heads = ["", "alone, one stage", "alone at the distilled one's cost", "distilled", "teacher"]
-    heads += ["distilled against alone at its cost [95%]", "compute of either / 10¹²"]
+    heads += ["distilled against alone at its cost [95%] (each seed)", "compute of either / 10¹²"]
     names = ("he_student", "he_compute", "he_distilled", "he_teacher")
     found = _of_cells(study, names, [("he_distilled", "he_compute")], [("he_distilled", "macs_given")])
     return grid(heads, [[label, *psnr, *against, *spent] for label, psnr, against, spent, _ in found])
@@ -140,8 +147,8 @@ def initialised(study: Study) -> str:
 def best(study: Study) -> str:
     """The same cells by the best recipe."""
     tests = _read(study, "significance").query("set == 'test' and metric == 'psnr'")
-    heads = ["", "alone at its cost", "best recipe's student", "its teacher", "student against alone [95%]"]
-    heads += ["share of the teacher's lead over alone", "student against the teacher as published [95%]"]
+    heads = ["", "alone at its cost", "best recipe's student", "its teacher", "student against alone [95%] (each seed)"]
+    heads += ["share of the teacher's lead over alone", "student against the teacher as published [95%] (each seed)"]
     heads += ["compute of either / 10¹²", "with the teacher's"]
     shares, rows = shares_of_lead(tests), []
     names, pairs = ("best_compute", "best", "best_teacher"), [("best", "best_compute"), ("best", "teacher")]
@@ -233,17 +240,17 @@ def lengths(study: Study) -> str:
 def long_teacher(study: Study) -> str:
     """The cells of Table 1 by a teacher that trained long: PSNR, each student's lead over the student alone at its cost,
     and the share of the teacher's lead that this is."""
-    heads = ["", "its teacher: the student against alone [95%]", "the long teacher", "its student"]
+    heads = ["", "its teacher: the student against alone [95%] (each seed)", "the long teacher", "its student"]
     heads += [
-        "against alone [95%], share",
+        "against alone [95%] (each seed), share",
         "against the first [95%]",
-        "with attention transfer: against alone [95%], share",
+        "with attention transfer: against alone [95%] (each seed), share",
     ]
     heads += ["real people: by its teacher, by the long one, with attention transfer"]
     found, rows = _found(study, "long_teacher"), []
     real = {of.setting: of for of in found_by(study, "long_teacher", "people")}
     for of in found:
-        leads = {name: _lead(of, name, of.table.control.get(name)) for name in ("usual", "best", "all")}
+        leads = {name: _lead_by_seed(of, name, of.table.control.get(name)) for name in ("usual", "best", "all")}
         best, both = (f"{leads[name]}, {percent(of.share(name))}" for name in ("best", "all"))
         psnr = [number(of.table.psnr.get(name, np.nan), 2) for name in ("teacher", "best")]
         on = real.get(of.setting)
@@ -318,6 +325,12 @@ def _said(of: Found, a: str, b: str) -> tuple[str, str, str]:
 def _lead(of: Found, a: str, b: str) -> str:
     """The difference of a and b and its interval; a dash where nothing was compared."""
     return _said(of, a, b)[0]
+
+
+def _lead_by_seed(of: Found, a: str, b: str) -> str:
+    """The same, with each seed's where there are several."""
+    row = of.lead(a, b)
+    return NONE if row is None else _each(row)
 
 
 def _of_whom(of: Found) -> str:

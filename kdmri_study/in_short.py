@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from kdmri_study.answer import found_by, leads_of, shares_of_lead, stands, subjects_of
+from kdmri_study.answer import agreed, found_by, leads_of, shares_of_lead, stands, subjects_of
 from kdmri_study.rendering import grid, interval, number, percent, share_of_lead, span, units
 from kdmri_study.study import Study
 from kdmri_study.tables import CELL, published_table1
@@ -60,6 +60,13 @@ def _compared(study: Study, table: pd.DataFrame, tests: pd.DataFrame) -> list[_C
     return [each for each in found if len(each.test)]
 
 
+def _ahead(test: pd.DataFrame) -> str:
+    """In how many cells the mean lead is above 0; of those of several seeds, in how many each seed's is, and below."""
+    ahead, behind, several = agreed(test)
+    every = f"; by every seed ahead in {ahead}, behind in {behind}" if several else ""
+    return f"{(test.difference > 0).sum()} of {units(len(test), 'cell')}{every}"
+
+
 def in_short(study: Study, table: pd.DataFrame, tests: pd.DataFrame) -> str:
     """The study's answer in a table of a few rows, as far as it is known; empty where nothing is.
 
@@ -84,7 +91,7 @@ def in_short(study: Study, table: pd.DataFrame, tests: pd.DataFrame) -> str:
     for each in compared:
         lead = stands(each.test)[0] if len(each.test) > 1 else interval(each.test.iloc[0], 2)
         shown = [span(each.test.seeds, str), span(each.macs / 1e12, lambda value: number(value, 1)), lead]
-        shown += [f"{(each.test.difference > 0).sum()} of {units(len(each.test), 'cell')}", span(each.shares, percent)]
+        shown += [_ahead(each.test), span(each.shares, percent)]
         if real:
             of_people = each.people.set_index(CELL).difference.reindex(pd.MultiIndex.from_tuples(real, names=CELL))
             shown.append(", ".join(number(value, 2, "+") for value in of_people))

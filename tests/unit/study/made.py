@@ -20,7 +20,7 @@ def long_teachers(study, seeds=1):
         low, high = np.array(leads) - 0.15, np.array(leads) + 0.15
         said = pd.DataFrame(pairs, columns=["a", "b"]).assign(difference=leads, low=low, high=high)
         said = said.assign(
-            **cell, metric="psnr", seeds=seeds, people=12, kind="phantom", by_seed="+0.1", verdict="", set="test"
+            **cell, metric="psnr", seeds=seeds, people=12, kind="phantom", by_seed="+0.1 +0.3", verdict="", set="test"
         )
         if name == "brain_4x":
             table = pd.concat([table, table.assign(set="people", psnr=35.0)])

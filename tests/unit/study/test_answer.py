@@ -166,9 +166,10 @@ def test_in_short_it_is_a_row_for_each_way_to_distil_and_what_it_costs(tmp_path)
         "by the best recipe found here, against alone for as much compute",
     ]
     published, well, best = list(rows.values())[2:]
-    assert published[:2] == ["3 to 6", "5.0 to 9.0"] and published[3:] == ["1 of 2 cells", "–", "–"]
-    assert published[2].startswith("−0.14 [") and well[3] == "2 of 2 cells"
-    assert best[1] == "4.0" and best[3:] == ["1 of 2 cells", "−10% to 50%", "+0.30"]
+    assert published[:2] == ["3 to 6", "5.0 to 9.0"] and published[4:] == ["–", "–"]
+    assert published[3] == "1 of 2 cells; by every seed ahead in 1, behind in 1"
+    assert published[2].startswith("−0.14 [") and well[3] == "2 of 2 cells; by every seed ahead in 2, behind in 0"
+    assert best[1] == "4.0" and best[4:] == ["−10% to 50%", "+0.30"]
     text = in_short(study, table, tests)
     assert "In the paper 25% to 68% of the teacher's lead are won back." in text
     assert "brings the student +0.65 [" in text and "more than 0 in 2 of 2 cells" in text
@@ -193,10 +194,11 @@ def test_in_short_the_papers_own_comparison_stands_first_and_a_site_last(tmp_pat
     study, (table, tests, _) = Study("table1", tmp_path), answers((6, 3))
     study.table("x").parent.mkdir(parents=True)
     table, of_student = table.assign(macs_given=5e12), tests[(tests.a == "distilled") & (tests.b == "student_compute")]
-    tests = pd.concat([tests, of_student.assign(b="student", difference=[0.4, 0.6], low=0.1, high=0.9)])
+    of_seeds_each = {"difference": [0.4, 0.6], "by_seed": ["+0.5 +0.3", "+1.3 -0.1"]}
+    tests = pd.concat([tests, of_student.assign(b="student", **of_seeds_each)])
     first, rest = next(iter(list(rows_of(in_short(study, table, tests)).items())[2:]))
     assert first == "as published, against alone for one stage (the paper's comparison)"
-    assert rest[2].startswith("+0.50 [") and rest[3] == "2 of 2 cells"
+    assert rest[2].startswith("+0.50 [") and rest[3] == "2 of 2 cells; by every seed ahead in 1, behind in 0"
     assert rest[4] == "50% to 150%", "1 and 3 of 2 dB"
     assert "site" not in in_short(study, table, tests)
     sites(study)

@@ -78,6 +78,8 @@ def test_long_teachers_stand_beside_the_share_that_their_students_win_back(tmp_p
     ]
     assert knee[2:] == ["32.00", "31.50", "+0.50 [+0.35, +0.65], 50%", "+0.40 [+0.25, +0.55]", "–, –", "–"]
     assert lines[-1] == "Seeds: 1; brain 12 phantoms, knee 12 phantoms."
+    long_teachers(study, seeds=2)
+    assert "| +0.20 [+0.05, +0.35] (+0.10 +0.30), 0% |" in BLOCKS["long_teacher"].write(study)
 
 
 def test_ablations_are_a_row_each_from_the_lowest_to_the_highest(tmp_path):
