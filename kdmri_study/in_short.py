@@ -114,4 +114,4 @@ def in_short(study: Study, table: pd.DataFrame, tests: pd.DataFrame) -> str:
     ]:
         scans = "a teacher's images of undersampled scans, against the truth of as many subjects"
         said.append(f"At a site without fully sampled scans, {scans}: {', '.join(known)}.")
-    return f"{grid(heads, rows)}\n{' '.join(said)}\n"
+    return f"{grid(heads, rows, texts=(0, 4))}\n{' '.join(said)}\n"
