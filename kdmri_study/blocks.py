@@ -166,7 +166,7 @@ def others(study: Study) -> str:
     rows = []
     for (dataset, factor, name, kind), block in tests.groupby(SET, sort=False):
         found = block.set_index(["a", "b"])
-        leads = [_interval(found, pair) for pair in PAYS]
+        leads = [_each(found.loc[pair]) if pair in found.index else NONE for pair in PAYS]
         rows.append([f"{dataset} {factor:g}x, {name}: {units(block.people.max(), kind)}", *leads])
     return grid(["", *(f"distilled {words}" for words in PAYS.values())], rows)
 
@@ -216,22 +216,22 @@ def elsewhere(study: Study) -> str:
 def lengths(study: Study) -> str:
     """How long a teacher and its student train, and what the teacher is worth then: a row per data set and length of the
     student, its lead over the student alone at the same cost, and the share of the teacher's lead that this is."""
-    ways = {"paper": "the paper's stages", "best": "the best recipe"}
-    heads = ["", "the student's stages", "alone"]
-    heads += [f"{words}, teacher of {t}" for words in ways.values() for t in TEACHERS]
+    ways, found = {"paper": "the paper's method", "best": "the best recipe"}, _found(study, "lengths")
+    (stage,) = {of.table.steps.alone_1 for of in found}
+    heads = ["", "the student's steps", "alone"]
+    heads += [f"{words}, teacher of {t * stage:,.0f} steps" for words in ways.values() for t in TEACHERS]
     rows, said = [], []
-    for of in _found(study, "lengths"):
+    for of in found:
         psnr = of.table.psnr
         for n in STUDENTS:
             leads = []
             for name, teacher in ((f"{way}_{n}_{t}", f"teacher_{t}") for way in ways for t in TEACHERS):
-                won = percent(of.share(name, teacher))
+                won = _won(of, name, teacher)
                 leads.append(_lead(of, name, of.table.control.get(name)) + (f", {won}" if won != NONE else ""))
-            rows.append([of.setting, str(n), number(psnr[f"alone_{n}"], 2), *leads])
+            rows.append([of.setting, f"{n * stage:,.0f}", number(psnr[f"alone_{n}"], 2), *leads])
         teachers = ", ".join(number(psnr[f"teacher_{t}"], 2) for t in TEACHERS)
         said.append(
-            f"- {_of_whom(of)}: teachers of {', '.join(map(str, TEACHERS))} stages {teachers}; alone for 32 stages "
-            f"{number(psnr.alone_32, 2)}; a stage is {of.table.steps.alone_1:,.0f} steps"
+            f"- {_of_whom(of)}: the teachers {teachers}; alone for {32 * stage:,.0f} steps {number(psnr.alone_32, 2)}"
         )
     return "\n".join([grid(heads, rows), *said]) + "\n"
 
@@ -239,26 +239,31 @@ def lengths(study: Study) -> str:
 @block("long_teacher", "table1")
 def long_teacher(study: Study) -> str:
     """The cells of Table 1 by a teacher that trained long: PSNR, each student's lead over the student alone at its cost,
-    and the share of the teacher's lead that this is."""
-    heads = ["", "its teacher: the student against alone [95%] (each seed)", "the long teacher", "its student"]
-    heads += [
-        "against alone [95%] (each seed), share",
-        "against the first [95%]",
-        "with attention transfer: against alone [95%] (each seed), share",
-    ]
-    heads += ["real people: by its teacher, by the long one, with attention transfer"]
+    and the share of the teacher's lead that this is; the leads on real people below."""
+    ways = {
+        "usual": "teacher of two stages",
+        "best": "teacher of four stages",
+        "all": "that, with attention transfer",
+    }
+    leads = [f"{words}: lead [95%] (each seed)" for words in ways.values()]
+    heads = ["", leads[0], "teacher of four stages", "its student", leads[1], "share"]
+    heads += ["against the first [95%] (each seed)", leads[2], "share"]
     found, rows = _found(study, "long_teacher"), []
-    real = {of.setting: of for of in found_by(study, "long_teacher", "people")}
     for of in found:
-        leads = {name: _lead_by_seed(of, name, of.table.control.get(name)) for name in ("usual", "best", "all")}
-        best, both = (f"{leads[name]}, {percent(of.share(name))}" for name in ("best", "all"))
+        by = {name: _lead_by_seed(of, name, of.table.control.get(name)) for name in ways}
         psnr = [number(of.table.psnr.get(name, np.nan), 2) for name in ("teacher", "best")]
-        on = real.get(of.setting)
-        people = ", ".join(_lead(on, name, on.table.control.get(name)) for name in leads) if on else NONE
-        rows.append([of.setting, leads["usual"], *psnr, best, _lead(of, "best", "usual"), both, people])
+        shown = [by["best"], _won(of, "best"), _lead_by_seed(of, "best", "usual"), by["all"], _won(of, "all")]
+        rows.append([of.setting, by["usual"], *psnr, *shown])
     some = [of.tests.iloc[0] for of in found]
     whom = ", ".join(dict.fromkeys(f"{row.dataset} {units(row.people, row.kind)}" for row in some))
-    return f"{grid(heads, rows)}\nSeeds: {span(row.seeds for row in some)}; {whom}.\n"
+    real = [
+        [on.setting, *(_lead_by_seed(on, name, on.table.control.get(name)) for name in ways)]
+        for on in found_by(study, "long_teacher", "people")
+    ]
+    return (
+        f"{grid(heads, rows)}\nSeeds: {span(row.seeds for row in some)}; {whom}. The same on real people:\n\n"
+        f"{grid(['', *leads], real)}"
+    )
 
 
 @block("recipes", "table1")
@@ -333,6 +338,12 @@ def _lead_by_seed(of: Found, a: str, b: str) -> str:
     return NONE if row is None else _each(row)
 
 
+def _won(of: Found, name: str, teacher: str = "teacher") -> str:
+    """The share of its teacher's lead that a row wins back; a dash where it wins nothing."""
+    won = of.share(name, teacher)
+    return percent(won) if won > 0 else NONE
+
+
 def _of_whom(of: Found) -> str:
     """The setting, and of how many seeds and people what was found of it is."""
     some = of.tests.iloc[0]
@@ -393,15 +404,17 @@ def ablations(study: Study) -> str:
 def _against(study: Study, part: str, reference: str, words: str) -> str:
     """The rows of a part, each against the same network alone at its cost, and against a reference."""
     (of,) = _found(study, part)
-    heads = ["the student, trained", "PSNR", "compute", "alone at this cost", "lead [95% interval]", "each seed", ""]
-    heads += [f"{words} [95% interval]", ""]
+    several = of.tests.seeds.max() > 1
+    heads = ["the student, trained", "PSNR", "compute", "alone at this cost", "lead [95%]"]
+    heads += ["each seed", "verdict", f"{words} [95%]", "verdict"] if several else [f"{words} [95%]"]
     rows = []
     for method, row in of.table[~of.table.index.isin(of.table.control.dropna())].iterrows():
         cost = NONE if np.isnan(row.steps) else f"{row.macs_given / 1e12:.2f}"
         alone = value(of.table.psnr.get(row.control, np.nan), np.nan, 2)
-        difference, _, verdict = _said(of, method, reference)
-        cells = [row.label, value(row.psnr, np.nan, 2), cost, alone, *_said(of, method, row.control)]
-        rows.append([*cells, difference, verdict])
+        lead, each, verdict = _said(of, method, row.control)
+        difference, _, other = _said(of, method, reference)
+        said = [lead, each, verdict, difference, other] if several else [lead, difference]
+        rows.append([row.label, value(row.psnr, np.nan, 2), cost, alone, *said])
     steps = of.table.steps["student"] if "student" in of.table.index else of.table.steps.min() / 2
     about = f"{capital(_of_whom(of))}, {steps:,.0f} steps a stage; compute in 10¹² multiply-accumulates"
     return f"{about}.\n\n{grid(heads, rows)}"

@@ -103,7 +103,7 @@ def lengths(found: Measured, column: str) -> dict[str, list[tuple[float, float]]
     """Points (multiply-accumulates, test PSNR in dB) of each way to train, and length of its teacher; `column` says whether
     the teacher's training counts."""
     test = found.table[found.table.set == "test"].set_index("method")
-    words = {"alone": "student alone", "paper": "the paper's stages", "best": "the best recipe", "teacher": "teacher"}
+    words = {"alone": "student alone", "paper": "the paper's method", "best": "the best recipe", "teacher": "teacher"}
     lines = {}
     for name, row in ((name, row) for name, row in found.rows.items() if "how" in row.facts):
         by = f", teacher of {units(row.facts['teacher'], 'stage')}" if "teacher" in row.facts else ""

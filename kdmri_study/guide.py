@@ -74,7 +74,7 @@ WAY = (
     Stop(
         "08_when_distillation_pays",
         "When does distillation pay?",
-        "what a good start is worth, when longer training does as well, and how a teacher replaces true images at a site",
+        "what a good start is worth, when longer training does as well, and what a teacher is worth where truth is missing",
     ),
     Stop("09_report", "Table 1, and what it says", "how the paper's comparison comes out here, and how sure that is"),
 )

@@ -33,28 +33,32 @@ def _compared(study: Study, table: pd.DataFrame, tests: pd.DataFrame) -> list[_C
         (
             "distilled",
             "student",
-            "as published, against alone for one stage (the paper's comparison)",
+            "the paper's method, against alone for one stage (the paper's comparison)",
             share_of_lead(psnr),
         ),
-        ("distilled", "student_compute", "as published, against alone for as much compute", none),
+        ("distilled", "student_compute", "the paper's method, against alone for as much compute", none),
         (
             "he_distilled",
             "he_compute",
-            "as published but both well initialised, against alone for as much compute",
+            "the paper's method, both well initialised, against alone for as much compute",
             none,
         ),
-        ("best", "best_compute", "by the best recipe found here, against alone for as much compute", best),
+        (
+            "best",
+            "best_compute",
+            "the best recipe found here, teacher of two stages, against alone for as much compute",
+            best,
+        ),
     ):
         both = asked[(asked.a == a) & (asked.b == b)]
         macs = volumes[volumes.method == a].macs_given
         found.append(_Compared(words, both[both.set == "test"], both[both.set == "people"], shares, macs))
     long, real = (found_by(study, "long_teacher", name) for name in ("test", "people"))
     for name, words in (
-        ("usual", "by the best recipe, of the seeds of the next rows"),
-        ("best", "by the best recipe and a teacher that trained twice as long"),
-        ("all", "by that, with attention transfer as well"),
+        ("best", "the same, teacher of four stages"),
+        ("all", "the same, with attention transfer for a fifth of the time"),
     ):
-        shares = none if name == "usual" else pd.Series([each.share(name) for each in long])  # its teacher is another
+        shares = pd.Series([each.share(name) for each in long])
         macs = pd.Series([each.table.macs_given.get(name) for each in long], dtype=float)
         found.append(_Compared(words, leads_of(long, name), leads_of(real, name), shares, macs))
     return [each for each in found if len(each.test)]
@@ -78,11 +82,11 @@ def in_short(study: Study, table: pd.DataFrame, tests: pd.DataFrame) -> str:
         dict.fromkeys(cell for each in compared for cell in each.people[CELL].itertuples(index=False, name=None))
     )
     heads = [
-        "the distilled student",
+        "the student",
         "seeds",
         "compute / 10¹²",
-        "lead / dB [95%]",
-        "ahead in",
+        "mean lead / dB [95%]",
+        "lead above 0 in",
         "share of the teacher's lead",
     ]
     if real:

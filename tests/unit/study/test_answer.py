@@ -161,9 +161,9 @@ def test_in_short_it_is_a_row_for_each_way_to_distil_and_what_it_costs(tmp_path)
     table = table.assign(macs_given=macs)
     rows = rows_of(in_short(study, table, tests))
     assert [*rows][2:] == [
-        "as published, against alone for as much compute",
-        "as published but both well initialised, against alone for as much compute",
-        "by the best recipe found here, against alone for as much compute",
+        "the paper's method, against alone for as much compute",
+        "the paper's method, both well initialised, against alone for as much compute",
+        "the best recipe found here, teacher of two stages, against alone for as much compute",
     ]
     published, well, best = list(rows.values())[2:]
     assert published[:2] == ["3 to 6", "5.0 to 9.0"] and published[4:] == ["–", "–"]
@@ -177,12 +177,12 @@ def test_in_short_it_is_a_row_for_each_way_to_distil_and_what_it_costs(tmp_path)
     assert in_short(study, table[:0], tests[:0]) == ""
     long_teachers(study)
     rows = rows_of(in_short(study, table, tests))
-    assert rows["by the best recipe and a teacher that trained twice as long"][3:] == [
+    assert rows["the same, teacher of four stages"][3:] == [
         "2 of 2 cells",
         "0% to 50%",
         "−0.30",
     ]
-    assert rows["by that, with attention transfer as well"][2:] == [
+    assert rows["the same, with attention transfer for a fifth of the time"][2:] == [
         "+0.10 [−0.05, +0.25]",
         "1 of 1 cell",
         "17%",
@@ -197,7 +197,7 @@ def test_in_short_the_papers_own_comparison_stands_first_and_a_site_last(tmp_pat
     of_seeds_each = {"difference": [0.4, 0.6], "by_seed": ["+0.5 +0.3", "+1.3 -0.1"]}
     tests = pd.concat([tests, of_student.assign(b="student", **of_seeds_each)])
     first, rest = next(iter(list(rows_of(in_short(study, table, tests)).items())[2:]))
-    assert first == "as published, against alone for one stage (the paper's comparison)"
+    assert first == "the paper's method, against alone for one stage (the paper's comparison)"
     assert rest[2].startswith("+0.50 [") and rest[3] == "2 of 2 cells; by every seed ahead in 1, behind in 0"
     assert rest[4] == "50% to 150%", "1 and 3 of 2 dB"
     assert "site" not in in_short(study, table, tests)

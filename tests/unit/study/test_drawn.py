@@ -140,7 +140,7 @@ def test_lengths_are_a_line_for_each_way_to_train_and_each_teachers_length():
     rows = Study("table1").experiment_rows("cardiac_lengths", "lengths", 0)  # controls are among them
     found = measured("lengths", rows, {"alone_2": 25.0, "best_2_16": 26.0})
     lines = drawn.lengths(found, "macs_given")
-    assert "the paper's stages, teacher of 1 stage" in lines
+    assert "the paper's method, teacher of 1 stage" in lines
     assert len(lines) == 2 + 2 * 3 and [psnr for _, psnr in lines["student alone"]][:3] == [20.0, 25.0, 20.0]
     (first, *_) = lines["the best recipe, teacher of 16 stages"]
     assert first == (cost(rows["best_2_16"].run).given, 26.0)
