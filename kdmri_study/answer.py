@@ -195,7 +195,7 @@ def long_teacher_markdown(found: list[Found], people: list[Found]) -> str:
         return ""
     ways = {
         "usual": "distilled by the best recipe of the table above and its own teacher, of the same seeds",
-        "best": "by that and a teacher that trained twice as long",
+        "best": "by that and a teacher of four stages",
         "all": "the same, with attention transfer for a fifth of the time",
     }
 
@@ -214,8 +214,9 @@ def long_teacher_markdown(found: list[Found], people: list[Found]) -> str:
         )
     where = f"{units(len(found), 'cell')}, {span(each.tests.seeds.max() for each in found)} of its seeds"
     return (
-        f"By a teacher that trained twice as long as that recipe's ({where}):\n\n{grid(heads, rows)}\n"
-        f"Of that teacher's lead over the student alone at their cost the second wins back {'; the third '.join(won)}.\n"
+        f"By a teacher of four stages, that recipe's having two ({where}):\n\n{grid(heads, rows)}\n"
+        f"Of that teacher's lead over the student alone at their cost the second row's student wins back {won[0]}; the third "
+        f"row's {won[1]}.\n"
     )
 
 

@@ -143,13 +143,13 @@ def test_what_a_long_teacher_is_worth_is_said_of_each_student_and_of_real_people
     assert [of.setting for of in found] == ["brain 4x", "knee 5x"]
     assert [of.setting for of in people] == ["brain 4x"], "the knee has no real people"
     text = long_teacher_markdown(found, people)
-    assert text.startswith("By a teacher that trained twice as long as that recipe's (2 cells, 1 of its seeds):")
+    assert text.startswith("By a teacher of four stages, that recipe's having two (2 cells, 1 of its seeds):")
     usual, best, both = (rest for first, rest in rows_of(text).items() if "against alone" in first)
     assert usual[1:3] == ["+0.10, +0.15", "0, 0 of 2"] and usual[4] == "−0.20"
     assert best[1:3] == ["+0.20, +0.50", "2, 0 of 2"] and best[4] == "−0.30"
     assert both == ["–", "+0.10", "0, 0 of 1", "–", "+0.40"], "of the cell whose training didn't fail"
     # Of 34.7 - 34.0 dB the first loses nothing, of 32.0 - 31.0 half a dB; the second wins 0.1 of 34.7 - 34.1.
-    assert "the second wins back 0% to 50%, a third or more in 1 of 2 cells; the third 17% to 17%" in text
+    assert "the second row's student wins back 0% to 50%, a third or more in 1 of 2 cells; the third row's 17%" in text
 
 
 def test_in_short_it_is_a_row_for_each_way_to_distil_and_what_it_costs(tmp_path):
