@@ -215,8 +215,8 @@ def long_teacher_markdown(found: list[Found], people: list[Found]) -> str:
     where = f"{units(len(found), 'cell')}, {span(each.tests.seeds.max() for each in found)} of its seeds"
     return (
         f"By a teacher of four stages, that recipe's having two ({where}):\n\n{grid(heads, rows)}\n"
-        f"Of that teacher's lead over the student alone at their cost the second row's student wins back {won[0]}; the third "
-        f"row's {won[1]}.\n"
+        f"Of that teacher's lead over the student alone at their cost the second row's student wins back {won[0]}; the "
+        f"third row's {won[1]}.\n"
     )
 
 
