@@ -72,15 +72,15 @@ def _each(row) -> str:
     return f"{shown} ({each_seed(row)})" if row.seeds > 1 and shown != NONE else shown
 
 
-def _interval(found: pd.DataFrame, key) -> str:
-    """A difference and its interval by its key; a dash where it isn't there."""
-    return interval(found.loc[key], 2) if key in found.index else NONE
+def _by_key(found: pd.DataFrame, key, shown: Callable[..., str] = _each) -> str:
+    """The difference of that key, as `shown`; a dash where it isn't there."""
+    return shown(found.loc[key]) if key in found.index else NONE
 
 
 def _cells(study: Study, name: str = "test") -> pd.DataFrame:
     """The cells of Table 1 on a test set, a row each, as far as they are there: PSNR (dB) per volume of each method, the
     share of the teacher's lead over the student that distillation won back, the paper's, and how the distilled student
-    stands against the student alone at its cost (`difference`, `low`, `high`, `verdict`, `seeds`, `people`)."""
+    stands against the student alone at its cost (`difference`, `low`, `high`, `by_seed`, `verdict`, `seeds`, `people`)."""
     table = _read(study, "table1").query("aggregation == 'volume' and set == @name")
     wide = table.pivot(index=CELL, columns="method", values="psnr")
     theirs = published_table1().pivot(index=CELL, columns="method", values="psnr")
@@ -127,8 +127,7 @@ def _of_cells(study: Study, names: Sequence[str], pairs: Sequence[tuple[str, str
         key = (cell.dataset, cell.acceleration)
         if (names[0], *key) in table.index:
             psnr = [number(table.psnr.get((name, *key), np.nan), 2) for name in names]
-            known = [(*pair, *key) for pair in pairs]
-            against = [_each(tests.loc[pair]) if pair in tests.index else NONE for pair in known]
+            against = [_by_key(tests, (*pair, *key)) for pair in pairs]
             spent = [number(table[column].get((name, *key), np.nan) / 1e12, 1) for name, column in costs]
             yield cell.label, psnr, against, spent, key
 
@@ -166,7 +165,7 @@ def others(study: Study) -> str:
     rows = []
     for (dataset, factor, name, kind), block in tests.groupby(SET, sort=False):
         found = block.set_index(["a", "b"])
-        leads = [_each(found.loc[pair]) if pair in found.index else NONE for pair in PAYS]
+        leads = [_by_key(found, pair) for pair in PAYS]
         rows.append([f"{dataset} {factor:g}x, {name}: {units(block.people.max(), kind)}", *leads])
     return grid(["", *(f"distilled {words}" for words in PAYS.values())], rows)
 
@@ -286,7 +285,7 @@ def domains(study: Study) -> str:
             psnr = cell[f"psnr_{arm}"]
             of = cell.rename(columns={f"lead_{arm}": "difference", f"low_{arm}": "low", f"high_{arm}": "high"})
             means = [value(psnr[m], np.nan, 2) for m in ("zero_filled", "student", "distilled", "teacher")]
-            leads = [_interval(of, m) for m in ("distilled", "best")]
+            leads = [_by_key(of, m, lambda row: interval(row, 2)) for m in ("distilled", "best")]
             shown = [str(cell.seeds.max()), *means, percent(share_of_lead(psnr)), *leads]
             rows.append([f"{dataset} {factor:g}x, {arm}", *shown])
     return grid(heads, rows)
@@ -351,8 +350,10 @@ def _of_whom(of: Found) -> str:
 
 
 @block("losses", "evening")
+@block("losses_long", "table1")
 def losses(study: Study) -> str:
-    """Each feature loss: PSNR, against the student alone at its cost, and against attention transfer."""
+    """Each feature loss, of table1 trained longer: PSNR, against the student alone at its cost, and against attention
+    transfer."""
     return _against(study, "comparison", "attention_transfer", "against attention transfer")
 
 
@@ -360,12 +361,6 @@ def losses(study: Study) -> str:
 def asking(study: Study) -> str:
     """The teacher asked once, or at each step."""
     return _against(study, "asking", "once", "against asking once")
-
-
-@block("losses_long", "table1")
-def losses_long(study: Study) -> str:
-    """The same, trained longer."""
-    return _against(study, "comparison", "attention_transfer", "against attention transfer")
 
 
 @block("super_resolution", "table1")
