@@ -18,6 +18,7 @@ from kdmri_study.answer import (
     whole_answer,
 )
 from kdmri_study.experiments.lengths import STUDENTS, TEACHERS
+from kdmri_study.experiments.long import LENGTHS
 from kdmri_study.experiments.part import PARTS
 from kdmri_study.guide import map_of_notebooks
 from kdmri_study.in_short import in_short
@@ -233,6 +234,32 @@ def lengths(study: Study) -> str:
             f"- {_of_whom(of)}: the teachers {teachers}; alone for {32 * stage:,.0f} steps {number(psnr.alone_32, 2)}"
         )
     return "\n".join([grid(heads, rows), *said]) + "\n"
+
+
+@block("long", "table1")
+def long(study: Study) -> str:
+    """A cell taken on: PSNR by length and what each doubling brought; the student's lead over alone at its cost."""
+    ways = {"alone": "alone", "best": "the best recipe's student", "teacher": "its teacher"}
+    heads = [
+        "",
+        "steps of each",
+        *ways.values(),
+        "student against alone at its cost [95%]",
+        "share of the teacher's lead",
+    ]
+    rows, said = [], []
+    for of in _found(study, "long"):
+        psnr, before = of.table.psnr, {}
+        for n in LENGTHS:
+            now = {way: psnr.get(f"{way}_{n}", np.nan) for way in ways}
+            gains = (f" ({number(now[way] - before[way], 2, '+')})" if before else "" for way in ways)
+            shown = (number(now[way], 2) + gain for way, gain in zip(ways, gains, strict=True))
+            name = f"best_{n}"
+            lead, won = _lead(of, name, of.table.control.get(name)), _won(of, name, f"teacher_{n}")
+            rows.append([of.setting, f"{of.table.steps[f'alone_{n}']:,.0f}", *shown, lead, won])
+            before = now
+        said.append(_of_whom(of))
+    return f"{grid(heads, rows)}\n{capital('; '.join(said))}. In brackets what the doubling brought.\n"
 
 
 @block("long_teacher", "table1")

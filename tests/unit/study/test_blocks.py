@@ -63,6 +63,31 @@ def test_lengths_say_what_a_teacher_is_worth_by_its_length_and_the_students(tmp_
     )
 
 
+def test_a_cell_trained_long_says_what_each_doubling_brought(tmp_path):
+    study = Study("table1", tmp_path)
+    study.table("x").parent.mkdir(parents=True)
+    steps = {n: 2000.0 * n for n in (1, 2, 4, 8, 16)}
+    psnr = {f"alone_{n}": 25.0 + 0.1 * place for place, n in enumerate(steps)}
+    psnr |= {f"best_{n}": 25.1 + 0.2 * place for place, n in enumerate(steps)}
+    psnr |= {f"teacher_{n}": 26.0 + 0.3 * place for place, n in enumerate(steps)} | {"longer": 25.6, "best_8": np.nan}
+    table = pd.DataFrame({"method": psnr.keys(), "psnr": psnr.values()}).assign(set="test")
+    table["control"] = table.method.map({"best_16": "longer"})
+    table["steps"] = [steps.get(int(name.partition("_")[2] or 0), 0) for name in table.method]
+    tests = pd.DataFrame([("best_16", "longer", 0.3, 0.1, 0.5)], columns=["a", "b", "difference", "low", "high"])
+    tests = tests.assign(set="test", metric="psnr", seeds=1, people=12, kind="phantom", by_seed="0.3", verdict="")
+    table.to_csv(study.table("cardiac_long_long"), index=False)
+    tests.to_csv(study.table("cardiac_long_long_significance"), index=False)
+    lines = BLOCKS["long"].write(study).splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| cardiac")]
+    assert rows[0] == ["cardiac 8x", "2,000", "25.00", "25.10", "26.00", "–", "–"]
+    assert rows[1] == ["cardiac 8x", "4,000", "25.10 (+0.10)", "25.30 (+0.20)", "26.30 (+0.30)", "–", "–"]
+    assert rows[3][3] == "– (–)", "its training failed"
+    assert rows[4] == [
+        *("cardiac 8x", "32,000", "25.40 (+0.10)", "25.90 (–)", "27.20 (+0.30)", "+0.30 [+0.10, +0.50]", "19%"),
+    ]
+    assert lines[-1] == "Cardiac 8x, 1 seed, 12 phantoms. In brackets what the doubling brought."
+
+
 def test_long_teachers_stand_beside_the_share_that_their_students_win_back(tmp_path):
     study = Study("table1", tmp_path)
     study.table("x").parent.mkdir(parents=True)
