@@ -31,6 +31,8 @@ class Recipe:
     precision: str
     teacher_stages: float = 1
     """For how many stages the teacher trains."""
+    teacher_schedule: Schedule | None = None
+    """How the teacher trains; as the student where it isn't given."""
     student_friendly: bool = False
     """Whether the teacher is trained together with branches of the student (Gayathri et al. 2023)."""
     elsewhere: tuple[Dataset, ...] = ()
@@ -71,7 +73,8 @@ class Recipe:
     def teacher(self) -> Run:
         """The teacher, by reconstruction alone, or together with its students' branches."""
         if not self.student_friendly:
-            return self.run(self.teacher_network, schedule=self.schedule.stretched(self.teacher_stages))
+            schedule = self.teacher_schedule or self.schedule
+            return self.run(self.teacher_network, schedule=schedule.stretched(self.teacher_stages))
         students = {"student_convolutions": len(self.groups(self.student_network)[0])}
         network = Network(kind="student_friendly", options={**self.teacher_network.options, **students})
         options = {"branches": plain_network(network).branch_names, "norm": self.distillation.norm}

@@ -1,5 +1,8 @@
 """What makes a good small network? Each way to train the student for two stages, beside the same without a teacher."""
 
+from collections.abc import Callable
+
+from kdmri_lib.declarations import Run
 from kdmri_study.experiments.part import Row, Rows, part
 from kdmri_study.experiments.recipe import Recipe
 
@@ -18,25 +21,44 @@ AVERAGING = 0.99
 )
 def recipes(recipe: Recipe) -> Rows:
     """What isn't distillation, of the student alone: initialisation, rate, over-parameterisation, averaging. Then, well
-    initialised and by a teacher of two stages, each way to distil."""
+    initialised and by a teacher of two stages, each way to distil; the paper's and the best recipe at other rates too,
+    their controls at the same."""
     well = recipe.with_options(initialisation="he").changed(teacher_stages=2)
 
     def trained(**schedule) -> Recipe:
         return well.changed(schedule=well.schedule.model_copy(update=schedule))
 
-    rates = {f"rate_{f:g}".replace(".", "_"): (f, well.schedule.learning_rate * f) for f in RATES}
+    def at_rates(name: str, label: str, run: Callable[[Recipe], Run]) -> Rows:
+        """An arm at each rate; who teaches it is the same."""
+        return {
+            f"{name}_{f:g}".replace(".", "_"): Row(
+                f"{label}, rate × {f:g}", run(trained(learning_rate=well.schedule.learning_rate * f))
+            )
+            for f in RATES
+        }
+
+    def taught(**how) -> Callable[[Recipe], Run]:
+        return lambda changed: changed.changed(teacher_schedule=well.schedule).taught(**how)
+
     return {
         "teacher": Row("Teacher, two stages, He's initialisation", well.teacher),
+        **at_rates("teacher_rate", "Teacher", lambda changed: changed.teacher),
         "default": Row("Alone, PyTorch's initialisation", recipe.taught()),
         "alone": Row("Alone, He's initialisation", well.taught()),
-        **{k: Row(f"Alone, He's, rate × {f:g}", trained(learning_rate=r).taught()) for k, (f, r) in rates.items()},
+        **at_rates("rate", "Alone, He's", taught()),
         "expanded": Row("Alone, He's, over-parameterised", trained(expansion=CHANNELS).taught()),
         "averaged": Row("Alone, He's, weights averaged", trained(averaging=AVERAGING).taught()),
         "paper": Row("Attention transfer 1, imitation 1 (the paper's)", well.taught(attention=1, alpha=0.5)),
+        **at_rates("paper_rate", "The paper's", taught(attention=1, alpha=0.5)),
         "attention": Row("Attention transfer 0.4, reconstruction 1.6", well.taught(attention=0.4)),
         "imitation": Row("Imitation 2", well.taught(alpha=0.5)),
         "inherited": Row("From the teacher's weights, reconstruction 2", well.taught(inherits=True)),
         "inherited_imitation": Row("From the teacher's weights, imitation 2", well.taught(inherits=True, alpha=0.5)),
+        **at_rates(
+            "inherited_imitation_rate",
+            "From the teacher's weights, imitation 2",
+            taught(inherits=True, alpha=0.5),
+        ),
         "inherited_attention": Row(
             "From the teacher's weights, attention transfer 0.4, reconstruction 1.6",
             well.taught(inherits=True, attention=0.4),
@@ -46,7 +68,7 @@ def recipes(recipe: Recipe) -> Rows:
             well.taught(inherits=True, attention=0.4, alpha=0.5),
         ),
         "all_expanded": Row(
-            "The same, over-parameterised",
+            "The same, over-parameterised, as is its teacher",
             trained(expansion=CHANNELS).taught(inherits=True, attention=0.4, alpha=0.5),
         ),
     }
