@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from kdmri_lib.statistics import MARGIN
+from kdmri_lib.statistics import MARGIN, common_spread_intervals
 from kdmri_lib.statistics import interval as interval_of
 from kdmri_study.experiments.table1 import METHODS
 from kdmri_study.profile import Cell
@@ -37,27 +37,43 @@ COMPARED = {
     ("best", "he_teacher"): "distilled by the best recipe, against the teacher, well initialised",
 }
 """What the answer compares, each a student with what it says, in its order."""
-HEADS = ["the student", "mean / dB [95%]", "from, to / dB", "better, worse", "every seed ahead, behind"]
+HEADS = [
+    "the student",
+    "mean / dB [95%]",
+    "from, to / dB",
+    "better, worse, each cell by itself",
+    "better, worse, by common spread",
+]
 
 
-def agreed(found: pd.DataFrame) -> tuple[int, int, int]:
-    """Of differences, a row per cell: in how many each seed by itself is ahead, in how many behind, of those of several."""
-    each = [by_seed(row) for row in found[found.seeds > 1].itertuples()]
-    return sum(min(seeds) > 0 for seeds in each), sum(max(seeds) < 0 for seeds in each), len(each)
+def by_common_spread(found: pd.DataFrame) -> pd.DataFrame:
+    """Differences of one comparison, a row per cell, with `low` and `high` by the spread over seeds that is taken to be the
+    same in all cells (`kdmri_lib.statistics.common_spread_intervals`); as they are where all cells have one seed."""
+    if not (found.seeds > 1).any():
+        return found
+    ends = common_spread_intervals([by_seed(row) for row in found.itertuples()])
+    low, high = zip(*ends, strict=True)
+    return found.assign(low=low, high=high)
+
+
+def decided(found: pd.DataFrame) -> tuple[int, int]:
+    """In how many cells the interval lies above 0, and in how many below."""
+    return int((found.low > 0).sum()), int((found.high < 0).sum())
 
 
 def stands(found: pd.DataFrame) -> list[str]:
     """How differences (dB), a row per cell, stand: their mean, its interval over cells; from where to where they go; in how
-    many the interval lies above and below 0; in how many of several seeds each seed by itself is ahead, and behind."""
+    many the interval lies above and below 0, by the cell's own seeds and people, and by the spread over seeds of all
+    cells."""
     low, high = interval_of(found.difference.to_numpy()[None])
     mean = SimpleNamespace(difference=found.difference.mean(), low=low, high=high)
     ends = dict.fromkeys(number(end, 2, "+") for end in (found.difference.min(), found.difference.max()))
-    ahead, behind, several = agreed(found)
+    own, common = (", ".join(map(str, decided(each))) for each in (found, by_common_spread(found)))
     return [
         interval(mean, 2) if len(found) > 1 else NONE,
         ", ".join(ends),
-        f"{(found.low > 0).sum()}, {(found.high < 0).sum()} of {len(found)}",
-        f"{ahead}, {behind} of {several}" if several else NONE,
+        f"{own} of {len(found)}",
+        f"{common} of {len(found)}" if (found.seeds > 1).any() else NONE,
     ]
 
 
@@ -120,9 +136,9 @@ def answer_markdown(study: Study, table: pd.DataFrame, tests: pd.DataFrame, peop
             rows.append([words, *stands(test.loc[[pair]]), *shown])
     lines = [
         f"PSNR on the test sets ({images}) of {len(psnr)} of {len(study.cells)} cells, {span(test.seeds)} of "
-        f"{len(study.profile.seeds)} seeds; a teacher's training is not counted. Better or worse: the 95% interval, "
-        f"{over}, lies above or below 0. Every seed: of the cells of several seeds. The mean is over cells, and so is its "
-        "interval, as if each cell were drawn by itself.\n",
+        f"{len(study.profile.seeds)} seeds; a teacher's training is not counted. Better or worse: a cell's 95% interval, "
+        f"{over}, lies above or below 0; by common spread: of other trainings, whose spread is taken to be the same in all "
+        "cells. The mean is over cells, and so is its interval, as if each cell were drawn by itself.\n",
         grid(heads, rows),
     ]
     if ("best", "best_compute") in test.index and (shares := shares_of_lead(test.reset_index()).dropna()).size:
@@ -182,9 +198,12 @@ def found_by(study: Study, part: str, test_set: str = "test") -> list[Found]:
     return found
 
 
-def leads_of(found: list[Found], name: str) -> pd.DataFrame:
-    """The comparison of a row with the network alone at its cost, a row per setting in which it is known."""
-    tests = [each.tests[(each.tests.a == name) & (each.tests.b == each.table.control.get(name))] for each in found]
+def leads_of(found: list[Found], name: str, other: str | None = None) -> pd.DataFrame:
+    """The comparison of a row with another, or with the network alone at its cost, a row per setting in which it is
+    known."""
+    tests = [
+        each.tests[(each.tests.a == name) & (each.tests.b == (other or each.table.control.get(name)))] for each in found
+    ]
     known = pd.concat(tests) if tests else pd.DataFrame(columns=[*CELL, "difference"])
     return known[known.difference.notna()]
 

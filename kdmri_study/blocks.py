@@ -11,6 +11,7 @@ from kdmri_lib.storage import PROJECT
 from kdmri_study.answer import (
     PAYS,
     Found,
+    by_common_spread,
     found_by,
     leads_of,
     shares_of_lead,
@@ -86,7 +87,7 @@ def _cells(study: Study, name: str = "test") -> pd.DataFrame:
     wide = table.pivot(index=CELL, columns="method", values="psnr")
     theirs = published_table1().pivot(index=CELL, columns="method", values="psnr")
     tests = _read(study, "significance").query("set == @name and metric == 'psnr' and a == 'distilled'")
-    tests = tests[tests.b == "student_compute"].set_index(CELL)
+    tests = by_common_spread(tests[tests.b == "student_compute"]).set_index(CELL)
     seeds = table.groupby(CELL).seeds.max()
     said = tests[["difference", "low", "high", "by_seed", "verdict", "people"]]
     found = wide.assign(share=share_of_lead(wide), paper=share_of_lead(theirs), seeds=seeds).join(said)
@@ -123,12 +124,14 @@ def _of_cells(study: Study, names: Sequence[str], pairs: Sequence[tuple[str, str
     """For each cell of Table 1 that is there: its name, PSNR of some methods, some differences of two with their intervals,
     and some costs (method, column) in 10¹² multiply-accumulates, as they are shown; and its key."""
     table = _read(study, "table1").query("aggregation == 'volume' and set == 'test'").set_index(["method", *CELL])
-    tests = _read(study, "significance").query("set == 'test' and metric == 'psnr'").set_index(["a", "b", *CELL])
+    tests = _read(study, "significance").query("set == 'test' and metric == 'psnr'")
+    compared = [by_common_spread(tests[(tests.a == a) & (tests.b == b)].dropna(subset="difference")) for a, b in pairs]
+    compared = [found.set_index(CELL) for found in compared]
     for cell in study.cells:
         key = (cell.dataset, cell.acceleration)
         if (names[0], *key) in table.index:
             psnr = [number(table.psnr.get((name, *key), np.nan), 2) for name in names]
-            against = [_by_key(tests, (*pair, *key)) for pair in pairs]
+            against = [_by_key(found, key) for found in compared]
             spent = [number(table[column].get((name, *key), np.nan) / 1e12, 1) for name, column in costs]
             yield cell.label, psnr, against, spent, key
 
@@ -275,11 +278,16 @@ def long_teacher(study: Study) -> str:
     heads = ["", leads[0], "teacher of four stages", "its student", leads[1], "share"]
     heads += ["against the first [95%] (each seed)", leads[2], "share"]
     found, rows = _found(study, "long_teacher"), []
+    compared = {
+        pair: by_common_spread(leads_of(found, *pair)).set_index(CELL)
+        for pair in (*((name, None) for name in ways), ("best", "usual"))
+    }
     for of in found:
-        by = {name: _lead_by_seed(of, name, of.table.control.get(name)) for name in ways}
+        key = tuple(of.tests[CELL].iloc[0])
+        by = {pair: _by_key(leads, key) for pair, leads in compared.items()}
         psnr = [number(of.table.psnr.get(name, np.nan), 2) for name in ("teacher", "best")]
-        shown = [by["best"], _won(of, "best"), _lead_by_seed(of, "best", "usual"), by["all"], _won(of, "all")]
-        rows.append([of.setting, by["usual"], *psnr, *shown])
+        shown = [by["best", None], _won(of, "best"), by["best", "usual"], by["all", None], _won(of, "all")]
+        rows.append([of.setting, by["usual", None], *psnr, *shown])
     some = [of.tests.iloc[0] for of in found]
     whom = ", ".join(dict.fromkeys(f"{row.dataset} {units(row.people, row.kind)}" for row in some))
     real = [

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from kdmri_study.answer import agreed, found_by, leads_of, shares_of_lead, stands, subjects_of
+from kdmri_study.answer import by_common_spread, decided, found_by, leads_of, shares_of_lead, stands, subjects_of
 from kdmri_study.rendering import grid, interval, number, percent, share_of_lead, span, units
 from kdmri_study.study import Study
 from kdmri_study.tables import CELL, published_table1
@@ -65,10 +65,11 @@ def _compared(study: Study, table: pd.DataFrame, tests: pd.DataFrame) -> list[_C
 
 
 def _ahead(test: pd.DataFrame) -> str:
-    """In how many cells the mean lead is above 0; of those of several seeds, in how many each seed's is, and below."""
-    ahead, behind, several = agreed(test)
-    every = f"; by every seed ahead in {ahead}, behind in {behind}" if several else ""
-    return f"{(test.difference > 0).sum()} of {units(len(test), 'cell')}{every}"
+    """In how many cells the mean lead is above 0; where there are several seeds, in how many its interval by the cells'
+    common spread is, and in how many below."""
+    above, below = decided(by_common_spread(test))
+    surely = f"; interval above in {above}, below in {below}" if (test.seeds > 1).any() else ""
+    return f"{(test.difference > 0).sum()} of {units(len(test), 'cell')}{surely}"
 
 
 def in_short(study: Study, table: pd.DataFrame, tests: pd.DataFrame) -> str:

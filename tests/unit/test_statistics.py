@@ -5,8 +5,9 @@ import math
 import numpy as np
 import pytest
 from scipy import stats
+from statsmodels.regression.linear_model import OLS
 
-from kdmri_lib.statistics import compare, holm, interval, rank_biserial, verdict
+from kdmri_lib.statistics import common_spread_intervals, compare, holm, interval, rank_biserial, verdict
 
 
 def drawn(rng, seeds, people, seed_sd, person_sd, rest_sd=0.05, mean=0.0):
@@ -171,3 +172,27 @@ def test_rank_biserial_bounds():
     assert rank_biserial(np.array([1.0, 2.0])) == 1
     assert rank_biserial(np.array([-1.0, -2.0])) == -1
     assert rank_biserial(np.array([1.0, -1.0])) == 0
+
+
+def test_intervals_by_common_spread_are_those_of_an_analysis_of_variance():
+    """Groups of several sizes, against least squares with a mean per group."""
+    rng = np.random.default_rng(5)
+    groups = [rng.normal(mean, 0.1, size) for mean, size in ((0.1, 2), (-0.3, 4), (0.0, 1), (0.2, 2))]
+    value, group = np.concatenate(groups), np.repeat(range(len(groups)), [len(g) for g in groups])
+    fitted = OLS(value, group[:, None] == np.arange(len(groups))).fit()
+    assert np.allclose(common_spread_intervals(groups), fitted.conf_int(0.05))
+    assert np.allclose(common_spread_intervals(groups, 0.5), fitted.conf_int(0.5))
+
+
+def test_intervals_by_common_spread_of_one_group_are_students_and_of_single_values_none():
+    low, high = common_spread_intervals([[0.1, 0.3]])[0]
+    assert (low, high) == (pytest.approx(0.2 - 12.706 * 0.1, abs=1e-3), pytest.approx(0.2 + 12.706 * 0.1, abs=1e-3))
+    assert np.isnan(common_spread_intervals([[0.1], [0.2]])).all()
+    assert common_spread_intervals([]) == []
+
+
+def test_intervals_by_common_spread_cover_as_often_as_they_say_where_groups_vary_alike():
+    rng = np.random.default_rng(6)
+    found = np.array([common_spread_intervals(0.2 + rng.normal(0, 0.1, (9, 2))) for _ in range(300)])
+    covered = (found[..., 0] <= 0.2) & (found[..., 1] >= 0.2)
+    assert 0.93 < covered.mean() < 0.97

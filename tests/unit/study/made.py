@@ -41,8 +41,9 @@ def sites(study):
     }
     rows = [(*pair, *values) for pair, values in said.items()]
     tests = pd.DataFrame(rows, columns=["a", "b", "difference", "low", "high"]).assign(
-        set="test", metric="psnr", seeds=1, people=12, by_seed="+1.0"
+        set="test", metric="psnr", seeds=1, people=12
     )
+    tests["by_seed"] = tests.difference.map("{:+.2f}".format)
     elsewhere = tests.assign(set="people", difference=5.0)
     table = pd.DataFrame({"method": ["truth_2", "truth_4", "truth_8"]}).assign(set="test")
     for name in ("brain", "knee"):

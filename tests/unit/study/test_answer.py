@@ -70,21 +70,24 @@ def rows_of(markdown):
     return {first: rest for first, *rest in lines}
 
 
-def test_the_answer_counts_cells_by_their_intervals_and_by_their_seeds():
+def test_the_answer_counts_cells_by_their_intervals_and_by_their_common_spread():
+    # By common spread as statsmodels has it (`OLS` with a mean per cell, `conf_int`).
     text = answer_markdown(Study("table1"), *answers((6, 3)))
     assert "(virtual subjects and phantoms) of 2 of 9 cells, 3 to 6 of 6 seeds; " in text.splitlines()[0]
-    assert "the 95% interval, over seeds and people, lies above or below 0" in text.splitlines()[0]
+    assert "a cell's 95% interval, over seeds and people, lies above or below 0" in text.splitlines()[0]
     rows = rows_of(text)
     assert rows["the student"][-1] == "real people, brain 4x" and len(rows) == 2 + 7
     mean, *rest = rows[COMPARED["distilled", "student_compute"]]
-    assert rest == ["−0.31, +0.02", "0, 1 of 2", "1, 1 of 2", "–"]
+    assert rest == ["−0.31, +0.02", "0, 1 of 2", "0, 1 of 2", "–"]
     mean, low, high = map(float, re.findall(r"[+-][\d.]+", mean.replace("−", "-")))
     half = stats.t.ppf(0.975, 1) * abs(-0.31 - 0.02) / 2  # of two values, by hand
     assert mean == pytest.approx(-0.145, abs=0.01)
     assert (high - mean, mean - low) == (pytest.approx(half, rel=0.05), pytest.approx(half, rel=0.05))
     assert rows[COMPARED["he_distilled", "he_compute"]][1:4] == ["+0.10, +0.20", "2, 0 of 2", "2, 0 of 2"]
-    assert rows[COMPARED["best", "best_compute"]][1:] == ["−0.10, +0.25", "1, 0 of 2", "1, 1 of 2", "+0.30"]
-    assert rows[COMPARED["best", "teacher"]][1:4:2] == ["0.00, +0.30", "1, 0 of 2"], "seeds that differ in sign"
+    assert rows[COMPARED["best", "best_compute"]][1:] == ["−0.10, +0.25", "1, 0 of 2", "1, 0 of 2", "+0.30"], (
+        "[+0.17, +0.33], [−0.21, +0.01]"
+    )
+    assert rows[COMPARED["best", "teacher"]][1:4:2] == ["0.00, +0.30", "0, 0 of 2"], "seeds that differ in sign"
     assert rows[COMPARED["best", "he_teacher"]][1:4] == ["−0.20", "0, 2 of 2", "0, 2 of 2"]
     *_, share, best, order, lost = text.splitlines()
     assert share.endswith("the best recipe wins back −10% to 50%, a third or more in 1 of 2 cells.")
@@ -104,7 +107,7 @@ def test_the_answer_says_what_one_seed_can_and_leaves_out_what_is_not_there():
     tests.loc[(tests.a == "distilled") & (tests.dataset == "knee"), ["difference", "low", "high"]] = np.nan
     table.loc[(table.method == "distilled") & (table.dataset == "knee"), "psnr"] = np.nan
     text = answer_markdown(Study("table1"), table, tests[(tests.a == "distilled") & (tests.set == "test")])
-    assert "1 of 6 seeds; " in text and "the 95% interval, over people, for these networks, lies" in text
+    assert "1 of 6 seeds; " in text and "a cell's 95% interval, over people, for these networks, lies" in text
     rows = rows_of(text)
     assert len(rows) == 2 + 1
     assert rows[COMPARED["distilled", "student_compute"]] == ["–", "−0.31", "0, 1 of 1", "–"]
@@ -114,7 +117,7 @@ def test_the_answer_says_what_one_seed_can_and_leaves_out_what_is_not_there():
     _, tests, _ = answers((1, 3))
     mixed = answer_markdown(Study("table1"), table, tests)
     assert "over seeds and people, of one seed over people, for its networks alone, lies" in mixed
-    assert rows_of(mixed)[COMPARED["he_student", "student"]][3] == "1, 0 of 1"
+    assert rows_of(mixed)[COMPARED["he_student", "student"]][3] == "0, 0 of 2", "[−1.74, +2.14], [−0.22, +2.02]"
 
 
 def test_what_a_teacher_is_worth_to_a_site_is_said_of_the_most_subjects(tmp_path):
@@ -127,7 +130,7 @@ def test_what_a_teacher_is_worth_to_a_site_is_said_of_the_most_subjects(tmp_path
         "Where a site has no fully sampled scans (brain 4x of 1 seed, knee 4x of 3 seeds), and a student "
     )
     rows = {first.rpartition("against ")[2]: rest for first, rest in rows_of(text).items() if "taught there" in first}
-    assert rows["the truth of as many subjects"][1:] == ["−0.16, +0.10", "1, 1 of 2", "1, 0 of 1"]
+    assert rows["the truth of as many subjects"][1:] == ["−0.16, +0.10", "1, 1 of 2", "1, 1 of 2"]
     assert rows["the truth of a quarter of them"][:3] == ["–", "+0.28", "1, 0 of 1"]
     assert rows["the one that was trained where the teacher was"][1] == "+0.03, +0.20"
     far = {first: rest for first, rest in rows_of(text).items() if "another contrast or organ" in first}
@@ -167,8 +170,8 @@ def test_in_short_it_is_a_row_for_each_way_to_distil_and_what_it_costs(tmp_path)
     ]
     published, well, best = list(rows.values())[2:]
     assert published[:2] == ["3 to 6", "5.0 to 9.0"] and published[4:] == ["–", "–"]
-    assert published[3] == "1 of 2 cells; by every seed ahead in 1, behind in 1"
-    assert published[2].startswith("−0.14 [") and well[3] == "2 of 2 cells; by every seed ahead in 2, behind in 0"
+    assert published[3] == "1 of 2 cells; interval above in 0, below in 1"
+    assert published[2].startswith("−0.14 [") and well[3] == "2 of 2 cells; interval above in 2, below in 0"
     assert best[1] == "4.0" and best[4:] == ["−10% to 50%", "+0.30"]
     text = in_short(study, table, tests)
     assert "In the paper 25% to 68% of the teacher's lead are won back." in text
@@ -198,7 +201,7 @@ def test_in_short_the_papers_own_comparison_stands_first_and_a_site_last(tmp_pat
     tests = pd.concat([tests, of_student.assign(b="student", **of_seeds_each)])
     first, rest = next(iter(list(rows_of(in_short(study, table, tests)).items())[2:]))
     assert first == "the paper's method, against alone for one stage (the paper's comparison)"
-    assert rest[2].startswith("+0.50 [") and rest[3] == "2 of 2 cells; by every seed ahead in 1, behind in 0"
+    assert rest[2].startswith("+0.50 [") and rest[3] == "2 of 2 cells; interval above in 0, below in 0"
     assert rest[4] == "50% to 150%", "1 and 3 of 2 dB"
     assert "site" not in in_short(study, table, tests)
     sites(study)
