@@ -12,7 +12,7 @@ print(hashlib.sha256(pins + sys.version.encode() + str(pathlib.Path.cwd()).encod
 END
 )
 if [ "$(cat .venv/.made-from 2>/dev/null)" != "$wanted" ]; then
-    echo "kdmri: making the environment in .venv (first use; about a minute, and 2 GB of disk)" >&2
+    echo "kdmri: making the environment in .venv (first use; some minutes, and 3 GB of disk)" >&2
     "$python" -m venv --clear .venv
     .venv/bin/python -m pip install --quiet --quiet --disable-pip-version-check -c constraints.txt -e '.[deploy,dicom,scanner,slurm,test]'
     if git -C . rev-parse --git-dir > /dev/null 2>&1; then

@@ -6,6 +6,7 @@ profile=quick
 jobs=2
 folder=$project
 rest=()
+names=()
 help=
 while [ $# -gt 0 ]; do
     case "$1" in
@@ -16,17 +17,23 @@ while [ $# -gt 0 ]; do
         --folder) folder=$(realpath -m "${2:?"--folder needs a path"}"); shift 2 ;;
         --folder=*) folder=$(realpath -m "${1#*=}"); shift ;;
         --help | -h) help=yes; shift ;;
-        *) rest+=("$1"); shift ;;
+        *)
+            # What has the form of a name, and isn't the value of one of Snakemake's options, is what is to be made.
+            case "$1 ${rest[*]: -1}" in *[!a-zA-Z0-9_]*\ * | *\ -*) ;; *) names+=("$1") ;; esac
+            rest+=("$1")
+            shift
+            ;;
     esac
 done
 case "$profile" in *.yaml | *.yml) profile=$(realpath "$profile") ;; esac
 cd "$project"
 if [ -n "$help" ]; then # before the environment is made, which takes minutes
     cat <<'END'
-./run_all.sh [--profile NAME|FILE.yaml] [--jobs N] [--folder DIR] [anything else goes to Snakemake]
+./run_all.sh [--profile NAME|FILE.yaml] [--jobs N] [--folder DIR] [PIECE...] [anything else goes to Snakemake]
 
-Makes every table and figure of a profile, in results/NAME/. What is up to date isn't made again; what was killed goes on
-from its last checkpoint. --jobs: cores, on which trainings and notebooks run side by side (default 2). --folder: where
+Makes every table and figure of a profile, in results/NAME/, or only the evidence of the pieces that are named: a cell or an
+experiment with a seed, such as brain_4x_seed0. What is up to date isn't made again; what was killed goes on from its last
+checkpoint. --jobs: cores, on which trainings and notebooks run side by side (default 2). --folder: where
 data/prepared and results are (default: here). On a cluster: see cluster/README.md.
 
 Profiles:
@@ -39,7 +46,7 @@ END
 fi
 . ./environment.sh
 # Values are checked when they are prepared, and what is wrong there is left out by its name.
-python -m kdmri_lib check --headers --profile "$profile" --folder "$folder"
+python -m kdmri_lib check --headers --profile "$profile" --folder "$folder" --names "${names[@]}"
 mkdir -p "$folder/results"
 # Held until this shell and its Snakemake end, however they end; a second start says so in place of waiting.
 exec 9> "$folder/results/.lock"

@@ -16,6 +16,7 @@ def check(arguments) -> None:
     from kdmri_study.study import Study
 
     study = Study(arguments.profile, arguments.folder)
+    _check_names(study, arguments.names)
     print(f"profile {study.name}: {study.profile.description}")
     print(f"  costs {study.profile.cost}")
     print(f"  cells: {', '.join(cell.tag for cell in study.cells)}; trainings: {len(study.runs)}")
@@ -38,6 +39,23 @@ def check(arguments) -> None:
                 problems.append(dataset.name)
     if problems:
         raise StudyError(f"not all is as declared: {', '.join(problems)}")
+
+
+def _check_names(study, names: list[str]) -> None:
+    """`StudyError` when the study makes nothing of one of these names."""
+    from kdmri_study.evidence import pieces
+    from kdmri_study.jobs import jobs
+
+    if not names:
+        return
+    made = {
+        "pieces": [piece.name for piece in pieces(study)],
+        "notebooks": [job.name for job in jobs(study)],
+        "others": ["all", "report", *(f"prepare_{dataset}" for dataset in study.used_datasets)],
+    }
+    if unknown := [name for name in names if not any(name in known for known in made.values())]:
+        known = "; ".join(f"{kind}: {', '.join(known)}" for kind, known in made.items())
+        raise StudyError(f"profile '{study.name}' makes nothing called '{unknown[0]}'; {known}")
 
 
 def _check_download(dataset, path, code: str, jobs: int, headers: bool) -> list[str]:
@@ -325,7 +343,8 @@ def main() -> int:
     folder = ("--folder", {"default": "", "help": "where data/prepared and results are; the project's by default"})
     jobs = ("--jobs", {"type": int, "default": 1, "help": "volumes made side by side"})
     only = ("--headers", {"action": "store_true", "help": "read headers alone: in seconds, but not what values are"})
-    command(check, profile, folder, jobs, only)
+    names = ("--names", {"nargs": "*", "default": [], "help": "of what is to be made, checked too"})
+    command(check, profile, folder, jobs, only, names)
     command(prepare, profile, folder, jobs, ("dataset", {"help": "name of a data set of the profile"}))
     command(train, profile, folder, ("run", {"help": "name of the run's folder"}))
     command(

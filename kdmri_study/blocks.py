@@ -438,7 +438,8 @@ def _against(study: Study, part: str, reference: str, words: str) -> str:
     heads = ["the student, trained", "PSNR", "compute", "alone at this cost", "lead [95%]"]
     heads += ["each seed", "verdict", f"{words} [95%]", "verdict"] if several else [f"{words} [95%]"]
     rows = []
-    for method, row in of.table[~of.table.index.isin(of.table.control.dropna())].iterrows():
+    shown = ~of.table.index.isin(of.table.control.dropna()) | (of.table.index == reference)
+    for method, row in of.table[shown].iterrows():
         cost = NONE if np.isnan(row.steps) else f"{row.macs_given / 1e12:.2f}"
         alone = value(of.table.psnr.get(row.control, np.nan), np.nan, 2)
         lead, each, verdict = _said(of, method, row.control)

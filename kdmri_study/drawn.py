@@ -111,6 +111,14 @@ def lengths(found: Measured, column: str) -> dict[str, list[tuple[float, float]]
     return lines
 
 
+def by_steps(found: Measured) -> dict[str, list[tuple[float, float]]]:
+    """Points (optimiser steps, test PSNR in dB) of the rows, by what they say of "how"."""
+    test, lines = found.table[found.table.set == "test"].set_index("method"), {}
+    for name, row in ((name, row) for name, row in found.rows.items() if "how" in row.facts):
+        lines.setdefault(row.facts["how"], []).append((test.steps[name], test.psnr[name]))
+    return lines
+
+
 def subjects(found: Measured) -> dict[str, list[tuple[float, float]]]:
     """Points (subjects at the site, test PSNR in dB) of each way to train there, and of the student that was sent."""
     lines, sent = by(found, "subjects"), _test_psnr(found.table)["sent"]
@@ -142,8 +150,8 @@ def _whole(found: Measured, title: str) -> Figure:
     return _lines(found, lengths(found, "macs_whole"), "multiply-accumulates, the teacher's training included", title)
 
 
-def _stages(found: Measured, title: str) -> Figure:
-    return _lines(found, by(found, "stages"), "stages of training", title)
+def _steps(found: Measured, title: str) -> Figure:
+    return _lines(found, by_steps(found), "optimiser steps of training", title)
 
 
 def _subjects(found: Measured, title: str) -> Figure:
@@ -157,7 +165,7 @@ DRAWN: dict[str, Callable[[Measured, str], Figure]] = {
     "points": _points,
     "cost": _cost,
     "whole": _whole,
-    "stages": _stages,
+    "steps": _steps,
     "subjects": _subjects,
 }
 

@@ -122,9 +122,12 @@ def recorded(study: Study) -> dict[str, dict]:
     return found | {run: read_json(path) for run, path in here.items() if path.exists()}
 
 
-def unpacked(study: Study, folder: Path) -> Study:
+def unpacked(study: Study, folder: Path, whole: Iterable[str] | None = None) -> Study:
     """The same study in another, empty folder, with its evidence in place of its runs; of a run that several pieces hold,
     the first one's (`made_twice`).
+
+    `whole` : the pieces that must hold all runs that the profile declares, where they are there at all; all by default. An
+        experiment that was changed since its evidence was made is no reason not to show another.
 
     Raises
     ------
@@ -133,6 +136,7 @@ def unpacked(study: Study, folder: Path) -> Study:
         of a profile that isn't `in_pieces`.
     """
     there, found = Study(study.source, folder), 0
+    must = None if whole is None else set(whole)
     for each in pieces(study):
         path = each.file(study)
         if not path.exists():
@@ -148,11 +152,12 @@ def unpacked(study: Study, folder: Path) -> Study:
                 if not target.exists():
                     target.parent.mkdir(parents=True, exist_ok=True)
                     target.write_bytes(archive.extractfile(member).read())
-        missing = [run.id for run in each.runs if not RunFolder(there, run).ended]
+        asked = each.runs if must is None or each.name in must else ()
+        missing = [run.id for run in asked if not RunFolder(there, run).ended]
         if missing:
             raise StudyError(
                 f"{path}: {len(missing)} of the {len(each.runs)} runs that the profile declares aren't in it; the first: "
-                f"{missing[0]}"
+                f"{missing[0]}; ./run_all.sh --profile {study.name} {each.name} trains them"
             )
         found += 1
     if not found:

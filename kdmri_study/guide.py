@@ -168,11 +168,12 @@ def _name(stop: Stop) -> str:
 def map_of_notebooks(place: str = "") -> str:
     """All notebooks as a Markdown table, with links that begin with `place`, and their times."""
     table = pd.read_csv(MINUTES)
-    lines = [f"| notebook | you will learn | {' | '.join(SHOWN)} |", "|---" * (2 + len(SHOWN)) + "|"]
+    shown = [profile for profile in SHOWN if profile in set(table.profile)]
+    lines = [f"| notebook | you will learn | {' | '.join(shown)} |", "|---" * (2 + len(shown)) + "|"]
     for stop in there():
         times = [
             _minutes(stop.notebook, profile, table).replace("minute", "min").replace("mins", "min") or "–"
-            for profile in SHOWN
+            for profile in shown
         ]
         lines.append(f"| [{_name(stop)}]({place}{stop.notebook}.ipynb) | {stop.learn} | {' | '.join(times)} |")
     where = ", ".join(sorted({*table.processor}))

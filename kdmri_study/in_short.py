@@ -82,25 +82,19 @@ def in_short(study: Study, table: pd.DataFrame, tests: pd.DataFrame) -> str:
     real = list(
         dict.fromkeys(cell for each in compared for cell in each.people[CELL].itertuples(index=False, name=None))
     )
-    heads = [
-        "the student",
-        "seeds",
-        "compute / 10¹²",
-        "mean lead / dB [95%]",
-        "lead above 0 in",
-        "share of the teacher's lead",
-    ]
+    heads = ["the student", "mean lead / dB [95%]", "lead above 0 in", "share of the teacher's lead"]
     if real:
         heads.append(f"real people, {', '.join(f'{dataset} {factor:g}x' for dataset, factor in real)}")
+    heads += ["seeds", "compute / 10¹²"]
     rows = []
     for each in compared:
         lead = stands(each.test)[0] if len(each.test) > 1 else interval(each.test.iloc[0], 2)
-        shown = [span(each.test.seeds, str), span(each.macs / 1e12, lambda value: number(value, 1)), lead]
-        shown += [_ahead(each.test), span(each.shares, percent)]
+        shown = [lead, _ahead(each.test), span(each.shares, percent)]
         if real:
             of_people = each.people.set_index(CELL).difference.reindex(pd.MultiIndex.from_tuples(real, names=CELL))
             shown.append(", ".join(number(value, 2, "+") for value in of_people))
-        rows.append([each.words, *shown])
+        spent = [span(each.test.seeds, str), span(each.macs / 1e12, lambda value: number(value, 1))]
+        rows.append([each.words, *shown, *spent])
     theirs = span(share_of_lead(published_table1().pivot(index=CELL, columns="method", values="psnr")), percent)
     said = [f"In the paper {theirs} of the teacher's lead are won back."]
     he = tests[(tests.metric == "psnr") & (tests.set == "test") & (tests.a == "he_student") & (tests.b == "student")]
@@ -119,4 +113,4 @@ def in_short(study: Study, table: pd.DataFrame, tests: pd.DataFrame) -> str:
     ]:
         scans = "a teacher's images of undersampled scans, against the truth of as many subjects"
         said.append(f"At a site without fully sampled scans, {scans}: {', '.join(known)}.")
-    return f"{grid(heads, rows, texts=(0, 4))}\n{' '.join(said)}\n"
+    return f"{grid(heads, rows, texts=(0, 2))}\n{' '.join(said)}\n"

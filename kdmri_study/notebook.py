@@ -107,7 +107,9 @@ class Notebook:
         if not any(piece.file(self.study).exists() for piece in pieces(self.study)):
             return None
         self._unpacked = TemporaryDirectory()  # goes when the notebook's kernel does
-        return unpacked(self.study, Path(self._unpacked.name))
+        seeds = self.study.experiment_seeds(self.experiment) if self.experiment else ()
+        whole = [f"{self.experiment}_seed{seed}" for seed in seeds]
+        return unpacked(self.study, Path(self._unpacked.name), whole)
 
     @cached_property
     def recipe(self) -> Recipe:

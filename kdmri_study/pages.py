@@ -268,7 +268,7 @@ class _Notebooks:
                 cell = {**cell, "source": _without_links(text, self._known())}
             else:
                 alternative = {"image": {"alt": f"Picture under the heading “{place}”"}}
-                outputs = [o for o in cell["outputs"] if WIDGET not in o.get("data", {})]
+                outputs = [self._shown(o) for o in cell["outputs"] if WIDGET not in o.get("data", {})]
                 cell = {**cell, "outputs": outputs, "metadata": {**cell["metadata"], "mystnb": alternative}}
             cells.append(cell)
         back = (
@@ -279,6 +279,13 @@ class _Notebooks:
         links = {"cell_type": "markdown", "metadata": {}, "source": f"← {back}.{said}", "id": "back"}
         write_json(self.folder / path.name, {**notebook, "cells": [cells[0], links, *cells[1:]]})
         return f"{_title(notebook)}{': ' if subject else ''}{subject} <notebooks/{path.stem}>"
+
+    def _shown(self, output: dict) -> dict:
+        """A cell's output, whose links lead to pages of the report where there are such."""
+        if "text/markdown" not in output.get("data", {}):
+            return output
+        text = _without_links("".join(output["data"]["text/markdown"]), self._known())
+        return {**output, "data": {**output["data"], "text/markdown": text}}
 
     def _known(self) -> dict[str, str]:
         """Where links from one notebook to another lead here: to the first page of it."""

@@ -214,22 +214,17 @@ def experiment_markdown(table: pd.DataFrame, stamp: str, labels: Mapping[str, st
     network alone at the row's cost."""
     notes = f"{BEST_NOTE} {VALIDATION_NOTE} {COST_NOTE}"
     lines = [f"*{capital(stamp)}. Per volume, mean ± standard deviation over people. {notes}*\n"]
-    heads = [
-        "",
-        *(COLUMNS[name].head for name in METRICS),
-        "validation / dB",
-        *COSTS,
-        "alone at this cost / dB",
-        "lead / dB",
-    ]
+    # Beside the PSNR what it is worth, so that it shows where a wide table is cut.
+    first, *others = (COLUMNS[name].head for name in METRICS)
+    heads = ["", first, "alone at this cost / dB", "lead / dB", *others, "validation / dB", *COSTS]
     for (name, kind), block in table.groupby(["set", "kind"], sort=False):
         psnr, rows = block.set_index("method").psnr, []
         for metrics, row in zip(
             zip(*_columns(block, tuple(METRICS)), strict=True), block.to_dict("records"), strict=True
         ):
             alone = psnr.get(row["control"], math.nan)
-            beside = [number(row["validation"], 2), *_costs(row)]
-            cells = [*metrics, *beside, number(alone, 2), number(row["psnr"] - alone, 2, "+")]
+            beside = [number(alone, 2), number(row["psnr"] - alone, 2, "+")]
+            cells = [metrics[0], *beside, *metrics[1:], number(row["validation"], 2), *_costs(row)]
             rows.append([labels.get(row["method"], row["method"]), *cells])
         lines += [f"**set “{name}”: {kind}; {_counted(block)}**\n", grid(heads, rows)]
     return "\n".join(lines)

@@ -24,6 +24,10 @@ def command(*arguments, **more):
     [
         (("check", "--profile", "nope"), "kdmri: unknown profile 'nope'"),
         (("train", "--profile", "smoke", "nope"), "kdmri: profile 'smoke' has no run 'nope'"),
+        (
+            ("check", "--profile", "table1", "--names", "brain_4x_seed5", "prepare_knee", "brain_4x_seed6"),
+            "kdmri: profile 'table1' makes nothing called 'brain_4x_seed6'; pieces: brain_4x_seed0, ",
+        ),
         (("notebook", "nope.ipynb", "out.ipynb"), "kdmri: nope.ipynb: no such notebook"),
         (
             ("notebook", "notebooks/09_report.ipynb", "out.ipynb", "--parameter", "porfile=smoke"),

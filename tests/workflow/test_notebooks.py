@@ -1,5 +1,7 @@
 """Every notebook executed by papermill at profile smoke, as the one list of jobs has them; and what they leave."""
 
+import re
+
 import nibabel
 import numpy as np
 import pandas as pd
@@ -175,4 +177,10 @@ def test_the_report_shows_every_declared_output_and_every_executed_notebook_and_
         assert not job.outputs or f"(results-{job.name})=" in whole
         for output in (o for o in job.outputs if o.kind in ("table", "figure")):
             assert f"{output.kind}s/{output.name}.{'csv' if output.kind == 'table' else 'png'}" in whole, output
+    start = read_json(tmp_path / "pages" / "notebooks" / "00_start_here.ipynb")["cells"]
+    said = "".join(
+        "".join(o.get("data", {}).get("text/markdown", "")) for cell in start for o in cell.get("outputs", [])
+    )
+    links = re.findall(r"\]\((\w+\.ipynb)\)", said)
+    assert len(links) == 10 and all((tmp_path / "pages" / "notebooks" / link).exists() for link in links)
     assert "super_resolution_positions" not in whole and "scan_brain" not in whole, "the profile asks for neither"

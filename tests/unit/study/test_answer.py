@@ -169,10 +169,10 @@ def test_in_short_it_is_a_row_for_each_way_to_distil_and_what_it_costs(tmp_path)
         "the best recipe found here, teacher of two stages, against alone for as much compute",
     ]
     published, well, best = list(rows.values())[2:]
-    assert published[:2] == ["3 to 6", "5.0 to 9.0"] and published[4:] == ["–", "–"]
-    assert published[3] == "1 of 2 cells; interval above in 0, below in 1"
-    assert published[2].startswith("−0.14 [") and well[3] == "2 of 2 cells; interval above in 2, below in 0"
-    assert best[1] == "4.0" and best[4:] == ["−10% to 50%", "+0.30"]
+    assert published[-2:] == ["3 to 6", "5.0 to 9.0"] and published[2:4] == ["–", "–"]
+    assert published[1] == "1 of 2 cells; interval above in 0, below in 1"
+    assert published[0].startswith("−0.14 [") and well[1] == "2 of 2 cells; interval above in 2, below in 0"
+    assert best[2:4] == ["−10% to 50%", "+0.30"] and best[-1] == "4.0"
     text = in_short(study, table, tests)
     assert "In the paper 25% to 68% of the teacher's lead are won back." in text
     assert "brings the student +0.65 [" in text and "more than 0 in 2 of 2 cells" in text
@@ -180,12 +180,12 @@ def test_in_short_it_is_a_row_for_each_way_to_distil_and_what_it_costs(tmp_path)
     assert in_short(study, table[:0], tests[:0]) == ""
     long_teachers(study)
     rows = rows_of(in_short(study, table, tests))
-    assert rows["the same, teacher of four stages"][3:] == [
+    assert rows["the same, teacher of four stages"][1:4] == [
         "2 of 2 cells",
         "0% to 50%",
         "−0.30",
     ]
-    assert rows["the same, with attention transfer for a fifth of the time"][2:] == [
+    assert rows["the same, with attention transfer for a fifth of the time"][:4] == [
         "+0.10 [−0.05, +0.25]",
         "1 of 1 cell",
         "17%",
@@ -201,8 +201,8 @@ def test_in_short_the_papers_own_comparison_stands_first_and_a_site_last(tmp_pat
     tests = pd.concat([tests, of_student.assign(b="student", **of_seeds_each)])
     first, rest = next(iter(list(rows_of(in_short(study, table, tests)).items())[2:]))
     assert first == "the paper's method, against alone for one stage (the paper's comparison)"
-    assert rest[2].startswith("+0.50 [") and rest[3] == "2 of 2 cells; interval above in 0, below in 0"
-    assert rest[4] == "50% to 150%", "1 and 3 of 2 dB"
+    assert rest[0].startswith("+0.50 [") and rest[1] == "2 of 2 cells; interval above in 0, below in 0"
+    assert rest[2] == "50% to 150%", "1 and 3 of 2 dB"
     assert "site" not in in_short(study, table, tests)
     sites(study)
     assert in_short(study, table, tests).endswith(

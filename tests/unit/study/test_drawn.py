@@ -129,6 +129,7 @@ def measured(part, rows, values):
             {
                 **{"set": "test", "method": name, "psnr": values.get(name, 20.0)},
                 **{"macs_given": cost(row.run).given, "macs_whole": cost(row.run).whole},
+                "steps": row.run.schedule.steps,
             }
             for name, row in rows.items()
         ]
@@ -149,6 +150,14 @@ def test_lengths_are_a_line_for_each_way_to_train_and_each_teachers_length():
     whole = drawn.lengths(found, "macs_whole")
     assert whole["student alone"] == lines["student alone"], "no teacher, nothing to count in"
     assert whole["the best recipe, teacher of 16 stages"][0][0] > first[0]
+
+
+def test_a_cell_trained_long_is_drawn_by_its_steps():
+    rows = Study("table1").experiment_rows("cardiac_long", "long", 0)
+    found = measured("long", rows, {"alone_16": 25.0})
+    lines = drawn.by_steps(found)
+    assert [*lines] == ["student alone", "the best recipe, its teacher as long", "teacher"], "no controls"
+    assert lines["student alone"] == [(2000, 20.0), (4000, 20.0), (8000, 20.0), (16000, 20.0), (32000, 25.0)]
 
 
 def test_a_site_has_a_line_for_the_student_that_was_sent_at_all_its_sizes():

@@ -91,6 +91,19 @@ def test_an_archive_that_names_what_lies_elsewhere_is_refused(tmp_path, kind):
     assert not list(tmp_path.rglob("escaped"))
 
 
+def test_a_piece_that_lacks_runs_is_named_where_it_is_asked_for_and_no_reason_not_to_read_another(tmp_path):
+    study = Study("domains", tmp_path)
+    first, second, *_ = pieces(study)
+    first.file(study).parent.mkdir(parents=True)
+    with tarfile.open(first.file(study), "w:xz"):
+        pass
+    message = rf"{first.name}.tar.xz: (\d+) of the \1 runs .*; ./run_all.sh --profile domains {first.name} trains them"
+    for number, whole in enumerate((None, [first.name])):
+        with pytest.raises(StudyError, match=message):
+            unpacked(study, tmp_path / str(number), whole)
+    assert unpacked(study, tmp_path / "there", [second.name]).results == tmp_path / "there" / "results" / "domains"
+
+
 def test_a_piece_that_there_is_none_of_is_named(tmp_path):
     with pytest.raises(StudyError, match="profile 'quick' has no piece 'brain_6x_seed0'; it has brain_4x_seed0, "):
         piece(Study("quick"), "brain_6x_seed0")
