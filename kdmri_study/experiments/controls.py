@@ -1,6 +1,7 @@
 """The same network trained alone for what a distilled one costs: what every distillation has to beat."""
 
 from kdmri_lib.declarations import Run
+from kdmri_lib.errors import StudyError
 from kdmri_study.costs import cost, stages
 from kdmri_study.experiments.part import Row, Rows
 from kdmri_study.experiments.recipe import Recipe, all_options
@@ -38,8 +39,9 @@ def _named(recipe: Recipe, run: Run, factor: float) -> tuple[str, str]:
         if (value := getattr(run.schedule, key)) != getattr(recipe.schedule, key):
             words, letters = f"{words}, {key.replace('_', ' ')} {value:g}", f"{letters}_{key}_{value:g}"
     if run.subjects:
-        first, end = run.subjects
-        words, letters = f"{words}, of {end - first} subjects", f"{letters}_subjects_{first}_{end}"
+        # How many, not which: another seed has others.
+        count = run.subjects[1] - run.subjects[0]
+        words, letters = f"{words}, of {count} subject{'s' * (count > 1)}", f"{letters}_subjects_{count}"
     return f"alone_{factor:.2f}{letters}".replace(".", "_"), f"Alone, {factor:.2f} stages{words}"
 
 
@@ -57,7 +59,7 @@ def with_controls(recipe: Recipe, rows: Rows) -> Rows:
         run, factor = alone_at(recipe, row.run)
         key, label = _named(recipe, run, factor)
         key = names.setdefault(run.id, key)
-        if key not in rows:
-            added[key] = Row(label, run, {"longer": True})
+        if key not in rows and added.setdefault(key, Row(label, run, {"longer": True})).run != run:
+            raise StudyError(f"two rows are called '{key}', the controls of '{name}' and of another row")
         found[name] = row._replace(control=key)
     return found | added

@@ -38,6 +38,18 @@ def test_every_experiment_has_rows_of_its_own_and_its_reference_among_them(name,
     assert len({row.label for row in found.values()}) == len(found) == len({row.run.id for row in found.values()})
 
 
+@pytest.mark.parametrize("name", sorted(Study("table1").profile.experiments))
+def test_an_experiments_rows_are_called_the_same_for_every_seed(name):
+    """A site's subjects are drawn by the seed: its controls' names must not say which."""
+    study = Study("table1")
+    for asked in study.experiment_parts(name):
+        first, *others = (study.experiment_rows(name, asked, seed) for seed in study.experiment_seeds(name))
+        called = {key: (row.label, row.control) for key, row in first.items()}
+        for other in others:
+            assert {key: (row.label, row.control) for key, row in other.items()} == called
+            assert not {row.run.id for row in other.values()} & {row.run.id for row in first.values()}
+
+
 def test_positions_are_all_pairs_of_convolutions_the_papers_among_them(recipe):
     found = rows("positions", recipe)
     assert len(found) == 4 * 2 and usual(recipe) == "T3_S2"
