@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from kdmri_lib.statistics import MARGIN, common_spread_intervals
+from kdmri_lib.statistics import FEW, MARGIN, common_spread_intervals
 from kdmri_lib.statistics import interval as interval_of
 from kdmri_study.experiments.table1 import METHODS
 from kdmri_study.profile import Cell
@@ -46,10 +46,15 @@ HEADS = [
 ]
 
 
+def tells_spread(found: pd.DataFrame) -> bool:
+    """Whether differences of one comparison, a row per cell, are of enough seeds to tell the spread that cells share."""
+    return bool((found.seeds - 1).sum() >= FEW)
+
+
 def by_common_spread(found: pd.DataFrame) -> pd.DataFrame:
     """Differences of one comparison, a row per cell, with `low` and `high` by the spread over seeds that is taken to be the
-    same in all cells (`kdmri_lib.statistics.common_spread_intervals`); as they are where all cells have one seed."""
-    if not (found.seeds > 1).any():
+    same in all cells (`kdmri_lib.statistics.common_spread_intervals`); as they are where too few seeds tell it."""
+    if not tells_spread(found):
         return found
     ends = common_spread_intervals([by_seed(row) for row in found.itertuples()])
     low, high = zip(*ends, strict=True)
@@ -73,7 +78,7 @@ def stands(found: pd.DataFrame) -> list[str]:
         interval(mean, 2) if len(found) > 1 else NONE,
         ", ".join(ends),
         f"{own} of {len(found)}",
-        f"{common} of {len(found)}" if (found.seeds > 1).any() else NONE,
+        f"{common} of {len(found)}" if tells_spread(found) else NONE,
     ]
 
 

@@ -23,6 +23,7 @@ from kdmri_study.experiments.long import LENGTHS
 from kdmri_study.experiments.part import PARTS
 from kdmri_study.guide import map_of_notebooks
 from kdmri_study.in_short import in_short
+from kdmri_study.profile import Cell
 from kdmri_study.rendering import (
     NONE,
     capital,
@@ -187,11 +188,11 @@ def site(study: Study) -> str:
     against = ("truth of as many", "that for as much compute", "truth of a quarter", "the one that was sent")
     heads = ["", "subjects at the site", *ways.values(), *(f"teacher's images against {w} [95%]" for w in against)]
     rows, said = [], []
-    for of in _found(study, "site"):
+    for of in (found := _found(study, "site")):
         psnr = of.table.psnr
         for n in subjects_of(of):
-            others = (f"truth_{n}", of.table.control[f"teacher_of_{n}"], f"truth_{n // 4}", "sent")
-            leads = [_lead(of, f"teacher_of_{n}", other) for other in others]
+            others = (f"truth_{n}", None, f"truth_{n // 4}", "sent")  # None: alone at its cost
+            leads = [_of_all(found, f"teacher_of_{n}", other).get(of.setting, NONE) for other in others]
             rows.append([of.setting, str(n), *(number(psnr[f"{way}_{n}"], 2) for way in ways), *leads])
         said.append(
             f"- {_of_whom(of)}: zero-filled {number(psnr.zero_filled, 2)}, the teacher {number(psnr.teacher, 2)}, the "
@@ -206,11 +207,11 @@ def elsewhere(study: Study) -> str:
     heads = ["", "the images are of a teacher", "PSNR", "against the site's own kind of teacher [95%]"]
     heads += ["against truth of as many [95%]", "against truth of a quarter [95%]"]
     rows = []
-    for of in _found(study, "site"):
+    for of in (found := _found(study, "site")):
         *_, most = subjects_of(of)
         for row in (row for row in of.table.itertuples() if row.Index.startswith("by_")):
             others = (f"teacher_of_{most}", f"truth_{most}", f"truth_{most // 4}")
-            leads = [_lead(of, row.Index, other) for other in others]
+            leads = [_of_all(found, row.Index, other).get(of.setting, NONE) for other in others]
             rows.append([of.setting, row.label.partition("a teacher ")[2], number(row.psnr, 2), *leads])
     return grid(heads, rows, texts=(0, 1))
 
@@ -278,13 +279,9 @@ def long_teacher(study: Study) -> str:
     heads = ["", leads[0], "teacher of four stages", "its student", leads[1], "share"]
     heads += ["against the first [95%] (each seed)", leads[2], "share"]
     found, rows = _found(study, "long_teacher"), []
-    compared = {
-        pair: by_common_spread(leads_of(found, *pair)).set_index(CELL)
-        for pair in (*((name, None) for name in ways), ("best", "usual"))
-    }
+    compared = {pair: _of_all(found, *pair) for pair in (*((name, None) for name in ways), ("best", "usual"))}
     for of in found:
-        key = tuple(of.tests[CELL].iloc[0])
-        by = {pair: _by_key(leads, key) for pair, leads in compared.items()}
+        by = {pair: leads.get(of.setting, NONE) for pair, leads in compared.items()}
         psnr = [number(of.table.psnr.get(name, np.nan), 2) for name in ("teacher", "best")]
         shown = [by["best", None], _won(of, "best"), by["best", "usual"], by["all", None], _won(of, "all")]
         rows.append([of.setting, by["usual", None], *psnr, *shown])
@@ -370,6 +367,13 @@ def _lead_by_seed(of: Found, a: str, b: str) -> str:
     """The same, with each seed's where there are several."""
     row = of.lead(a, b)
     return NONE if row is None else _each(row)
+
+
+def _of_all(found: list[Found], name: str, other: str | None = None) -> dict[str, str]:
+    """The difference of a row and another, or the network alone at its cost, in each setting in which it is known, its
+    interval by the spread over seeds that these have in common, and each seed's."""
+    leads = by_common_spread(leads_of(found, name, other))
+    return {Cell(row.dataset, row.acceleration).label: _each(row) for row in leads.itertuples()}
 
 
 def _won(of: Found, name: str, teacher: str = "teacher") -> str:

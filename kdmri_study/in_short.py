@@ -1,11 +1,19 @@
 """The study's answer in a table of a few rows: README and report begin with it."""
 
-import math
 from typing import NamedTuple
 
 import pandas as pd
 
-from kdmri_study.answer import by_common_spread, decided, found_by, leads_of, shares_of_lead, stands, subjects_of
+from kdmri_study.answer import (
+    by_common_spread,
+    decided,
+    found_by,
+    leads_of,
+    shares_of_lead,
+    stands,
+    subjects_of,
+    tells_spread,
+)
 from kdmri_study.rendering import grid, interval, number, percent, share_of_lead, span, units
 from kdmri_study.study import Study
 from kdmri_study.tables import CELL, published_table1
@@ -65,10 +73,10 @@ def _compared(study: Study, table: pd.DataFrame, tests: pd.DataFrame) -> list[_C
 
 
 def _ahead(test: pd.DataFrame) -> str:
-    """In how many cells the mean lead is above 0; where there are several seeds, in how many its interval by the cells'
+    """In how many cells the mean lead is above 0; where there are seeds enough, in how many its interval by the cells'
     common spread is, and in how many below."""
     above, below = decided(by_common_spread(test))
-    surely = f"; interval above in {above}, below in {below}" if (test.seeds > 1).any() else ""
+    surely = f"; interval above in {above}, below in {below}" if tells_spread(test) else ""
     return f"{(test.difference > 0).sum()} of {units(len(test), 'cell')}{surely}"
 
 
@@ -101,15 +109,15 @@ def in_short(study: Study, table: pd.DataFrame, tests: pd.DataFrame) -> str:
     if len(he := he[he.difference.notna()]) > 1:
         ahead = f"more than 0 in {(he.difference > 0).sum()} of {len(he)} cells"
         said.append(f"A good initialisation alone brings the student {stands(he)[0]} dB, {ahead}.")
+    found = found_by(study, "site")
     sites = [
-        (of, n, of.lead(f"teacher_of_{n}", f"truth_{n}"))
-        for of in found_by(study, "site")
+        leads_of([of], f"teacher_of_{n}", f"truth_{n}").assign(setting=of.setting, subjects=n)
+        for of in found
         for n in subjects_of(of)[-1:]
     ]
     if known := [
-        f"{of.setting} {interval(row, 2)} dB ({units(n, 'subject')}, {units(row.seeds, 'seed')})"
-        for of, n, row in sites
-        if row is not None and not math.isnan(row.difference)
+        f"{row.setting} {interval(row, 2)} dB ({units(row.subjects, 'subject')}, {units(row.seeds, 'seed')})"
+        for row in (by_common_spread(pd.concat(sites)).itertuples() if sites else ())
     ]:
         scans = "a teacher's images of undersampled scans, against the truth of as many subjects"
         said.append(f"At a site without fully sampled scans, {scans}: {', '.join(known)}.")

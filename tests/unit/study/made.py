@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 
-def long_teachers(study, seeds=1):
+def long_teachers(study, seeds=1, by_seed="+0.1 +0.3"):
     """Tables of part `long_teacher`: of the brain, people too; of the knee, one of whose students failed."""
     pairs = [("best", "alone_2_31"), ("all", "alone_2_61"), ("best", "usual"), ("usual", "alone_2_31")]
     for name, test_psnr, leads in (
@@ -20,7 +20,7 @@ def long_teachers(study, seeds=1):
         low, high = np.array(leads) - 0.15, np.array(leads) + 0.15
         said = pd.DataFrame(pairs, columns=["a", "b"]).assign(difference=leads, low=low, high=high)
         said = said.assign(
-            **cell, metric="psnr", seeds=seeds, people=12, kind="phantom", by_seed="+0.1 +0.3", verdict="", set="test"
+            **cell, metric="psnr", seeds=seeds, people=12, kind="phantom", by_seed=by_seed, verdict="", set="test"
         )
         if name == "brain_4x":
             table = pd.concat([table, table.assign(set="people", psnr=35.0)])
@@ -49,6 +49,6 @@ def sites(study):
     for name in ("brain", "knee"):
         table.to_csv(study.table(f"{name}_site_site"), index=False)
     pd.concat([tests, elsewhere]).to_csv(study.table("brain_site_site_significance"), index=False)
-    tests.assign(difference=[0.1, np.nan, *[0.2] * 4], low=0.05, high=0.5, seeds=3, by_seed="+0.1 +0.1 +0.1").to_csv(
+    tests.assign(difference=[0.1, np.nan, *[0.2] * 4], low=0.05, high=0.5, seeds=3, by_seed="0.0 +0.1 +0.2").to_csv(
         study.table("knee_site_site_significance"), index=False
     )

@@ -104,10 +104,12 @@ def test_long_teachers_stand_beside_the_share_that_their_students_win_back(tmp_p
     assert lines[5] == "Seeds: 1; brain 12 phantoms, knee 12 phantoms. The same on real people:"
     assert lines[-1] == "| brain 4x | −0.20 [0.00, +0.30] | −0.30 [+0.05, +0.35] | +0.40 [−0.05, +0.25] |"
     long_teachers(study, seeds=2)
+    assert "| +0.20 [+0.05, +0.35] (+0.10 +0.30) | – |" in BLOCKS["long_teacher"].write(study), "too few for a spread"
+    long_teachers(study, 4, "+0.1 +0.1 +0.2 +0.4")
     text = BLOCKS["long_teacher"].write(study)
-    # Two cells of +0.1 and +0.3: a standard error of 0.1, times 4.303 of two degrees of freedom.
-    assert "| +0.20 [−0.23, +0.63] (+0.10 +0.30) | – |" in text
-    assert "| brain 4x | −0.20 [0.00, +0.30] (+0.10 +0.30) |" in text, "on real people: over them, too"
+    # Two cells of these four seeds: a standard deviation of 0.1414, six degrees of freedom, t = 2.447.
+    assert "| +0.20 [+0.03, +0.37] (+0.10 +0.10 +0.20 +0.40) | – |" in text
+    assert "| brain 4x | −0.20 [0.00, +0.30] (+0.10 +0.10 +0.20 +0.40) |" in text, "on real people: over them, too"
 
 
 def test_ablations_are_a_row_each_from_the_lowest_to_the_highest(tmp_path):
