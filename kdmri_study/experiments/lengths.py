@@ -24,10 +24,10 @@ def lengths(recipe: Recipe) -> Rows:
     """The student alone at 1 to 32 stages, the paper's recipe and the best one at 2 to 16, by teachers of 1, 4 and 16; all
     well initialised."""
     well = well_initialised(recipe)
-    rows = {f"alone_{n}": Row(f"Alone, {n} stages", well.taught(n), {"how": "alone"}) for n in ALONE}
+    rows = {f"alone_{n}": Row(f"Alone, {n} stage{'s' * (n > 1)}", well.taught(n), {"how": "alone"}) for n in ALONE}
     for t in TEACHERS:
         taught = well.changed(teacher_stages=t)
-        rows[f"teacher_{t}"] = Row(f"Teacher, {t} stages", taught.teacher, {"how": "teacher"})
+        rows[f"teacher_{t}"] = Row(f"Teacher, {t} stage{'s' * (t > 1)}", taught.teacher, {"how": "teacher"})
         for n in (n for n in STUDENTS if n > 1):
             for how, label, run in (
                 ("paper", "The paper's recipe", taught.taught(n, attention=n / 2, alpha=0.5)),
