@@ -12,6 +12,7 @@ from kdmri_study.answer import (
     PAYS,
     Found,
     by_common_spread,
+    decided,
     found_by,
     leads_of,
     shares_of_lead,
@@ -429,7 +430,7 @@ def ablations(study: Study) -> str:
                 continue
             psnr = [f"{number(row.psnr, 2)}, {row.label}" for row in (taught.iloc[0], taught.iloc[-1])]
             ends = [f"{interval(row, 2)}, {taught.label[row.a]}" for row in (leads.iloc[0], leads.iloc[-1])]
-            stand = f"{(leads.low > 0).sum()}, {(leads.high < 0).sum()} of {len(leads)}"
+            stand = f"{', '.join(map(str, decided(leads)))} of {len(leads)}"
             rows.append([part.title, str(len(taught)), *psnr, *ends, stand])
             said[_of_whom(of)] = None
     return f"{grid(heads, rows, texts=(0, 2, 3, 4, 5))}\n{capital('; '.join(said))}.\n"

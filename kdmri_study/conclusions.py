@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 from kdmri_lib.models.base import parameter_count
+from kdmri_study.answer import decided
 from kdmri_study.build import run_network
 from kdmri_study.experiments.table1 import METHODS
 from kdmri_study.rendering import number
@@ -55,7 +56,7 @@ def part_in_words(title: str, table: pd.DataFrame, tests: pd.DataFrame | None) -
     own = asked.merge(helped[["method", "control"]], left_on=["a", "b"], right_on=["method", "control"])
     if own.empty or own.difference.isna().all():
         return said
-    above, below = int((own.low > 0).sum()), int((own.high < 0).sum())
+    above, below = decided(own)
     lead, over = own[own.a == best.method].difference, "seeds and people" if own.seeds.max() > 1 else "people"
     stands = (
         f" It stands {number(lead.iloc[0], 2, '+')} dB from the same network alone at its cost." if len(lead) else ""

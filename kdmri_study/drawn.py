@@ -102,20 +102,26 @@ def by(found: Measured, fact: str) -> dict[str, list[tuple[float, float]]]:
 def lengths(found: Measured, column: str) -> dict[str, list[tuple[float, float]]]:
     """Points (multiply-accumulates, test PSNR in dB) of each way to train, and length of its teacher; `column` says whether
     the teacher's training counts."""
-    test = found.table[found.table.set == "test"].set_index("method")
     words = {"alone": "student alone", "paper": "the paper's method", "best": "the best recipe", "teacher": "teacher"}
-    lines = {}
-    for name, row in ((name, row) for name, row in found.rows.items() if "how" in row.facts):
-        by = f", teacher of {units(row.facts['teacher'], 'stage')}" if "teacher" in row.facts else ""
-        lines.setdefault(words[row.facts["how"]] + by, []).append((test[column][name], test.psnr[name]))
-    return lines
+
+    def called(facts: Mapping) -> str:
+        by = f", teacher of {units(facts['teacher'], 'stage')}" if "teacher" in facts else ""
+        return words[facts["how"]] + by
+
+    return _across(found, column, called)
 
 
 def by_steps(found: Measured) -> dict[str, list[tuple[float, float]]]:
     """Points (optimiser steps, test PSNR in dB) of the rows, by what they say of "how"."""
+    return _across(found, "steps", lambda facts: facts["how"])
+
+
+def _across(found: Measured, column: str, called: Callable[[Mapping], str]) -> dict[str, list[tuple[float, float]]]:
+    """Points (a column of the table, test PSNR in dB) of the rows that say "how"; `called`: a row's line, by its facts."""
     test, lines = found.table[found.table.set == "test"].set_index("method"), {}
-    for name, row in ((name, row) for name, row in found.rows.items() if "how" in row.facts):
-        lines.setdefault(row.facts["how"], []).append((test.steps[name], test.psnr[name]))
+    for name, row in found.rows.items():
+        if "how" in row.facts:
+            lines.setdefault(called(row.facts), []).append((test[column][name], test.psnr[name]))
     return lines
 
 

@@ -9,7 +9,7 @@ import io
 import json
 import lzma
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -122,7 +122,7 @@ def recorded(study: Study) -> dict[str, dict]:
     return found | {run: read_json(path) for run, path in here.items() if path.exists()}
 
 
-def unpacked(study: Study, folder: Path, whole: Iterable[str] | None = None) -> Study:
+def unpacked(study: Study, folder: Path, whole: Collection[str] | None = None) -> Study:
     """The same study in another, empty folder, with its evidence in place of its runs; of a run that several pieces hold,
     the first one's (`made_twice`).
 
@@ -136,7 +136,6 @@ def unpacked(study: Study, folder: Path, whole: Iterable[str] | None = None) -> 
         of a profile that isn't `in_pieces`.
     """
     there, found = Study(study.source, folder), 0
-    must = None if whole is None else set(whole)
     for each in pieces(study):
         path = each.file(study)
         if not path.exists():
@@ -152,7 +151,7 @@ def unpacked(study: Study, folder: Path, whole: Iterable[str] | None = None) -> 
                 if not target.exists():
                     target.parent.mkdir(parents=True, exist_ok=True)
                     target.write_bytes(archive.extractfile(member).read())
-        asked = each.runs if must is None or each.name in must else ()
+        asked = each.runs if whole is None or each.name in whole else ()
         missing = [run.id for run in asked if not RunFolder(there, run).ended]
         if missing:
             raise StudyError(

@@ -103,12 +103,11 @@ class Notebook:
 
     @cached_property
     def _evidence(self) -> Study | None:
-        """The same study with its evidence in place of its runs; None where there is none."""
+        """The same study with its evidence in place of its runs, the experiment's whole; None where there is none."""
         if not any(piece.file(self.study).exists() for piece in pieces(self.study)):
             return None
         self._unpacked = TemporaryDirectory()  # goes when the notebook's kernel does
-        seeds = self.study.experiment_seeds(self.experiment) if self.experiment else ()
-        whole = [f"{self.experiment}_seed{seed}" for seed in seeds]
+        whole = [f"{self.experiment}_seed{seed}" for seed in self.study.experiment_seeds(self.experiment)]
         return unpacked(self.study, Path(self._unpacked.name), whole)
 
     @cached_property

@@ -1,7 +1,5 @@
 """What makes a good small network? Each way to train the student for two stages, beside the same without a teacher."""
 
-from collections.abc import Callable
-
 from kdmri_lib.declarations import Run
 from kdmri_study.experiments.part import Row, Rows, part
 from kdmri_study.experiments.recipe import Recipe
@@ -28,28 +26,26 @@ def recipes(recipe: Recipe) -> Rows:
     def trained(**schedule) -> Recipe:
         return well.changed(schedule=well.schedule.model_copy(update=schedule))
 
-    def at_rates(name: str, label: str, run: Callable[[Recipe], Run]) -> Rows:
-        """An arm at each rate; who teaches it is the same."""
-        return {
-            f"{name}_{f:g}".replace(".", "_"): Row(
-                f"{label}, rate × {f:g}", run(trained(learning_rate=well.schedule.learning_rate * f))
-            )
-            for f in RATES
-        }
+    rates = {f: trained(learning_rate=well.schedule.learning_rate * f) for f in RATES}
 
-    def taught(**how) -> Callable[[Recipe], Run]:
-        return lambda changed: changed.changed(teacher_schedule=well.schedule).taught(**how)
+    def at_rates(name: str, label: str, **how) -> Rows:
+        """A student at each rate; who teaches it is the same."""
+        same = {f: recipe.changed(teacher_schedule=well.schedule) for f, recipe in rates.items()}
+        return named(name, label, {f: recipe.taught(**how) for f, recipe in same.items()})
+
+    def named(name: str, label: str, runs: dict[float, Run]) -> Rows:
+        return {f"{name}_{f:g}".replace(".", "_"): Row(f"{label}, rate × {f:g}", run) for f, run in runs.items()}
 
     return {
         "teacher": Row("Teacher, two stages, He's initialisation", well.teacher),
-        **at_rates("teacher_rate", "Teacher", lambda changed: changed.teacher),
+        **named("teacher_rate", "Teacher", {f: recipe.teacher for f, recipe in rates.items()}),
         "default": Row("Alone, PyTorch's initialisation", recipe.taught()),
         "alone": Row("Alone, He's initialisation", well.taught()),
-        **at_rates("rate", "Alone, He's", taught()),
+        **at_rates("rate", "Alone, He's"),
         "expanded": Row("Alone, He's, over-parameterised", trained(expansion=CHANNELS).taught()),
         "averaged": Row("Alone, He's, weights averaged", trained(averaging=AVERAGING).taught()),
         "paper": Row("Attention transfer 1, imitation 1 (the paper's)", well.taught(attention=1, alpha=0.5)),
-        **at_rates("paper_rate", "The paper's", taught(attention=1, alpha=0.5)),
+        **at_rates("paper_rate", "The paper's", attention=1, alpha=0.5),
         "attention": Row("Attention transfer 0.4, reconstruction 1.6", well.taught(attention=0.4)),
         "imitation": Row("Imitation 2", well.taught(alpha=0.5)),
         "inherited": Row("From the teacher's weights, reconstruction 2", well.taught(inherits=True)),
@@ -57,7 +53,8 @@ def recipes(recipe: Recipe) -> Rows:
         **at_rates(
             "inherited_imitation_rate",
             "From the teacher's weights, imitation 2",
-            taught(inherits=True, alpha=0.5),
+            inherits=True,
+            alpha=0.5,
         ),
         "inherited_attention": Row(
             "From the teacher's weights, attention transfer 0.4, reconstruction 1.6",
