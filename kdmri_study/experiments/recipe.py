@@ -42,6 +42,11 @@ class Recipe:
         """The same recipe but for these."""
         return replace(self, **changes)
 
+    def at_rate(self, factor: float) -> "Recipe":
+        """The same recipe, its student at so many times the learning rate; who teaches it is the same."""
+        schedule = self.schedule.model_copy(update={"learning_rate": self.schedule.learning_rate * factor})
+        return self.changed(schedule=schedule, teacher_schedule=self.teacher_schedule or self.schedule)
+
     def with_options(self, who: Iterable[str] = ("teacher", "student"), **options) -> "Recipe":
         """The same recipe but for these options of its networks."""
         networks = {f"{name}_network": getattr(self, f"{name}_network") for name in who}

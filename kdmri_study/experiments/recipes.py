@@ -26,19 +26,17 @@ def recipes(recipe: Recipe) -> Rows:
     def trained(**schedule) -> Recipe:
         return well.changed(schedule=well.schedule.model_copy(update=schedule))
 
-    rates = {f: trained(learning_rate=well.schedule.learning_rate * f) for f in RATES}
-
     def at_rates(name: str, label: str, **how) -> Rows:
-        """A student at each rate; who teaches it is the same."""
-        same = {f: recipe.changed(teacher_schedule=well.schedule) for f, recipe in rates.items()}
-        return named(name, label, {f: recipe.taught(**how) for f, recipe in same.items()})
+        return named(name, label, {f: well.at_rate(f).taught(**how) for f in RATES})
+
+    usual = well.schedule.learning_rate
 
     def named(name: str, label: str, runs: dict[float, Run]) -> Rows:
         return {f"{name}_{f:g}".replace(".", "_"): Row(f"{label}, rate × {f:g}", run) for f, run in runs.items()}
 
     return {
         "teacher": Row("Teacher, two stages, He's initialisation", well.teacher),
-        **named("teacher_rate", "Teacher", {f: recipe.teacher for f, recipe in rates.items()}),
+        **named("teacher_rate", "Teacher", {f: trained(learning_rate=usual * f).teacher for f in RATES}),
         "default": Row("Alone, PyTorch's initialisation", recipe.taught()),
         "alone": Row("Alone, He's initialisation", well.taught()),
         **at_rates("rate", "Alone, He's"),
