@@ -66,16 +66,22 @@ def decided(found: pd.DataFrame) -> tuple[int, int]:
     return int((found.low > 0).sum()), int((found.high < 0).sum())
 
 
+def mean_over(cells: pd.Series) -> str:
+    """The mean of a difference (dB) over cells, and its interval, as if each cell were drawn by itself; a dash for one."""
+    if len(cells) < 2:
+        return NONE
+    low, high = interval_of(cells.to_numpy()[None])
+    return interval(SimpleNamespace(difference=cells.mean(), low=low, high=high), 2)
+
+
 def stands(found: pd.DataFrame) -> list[str]:
     """How differences (dB), a row per cell, stand: their mean, its interval over cells; from where to where they go; in how
     many the interval lies above and below 0, by the cell's own seeds and people, and by the spread over seeds of all
     cells."""
-    low, high = interval_of(found.difference.to_numpy()[None])
-    mean = SimpleNamespace(difference=found.difference.mean(), low=low, high=high)
     ends = dict.fromkeys(number(end, 2, "+") for end in (found.difference.min(), found.difference.max()))
     own, common = (", ".join(map(str, decided(each))) for each in (found, by_common_spread(found)))
     return [
-        interval(mean, 2) if len(found) > 1 else NONE,
+        mean_over(found.difference),
         ", ".join(ends),
         f"{own} of {len(found)}",
         f"{common} of {len(found)}" if tells_spread(found) else NONE,
@@ -244,6 +250,41 @@ def long_teacher_markdown(found: list[Found], people: list[Found]) -> str:
     )
 
 
+def own_rates(found: Found) -> pd.DataFrame:
+    """The distilled students of part `rates` and their controls, each with `validation` and `psnr` (dB) and whether it is
+    the `chosen` of its kind, by the validation subjects; indexed by whether they are `taught`, and by name."""
+    taught = [name for name in found.table.index if name.startswith("best_")]
+    kinds = {True: taught, False: [found.table.control[name] for name in taught]}
+    rows = pd.concat({kind: found.table.loc[names, ["validation", "psnr"]] for kind, names in kinds.items()})
+    rows.index.names = ["taught", "method"]
+    return rows.assign(chosen=rows.validation == rows.groupby("taught").validation.transform("max"))
+
+
+def lead_at_own_rates(found: Found) -> float:
+    """How far (dB) the distilled student is ahead of the student alone, each at the rate that its validation subjects
+    prefer; NaN where a training failed."""
+    rows = own_rates(found)
+    if rows.psnr.isna().any():
+        return math.nan
+    chosen = rows[rows.chosen].psnr.groupby("taught").first()
+    return float(chosen[True] - chosen[False])
+
+
+def rates_in_words(found: list[Found]) -> str:
+    """What is left of the lead by a long teacher where each trains at its own rate; empty where nothing is known of it."""
+    known = pd.DataFrame(
+        [(of.lead("best_1", of.table.control.best_1).difference, lead_at_own_rates(of)) for of in found],
+        columns=["usual", "own"],
+    ).dropna()
+    if known.empty:
+        return ""
+    usual, own = (f"{mean_over(known[which])} dB on the mean, above 0 in {(known[which] > 0).sum()}" for which in known)
+    return (
+        "By a teacher of four stages, student and control each at the learning rate that their validation subjects prefer, "
+        f"the lead is {own} of {units(len(known), 'cell')}; both at the profile's rate, of the same trainings, {usual}."
+    )
+
+
 def subjects_of(found: Found) -> list[int]:
     """The numbers of subjects at a site, in order (part `site`)."""
     return sorted(int(n.removeprefix("truth_")) for n in found.table.index if n.startswith("truth_"))
@@ -279,6 +320,8 @@ def site_markdown(found: list[Found]) -> str:
 def whole_answer(study: Study, table: pd.DataFrame, tests: pd.DataFrame, people: pd.DataFrame | None = None) -> str:
     """The answer of Table 1 (`answer_markdown`), and what was found beside it, as far as it is there."""
     by_long = long_teacher_markdown(*(found_by(study, "long_teacher", name) for name in ("test", "people")))
+    if rates := rates_in_words(found_by(study, "rates")):
+        by_long += f"\n{rates}\n"
     return f"{answer_markdown(study, table, tests, people)}\n{by_long}\n{site_markdown(found_by(study, 'site'))}"
 
 

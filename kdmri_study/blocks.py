@@ -14,7 +14,10 @@ from kdmri_study.answer import (
     by_common_spread,
     decided,
     found_by,
+    lead_at_own_rates,
     leads_of,
+    own_rates,
+    rates_in_words,
     shares_of_lead,
     subjects_of,
     whole_answer,
@@ -22,6 +25,7 @@ from kdmri_study.answer import (
 from kdmri_study.experiments.lengths import STUDENTS, TEACHERS
 from kdmri_study.experiments.long import LENGTHS
 from kdmri_study.experiments.part import PARTS
+from kdmri_study.experiments.rates import FACTORS
 from kdmri_study.guide import map_of_notebooks
 from kdmri_study.in_short import in_short
 from kdmri_study.profile import Cell
@@ -296,6 +300,22 @@ def long_teacher(study: Study) -> str:
         f"{grid(heads, rows)}\nSeeds: {span(row.seeds for row in some)}; {whom}. The same on real people:\n\n"
         f"{grid(['', *leads], real)}"
     )
+
+
+@block("rates", "table1")
+def rates(study: Study) -> str:
+    """The cells of Table 1 by a teacher that trained long, at three rates: PSNR of each, the one that the validation
+    subjects prefer in bold; the lead where both have the profile's rate, and where each has its own."""
+    heads = ["", *(f"{who}, rate × {f:g}" for who in ("distilled", "alone") for f in FACTORS)]
+    heads += ["lead at rate × 1 [95%] (each seed)", "lead, each at its own"]
+    rows = []
+    for of in (found := _found(study, "rates")):
+        trained = own_rates(of)
+        shown = (number(row.psnr, 2) for row in trained.itertuples())
+        psnr = [f"**{text}**" if chosen else text for text, chosen in zip(shown, trained.chosen, strict=True)]
+        own = number(lead_at_own_rates(of), 2, "+")
+        rows.append([of.setting, *psnr, _lead_by_seed(of, "best_1", of.table.control.best_1), own])
+    return f"{grid(heads, rows)}\n{rates_in_words(found)}\n"
 
 
 @block("recipes", "table1")

@@ -9,8 +9,9 @@ from kdmri_study.answer import (
     decided,
     found_by,
     leads_of,
+    mean_over,
+    rates_in_words,
     shares_of_lead,
-    stands,
     subjects_of,
     tells_spread,
 )
@@ -96,7 +97,7 @@ def in_short(study: Study, table: pd.DataFrame, tests: pd.DataFrame) -> str:
     heads += ["seeds", "compute / 10¹²"]
     rows = []
     for each in compared:
-        lead = stands(each.test)[0] if len(each.test) > 1 else interval(each.test.iloc[0], 2)
+        lead = mean_over(each.test.difference) if len(each.test) > 1 else interval(each.test.iloc[0], 2)
         shown = [lead, _ahead(each.test), span(each.shares, percent)]
         if real:
             of_people = each.people.set_index(CELL).difference.reindex(pd.MultiIndex.from_tuples(real, names=CELL))
@@ -108,7 +109,9 @@ def in_short(study: Study, table: pd.DataFrame, tests: pd.DataFrame) -> str:
     he = tests[(tests.metric == "psnr") & (tests.set == "test") & (tests.a == "he_student") & (tests.b == "student")]
     if len(he := he[he.difference.notna()]) > 1:
         ahead = f"more than 0 in {(he.difference > 0).sum()} of {len(he)} cells"
-        said.append(f"A good initialisation alone brings the student {stands(he)[0]} dB, {ahead}.")
+        said.append(f"A good initialisation alone brings the student {mean_over(he.difference)} dB, {ahead}.")
+    if rates := rates_in_words(found_by(study, "rates")):
+        said.append(rates)
     found = found_by(study, "site")
     sites = [
         leads_of([of], f"teacher_of_{n}", f"truth_{n}").assign(setting=of.setting, subjects=n)

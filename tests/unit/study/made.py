@@ -29,6 +29,39 @@ def long_teachers(study, seeds=1, by_seed="+0.1 +0.3"):
         said.to_csv(study.table(f"{name}_long_teacher_long_teacher_significance"), index=False)
 
 
+def at_rates(study):
+    """Tables of part `rates`: of the heart, whose validation subjects prefer another rate of each; of the knee, of which
+    a training failed."""
+    methods = {  # PSNR on the validation and on the test set
+        "cardiac_8x": {
+            "teacher": (26.0, 25.7),
+            **{"best_0_5": (25.9, 25.5), "best_1": (25.8, 25.6), "best_2": (25.7, 25.4)},
+            **{"alone_0_5": (25.4, 25.3), "alone_1": (25.5, 25.2), "alone_2": (25.6, 25.15)},
+        },
+        "knee_5x": {
+            "teacher": (33.0, 33.0),
+            **{"best_0_5": (31.9, 31.5), "best_1": (32.0, 31.6), "best_2": (31.8, 31.4)},
+            **{"alone_0_5": (31.7, 31.2), "alone_1": (31.6, 31.1), "alone_2": (np.nan, np.nan)},
+        },
+    }
+    for name, rows in methods.items():
+        dataset, _, factor = name.partition("_")
+        cell = {"dataset": dataset, "acceleration": float(factor.rstrip("x"))}
+        table = pd.DataFrame(
+            [(method, *psnr) for method, psnr in rows.items()], columns=["method", "validation", "psnr"]
+        )
+        table["control"] = [f"alone_{m.removeprefix('best_')}" if m.startswith("best") else None for m in table.method]
+        table.assign(set="test").to_csv(study.table(f"{name}_rates_rates"), index=False)
+        lead = rows["best_1"][1] - rows["alone_1"][1]
+        said = pd.DataFrame(
+            [{"a": "best_1", "b": "alone_1", "difference": lead, "low": lead - 0.1, "high": lead + 0.1}]
+        )
+        said = said.assign(
+            **cell, metric="psnr", seeds=1, people=8, kind="phantom", by_seed=lead, verdict="", set="test"
+        )
+        said.to_csv(study.table(f"{name}_rates_rates_significance"), index=False)
+
+
 def sites(study):
     """Tables of part `site`: of the brain, of one seed, people too; of the knee, one of whose comparisons failed."""
     said = {

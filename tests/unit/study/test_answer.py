@@ -7,10 +7,18 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from kdmri_study.answer import COMPARED, answer_markdown, found_by, long_teacher_markdown, site_markdown
+from kdmri_study.answer import (
+    COMPARED,
+    answer_markdown,
+    found_by,
+    lead_at_own_rates,
+    long_teacher_markdown,
+    rates_in_words,
+    site_markdown,
+)
 from kdmri_study.in_short import in_short
 from kdmri_study.study import Study
-from tests.unit.study.made import long_teachers, sites
+from tests.unit.study.made import at_rates, long_teachers, sites
 
 
 def of_seeds(mean, count):
@@ -153,6 +161,22 @@ def test_what_a_long_teacher_is_worth_is_said_of_each_student_and_of_real_people
     assert both == ["–", "+0.10", "0, 0 of 1", "–", "+0.40"], "of the cell whose training didn't fail"
     # Of 34.7 - 34.0 dB the first loses nothing, of 32.0 - 31.0 half a dB; the second wins 0.1 of 34.7 - 34.1.
     assert "the second row's student wins back 0% to 50%, a third or more in 1 of 2 cells; the third row's 17%" in text
+
+
+def test_what_is_left_of_a_lead_at_own_rates_is_of_the_cells_whose_trainings_all_went_well(tmp_path):
+    study, (table, tests, _) = Study("table1", tmp_path), answers((6, 3))
+    study.table("x").parent.mkdir(parents=True)
+    assert rates_in_words([]) == ""
+    at_rates(study)
+    heart, knee = found_by(study, "rates")
+    assert rates_in_words([knee]) == "" and lead_at_own_rates(heart) == pytest.approx(25.5 - 25.15)
+    knee.table.loc["alone_2", ["validation", "psnr"]] = 31.8, 31.35
+    # The knee: 31.6 - 31.35, and at the usual rate 31.6 - 31.1. Over two cells: 12.71 standard errors on each side.
+    said = (
+        "the lead is +0.30 [−0.34, +0.94] dB on the mean, above 0 in 2 of 2 cells; both at the profile's rate, of the "
+    )
+    assert said + "same trainings, +0.45 [−0.19, +1.09] dB on the mean, above 0 in 2." in rates_in_words([heart, knee])
+    assert rates_in_words([heart]) in in_short(study, table.assign(macs_given=2e12), tests)
 
 
 def test_in_short_it_is_a_row_for_each_way_to_distil_and_what_it_costs(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 from kdmri_lib.errors import StudyError
 from kdmri_study.blocks import BLOCKS
 from kdmri_study.study import Study
-from tests.unit.study.made import long_teachers
+from tests.unit.study.made import at_rates, long_teachers
 
 
 def test_a_block_whose_table_is_not_there_is_named(tmp_path):
@@ -110,6 +110,27 @@ def test_long_teachers_stand_beside_the_share_that_their_students_win_back(tmp_p
     # Two cells of these four seeds: a standard deviation of 0.1414, six degrees of freedom, t = 2.447.
     assert "| +0.20 [+0.03, +0.37] (+0.10 +0.10 +0.20 +0.40) | – |" in text
     assert "| brain 4x | −0.20 [0.00, +0.30] (+0.10 +0.10 +0.20 +0.40) |" in text, "on real people: over them, too"
+
+
+def test_each_at_the_rate_that_validation_prefers_and_not_the_one_that_the_test_set_would(tmp_path):
+    study = Study("table1", tmp_path)
+    study.table("x").parent.mkdir(parents=True)
+    at_rates(study)
+    lines = BLOCKS["rates"].write(study).splitlines()
+    heart, knee = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:4])
+    assert heart == [
+        *("cardiac 8x", "**25.50**", "25.60", "25.40", "25.30", "25.20", "**25.15**"),
+        *("+0.40 [+0.30, +0.50]", "+0.35"),
+    ]
+    assert knee == [
+        *("knee 5x", "31.50", "**31.60**", "31.40", "**31.20**", "31.10", "–"),
+        *("+0.50 [+0.40, +0.60]", "–"),
+    ]
+    assert lines[-1] == (
+        "By a teacher of four stages, student and control each at the learning rate that their validation subjects prefer, "
+        "the lead is – dB on the mean, above 0 in 1 of 1 cell; both at the profile's rate, of the same trainings, – dB on "
+        "the mean, above 0 in 1."
+    )
 
 
 def test_ablations_are_a_row_each_from_the_lowest_to_the_highest(tmp_path):

@@ -111,6 +111,22 @@ def test_a_long_teachers_students_differ_from_table1s_in_their_teacher_and_not_i
     assert first.teacher == first.start == longer and first.schedule.steps == usual.schedule.steps / 2 / 5 * 2
 
 
+@pytest.mark.parametrize("cell", ["brain_4x", "knee_5x"])
+def test_rates_differ_in_the_students_and_their_controls_and_not_in_who_teaches(cell):
+    study = Study("table1")
+    named = study.experiment_rows(f"{cell}_rates", "rates", 2)
+    usual = study.experiment_rows(f"{cell}_long_teacher", "long_teacher", 2)
+    assert named["best_1"].run == usual["best"].run and named["best_1"].control == usual["best"].control
+    for name, rate in (("best_0_5", 1e-3), ("best_1", 2e-3), ("best_2", 4e-3)):
+        run, control = named[name].run, named[named[name].control].run
+        assert run.schedule.learning_rate == control.schedule.learning_rate == rate
+        assert run.teacher == run.start == usual["teacher"].run and control.teacher is None
+        same = {"schedule": usual["best"].run.schedule}
+        assert run.model_copy(update=same) == usual["best"].run
+        same = {"schedule": usual[usual["best"].control].run.schedule}
+        assert control.model_copy(update=same) == usual[usual["best"].control].run
+
+
 def test_the_gaussian_mask_is_one_of_points_whatever_mask_was_declared(recipe):
     own = recipe.changed(degradation=recipe.degradation.model_copy(update={"mask": "data/mine.npy"}))
     for row in rows("gaussian_mask", own).values():
