@@ -339,7 +339,7 @@ def main() -> int:
             sub.add_argument(name, **settings)
         sub.set_defaults(function=function)
 
-    profile = ("--profile", {"default": "quick"})
+    profile = ("--profile", {"default": "quick", "help": "its name, or the path of a .yaml; quick by default"})
     folder = ("--folder", {"default": "", "help": "where data/prepared and results are; the project's by default"})
     jobs = ("--jobs", {"type": int, "default": 1, "help": "volumes made side by side"})
     only = ("--headers", {"action": "store_true", "help": "read headers alone: in seconds, but not what values are"})
