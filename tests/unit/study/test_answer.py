@@ -170,7 +170,7 @@ def test_what_is_left_of_a_lead_at_own_rates_is_of_the_cells_whose_trainings_all
     at_rates(study)
     heart, knee = found_by(study, "rates")
     assert rates_in_words([knee]) == "" and lead_at_own_rates(heart) == pytest.approx(25.5 - 25.15)
-    knee.table.loc["alone_2", ["validation", "psnr"]] = 31.8, 31.35
+    knee.table.loc["alone_4", ["validation", "psnr"]] = 31.8, 31.35
     # The knee: 31.6 - 31.35, and at the usual rate 31.6 - 31.1. Over two cells: 12.71 standard errors on each side.
     said = (
         "the lead is +0.30 [−0.34, +0.94] dB on the mean, above 0 in 2 of 2 cells; both at the profile's rate, of the "

@@ -119,11 +119,11 @@ def test_each_at_the_rate_that_validation_prefers_and_not_the_one_that_the_test_
     lines = BLOCKS["rates"].write(study).splitlines()
     heart, knee = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:4])
     assert heart == [
-        *("cardiac 8x", "**25.50**", "25.60", "25.40", "25.30", "25.20", "**25.15**"),
+        *("cardiac 8x", "25.60", "**25.50**", "25.40", "25.20", "25.30", "**25.15**"),
         *("+0.40 [+0.30, +0.50]", "+0.35"),
     ]
     assert knee == [
-        *("knee 5x", "31.50", "**31.60**", "31.40", "**31.20**", "31.10", "–"),
+        *("knee 5x", "**31.60**", "31.50", "31.40", "31.10", "**31.20**", "–"),
         *("+0.50 [+0.40, +0.60]", "–"),
     ]
     assert lines[-1] == (

@@ -117,7 +117,7 @@ def test_rates_differ_in_the_students_and_their_controls_and_not_in_who_teaches(
     named = study.experiment_rows(f"{cell}_rates", "rates", 2)
     usual = study.experiment_rows(f"{cell}_long_teacher", "long_teacher", 2)
     assert named["best_1"].run == usual["best"].run and named["best_1"].control == usual["best"].control
-    for name, rate in (("best_0_5", 1e-3), ("best_1", 2e-3), ("best_2", 4e-3)):
+    for name, rate in (("best_1", 2e-3), ("best_2", 4e-3), ("best_4", 8e-3)):
         run, control = named[name].run, named[named[name].control].run
         assert run.schedule.learning_rate == control.schedule.learning_rate == rate
         assert run.teacher == run.start == usual["teacher"].run and control.teacher is None
