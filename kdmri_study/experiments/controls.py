@@ -26,18 +26,18 @@ def alone_at(recipe: Recipe, run: Run, of: str = "given") -> tuple[Run, float]:
     return alone.model_copy(update={"schedule": schedule.stretched(factor)}), factor
 
 
-# As other rows call it.
-WORDS = {("initialisation", "he"): "He's initialisation"}
+def _in_words(option: str, value) -> str:
+    """What a network differs in, as other rows call it."""
+    if (option, value) == ("initialisation", "he"):
+        return "He's initialisation"
+    return option.replace("_", " ") + ("" if value is True else f" {value}")
 
 
 def _named(recipe: Recipe, run: Run, factor: float) -> tuple[str, str]:
     """A control's name and label, with what its network differs in from the recipe's student."""
     usual = all_options(recipe.student_network)
     other = {k: v for k, v in all_options(run.network).items() if usual.get(k) != v}
-    said = {
-        (key, value): key.replace("_", " ") + ("" if value is True else f" {value}") for key, value in other.items()
-    }
-    words = "".join(f", {WORDS.get(option, usual_words)}" for option, usual_words in said.items())
+    words = "".join(f", {_in_words(option, value)}" for option, value in other.items())
     letters = "".join(f"_{key}_{value}" for key, value in other.items())
     for key in ("learning_rate", "expansion", "averaging", "clip"):
         if (value := getattr(run.schedule, key)) != getattr(recipe.schedule, key):

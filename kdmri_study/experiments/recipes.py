@@ -26,17 +26,16 @@ def recipes(recipe: Recipe) -> Rows:
     def trained(**schedule) -> Recipe:
         return well.changed(schedule=well.schedule.model_copy(update=schedule))
 
-    def at_rates(name: str, label: str, **how) -> Rows:
-        return named(name, label, {f: well.at_rate(f).taught(**how) for f in RATES})
-
-    usual = well.schedule.learning_rate
-
     def named(name: str, label: str, runs: dict[float, Run]) -> Rows:
         return {f"{name}_{f:g}".replace(".", "_"): Row(f"{label}, rate × {f:g}", run) for f, run in runs.items()}
 
+    def at_rates(name: str, label: str, **how) -> Rows:
+        return named(name, label, {f: well.at_rate(f).taught(**how) for f in RATES})
+
+    teachers = {f: trained(learning_rate=well.schedule.learning_rate * f).teacher for f in RATES}
     return {
         "teacher": Row("Teacher, two stages, He's initialisation", well.teacher),
-        **named("teacher_rate", "Teacher", {f: trained(learning_rate=usual * f).teacher for f in RATES}),
+        **named("teacher_rate", "Teacher", teachers),
         "default": Row("Alone, PyTorch's initialisation", recipe.taught()),
         "alone": Row("Alone, He's initialisation", well.taught()),
         **at_rates("rate", "Alone, He's"),
