@@ -99,7 +99,7 @@ class Profile(Declaration):
     student: CheckedNetwork = Network(options={"cascades": 5, "convolutions": 3, "features": 32})
     distillation: Distillation = Distillation()
     schedule: Schedule
-    schedules: dict[Name, Schedule] = Field({}, description="in place of `schedule`, for the cells of these data sets")
+    schedules: dict[Name, Schedule] = Field({}, description="in place of `schedule`, for these data sets")
     experiments: dict[Name, Experiment] = Field({}, description="the notebooks beside Table 1's")
     leave_out_missing: bool = Field(
         False, description="leave out data sets whose folder isn't there, in place of stopping at them"

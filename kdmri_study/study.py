@@ -153,7 +153,8 @@ class Study:
 
     def _recipe(self, dataset: str, seed: int, **declared) -> Recipe:
         profile = self.profile
-        usual = {"teacher_network": profile.teacher, "student_network": profile.student, "schedule": profile.schedule}
+        schedule = profile.schedules.get(dataset, profile.schedule)
+        usual = {"teacher_network": profile.teacher, "student_network": profile.student, "schedule": schedule}
         given = {key: value for key, value in declared.items() if value is not None}
         return Recipe(
             dataset=self.dataset(dataset),
@@ -165,8 +166,7 @@ class Study:
 
     def recipe(self, cell: Cell, seed: int) -> Recipe:
         """The recipe of a cell of Table 1."""
-        schedule = self.profile.schedules.get(cell.dataset)
-        return self._recipe(cell.dataset, seed, degradation=cell.degradation, schedule=schedule)
+        return self._recipe(cell.dataset, seed, degradation=cell.degradation)
 
     def experiment(self, name: str):
         """An experiment's declaration; `StudyError` when the profile has none of that name."""

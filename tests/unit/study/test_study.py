@@ -102,6 +102,15 @@ def test_cells_and_experiments_that_a_profile_lacks_are_named():
         study.dataset("heart")
 
 
+def test_a_data_sets_schedule_is_for_its_cells_and_experiments():
+    study = Study("table1")
+    declared = study.profile.schedules["knee"]
+    assert declared != study.profile.schedule
+    assert study.recipe(Cell("knee", 4), 0).schedule == study.experiment_recipe("knee_4x_rates", 0).schedule == declared
+    assert study.experiment_recipe("brain_4x_rates", 0).schedule == study.profile.schedule
+    assert study.experiment_recipe("knee_site", 0).schedule == study.profile.experiments["knee_site"].schedule
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
