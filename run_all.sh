@@ -71,9 +71,10 @@ case " ${rest[*]} " in
         ;;
 esac
 # In a process group of its own, to which a signal to this shell is passed on: trainings save and end within seconds.
+# Greedy: which job is first hardly matters, and the default solves an integer programme whenever one ends.
 set -m
-snakemake "${slurm[@]}" "${rest[@]}" --quiet host --nolock --keep-going --rerun-incomplete --cores "$jobs" \
-    --config profile="$profile" folder="$folder" >&8 2>&8 8>&- &
+snakemake --scheduler greedy "${slurm[@]}" "${rest[@]}" --quiet host --nolock --keep-going --rerun-incomplete \
+    --cores "$jobs" --config profile="$profile" folder="$folder" >&8 2>&8 8>&- &
 study=$!
 exec 8>&-
 set +m

@@ -518,12 +518,11 @@ def commands(study: Study) -> str:
     if table.empty:
         return said[0]
     rows = [
-        [f"`{row.command}`", f"{row.minutes:.0f} min", f"{row.memory:.1f} GB", f"{row.disk:.1f} GB"]
+        [f"`{row.command}`", f"{row.minutes:.0f} min", f"{row.memory:.1f} GB", f"{row.disk:.1f} GB", row.processor]
         for row in table.rename(columns={"memory / GB": "memory", "disk / GB": "disk"}).itertuples()
     ]
-    where = ", ".join(sorted({*table.processor}))
-    note = f"In a fresh clone, their environment included: {where}."
-    return "\n".join([grid(["command", "time", "memory at most", "disk"], rows), f"{note}\n", *said])
+    heads = ["in a fresh clone, environment included", "time", "memory at most", "disk", "on"]
+    return "\n".join([grid(heads, rows, texts=(0, len(heads) - 1)), *said])
 
 
 @block("notebooks", "quick")
