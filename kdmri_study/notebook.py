@@ -30,7 +30,7 @@ from kdmri_study.conclusions import part_in_words
 from kdmri_study.derived import Derived, Measured, done, experiment_rows, measured
 from kdmri_study.drawn import curves, drawn
 from kdmri_study.evidence import pieces, unpacked
-from kdmri_study.experiments.part import Row, Rows
+from kdmri_study.experiments.part import Row, Rows, parts_of
 from kdmri_study.experiments.recipe import Recipe
 from kdmri_study.experiments.table1 import METHODS
 from kdmri_study.jobs import NOTEBOOKS
@@ -116,6 +116,14 @@ class Notebook:
         if self.experiment:
             return self.study.experiment_recipe(self.experiment, self.seeds[0])
         return self.study.recipe(self.study.cell(self.job.parameters["cell"]), self.seeds[0])
+
+    @property
+    def parts_in_words(self) -> str:
+        """The setting of the notebook's experiment, the parts that it asks for, and those whose sections stay empty."""
+        asked = self.job.parts
+        absent = [part.name for part in parts_of(self.job.notebook) if part.name not in asked]
+        empty = f"\nnot asked for by this experiment, so empty below: {', '.join(absent)}" if absent else ""
+        return f"{self.recipe.dataset.name} {self.recipe.degradation.tag} · {', '.join(asked)}{empty}"
 
     @cached_property
     def operator(self) -> Undersampling:

@@ -43,8 +43,8 @@ def test_neither_brightness_nor_an_even_background_changes_what_is_compared():
 def test_virtual_subjects_have_the_detail_of_real_images_within_a_factor_of_two():
     """From 0.02 to 0.4 cycles per pixel, and only these two real images were used to set it.
 
-    Twelve subjects, as many as profile table1's test set. Such means scatter from seed to seed, by up to a tenth; that of 48
-    was 0.54 to 1.34 times the one and 0.94 to 1.72 times the other.
+    Twelve subjects, as many as profile table1's test set. Such means scatter from seed to seed, by up to a tenth; that of
+    48 was 0.54 to 1.34 times the one and 0.94 to 1.72 times the other.
     """
     colin, _ = people.make(str(people.FOLDER / "head_colin27.nii.gz"), None)
     real = [embedded_brain.individual_slice(), embedded_brain.on_grid(colin, embedded_brain.GRID)]

@@ -194,6 +194,8 @@ def test_a_notebook_of_a_study_in_pieces_shows_its_evidence_and_trains_nothing(t
     file.parent.mkdir(parents=True)
     shutil.copy(piece(Study("table1"), file.name.partition(".")[0]).file(Study("table1")), file)
     here = notebook.Notebook("08_when_distillation_pays", "table1", str(tmp_path), experiment="cardiac_site")
+    asked, absent = here.parts_in_words.splitlines()
+    assert asked.endswith(" · site") and absent.endswith("so empty below: lengths, long, long_teacher, rates, recipes")
     here.draw(here.show("site"))
     assert "from the committed evidence: seed 0 of 6; nothing is trained" in capsys.readouterr().out
     assert not (study.results / "runs").exists() and not study.prepared("cardiac").exists()
