@@ -24,6 +24,6 @@ if [ "$(cat .venv/.made-from 2>/dev/null)" != "$wanted" ]; then
     echo "$wanted" > .venv/.made-from
 fi
 . .venv/bin/activate
-# glibc gives the memory of each large tensor back at once, and gets it anew page by page: a quarter of a training's time.
+# glibc gives the memory of each large tensor back at once, and gets it anew page by page: of a knee training, a quarter of the time.
 export MALLOC_MMAP_THRESHOLD_="${MALLOC_MMAP_THRESHOLD_:-1073741824}"
 export MALLOC_TRIM_THRESHOLD_="${MALLOC_TRIM_THRESHOLD_:-1073741824}"
