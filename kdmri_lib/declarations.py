@@ -29,6 +29,10 @@ def plain_name(name: str) -> str:
     return name
 
 
+NUMERICS = 1
+"""Which numbers trainings give: raised by whoever makes `tests/unit/test_golden.py` fail on purpose. A part of every run's
+name, so that what was trained before isn't taken for what would be trained now."""
+
 Name = Annotated[str, AfterValidator(plain_name)]
 Pairs = tuple[tuple[str, str], ...]
 
@@ -160,7 +164,7 @@ class Run(Declaration):
     objective: tuple[LossTerm, ...] = (LossTerm(loss="reconstruction"),)
     schedule: Schedule
     seed: NonNegativeInt = 0
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
     teacher: "Run | None" = Field(None, description="whose features and images the objective compares with")
     teacher_asked: Literal["once", "each step"] = Field(
         "once",
@@ -184,6 +188,12 @@ class Run(Declaration):
         if self.taken is not None and self.start is None:
             raise ValueError("convolutions to take over, and no run to start from")
         return self
+
+    @property
+    def digest(self) -> str:
+        """Of the content and, from the second on, of `NUMERICS`."""
+        content = self.model_dump(mode="json", exclude_none=True)
+        return digest_json(content if NUMERICS == 1 else [NUMERICS, content])[:12]
 
     @property
     def id(self) -> str:

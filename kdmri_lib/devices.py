@@ -7,13 +7,16 @@ import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments import LightningEnvironment
 
+FABRIC_PRECISION = {"bfloat16": "bf16-mixed", "float32": "32-true", "float64": "64-true"}
+
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # or it says at each start what run.json records
 
 
 def accelerated(precision: str) -> Fabric:
     """Fabric on the GPU where there is one, else the CPU; bfloat16 autocast where the device computes in it.
 
-    `precision` : "float32", "bfloat16", or "auto" for bfloat16 where the hardware has it.
+    `precision` : "float32", "bfloat16", or "auto" for bfloat16 where the hardware has it; "float64", in which processors
+    agree, for tests.
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
@@ -25,7 +28,7 @@ def accelerated(precision: str) -> Fabric:
         precision = "bfloat16" if native else "float32"
     fabric = Fabric(
         accelerator="cuda" if gpu else "cpu",
-        precision="bf16-mixed" if precision == "bfloat16" else "32-true",
+        precision=FABRIC_PRECISION[precision],
         devices=1,
         # Said outright, since Fabric takes a SLURM job's variables for those of processes that train together.
         plugins=LightningEnvironment(),

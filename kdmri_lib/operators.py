@@ -90,7 +90,7 @@ class Undersampling(nn.Module):
         drawn = rng.random(self.lines.size)[away] < share
         held = self.lines & drawn & (away > CENTRE_SEEN)
         of_lines = (mask_of_lines(lines, self.shape, self.axis) for lines in (self.lines & ~held, held))
-        seen, other = (Undersampling(mask).to(self.real.device) for mask in of_lines)
+        seen, other = (Undersampling(mask).to(self.real) for mask in of_lines)
         return seen, other
 
     def left(self, image: Tensor) -> Tensor:

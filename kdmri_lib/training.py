@@ -149,7 +149,7 @@ class Step:
         consistency = {n: matrix for n, _ in network.named_buffers() if n.endswith("data_consistency.matrix")}
         image = torch.func.functional_call(network, consistency, tuple(seen(target)))
         with torch.autocast(target.device.type, enabled=False):
-            left = Prediction(held.left(image.float()), {})
+            left = Prediction(held.left(image.to(target.dtype)), {})
             return self.objective(held.left(target), left, None), image
 
     @torch.no_grad()
