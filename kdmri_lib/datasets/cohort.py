@@ -2,7 +2,6 @@
 
 import csv
 import re
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -30,11 +29,9 @@ def numbered_subjects(dataset: Dataset, prefix: str) -> Iterator[Member]:
     """Generated subjects, numbered from 1 through the splits, a volume per subject, made by its `number`."""
     if dataset.slices_per_volume is None:
         raise StudyError(f"data set '{dataset.name}': source {dataset.source} needs slices_per_volume")
-    number = 0
-    for split in SPLITS:
-        for _ in range(getattr(dataset, split)):
-            number += 1
-            yield Member(split, f"{prefix}{number:03d}", f"{prefix}{number:03d}", {"number": number})
+    counted = (split for split in SPLITS for _ in range(getattr(dataset, split)))
+    for number, split in enumerate(counted, 1):
+        yield Member(split, f"{prefix}{number:03d}", f"{prefix}{number:03d}", {"number": number})
 
 
 def folder_of(dataset: Dataset) -> Path:
@@ -60,49 +57,35 @@ def in_order(names: Iterable, key: Callable = str) -> list:
 def split_subjects(
     dataset: Dataset, volumes: Mapping[str, list[tuple[str, dict]]], reserved: Iterable[str] = ()
 ) -> Iterator[Member]:
-    """Yield the volumes of every subject that has a split, each subject in one.
+    """Yield the volumes, (name, how to make it) of each subject, of every subject that has a split; each has one.
 
-    Parameters
-    ----------
-    volumes : (volume's name, how to make it) of each subject.
-    reserved : subjects that their distributor meant for testing. They alone test, and never train; without any, the
-        subjects that follow the validation ones do.
-
-    The first `train` subjects in the order of their names train, the next `validation` ones validate; a file
-    `dataset.splits` (CSV with columns subject, split) says otherwise for all.
-
-    Raises
-    ------
-    StudyError
-        When there are fewer subjects than declared, or the file names a subject twice, or one that isn't there.
+    The first `train` subjects in the order of their names train, the next `validation` ones validate, the next ones test.
+    Where their distributor `reserved` some for testing, these alone test, and never train. A file `dataset.splits` (CSV
+    with columns subject, split) says otherwise for all. `StudyError` when there are fewer subjects than declared, or the
+    file names a subject twice, or one that isn't there.
     """
+    where = PROJECT / (dataset.folder or "")
     if not volumes:
+        allowed = f" and pattern '{dataset.pattern}' allows" if dataset.pattern else ""
         raise StudyError(
-            f"{PROJECT / (dataset.folder or '')}: 0 subjects found, as source {dataset.source} knows them"
-            + (f" and pattern '{dataset.pattern}' allows" if dataset.pattern else "")
-            + "; data/README.md says how a download is laid out"
+            f"{where}: 0 subjects found, as source {dataset.source} knows them{allowed}; data/README.md says how a "
+            "download is laid out"
         )
-    reserved = set(reserved)
     if dataset.splits:
         assigned = _read_splits(PROJECT / dataset.splits, volumes)
+        chosen = {split: in_order(s for s, of in assigned.items() if of == split) for split in SPLITS}
     else:
-        free = [s for s in in_order(volumes) if s not in reserved]
-        testers = in_order(reserved)[: dataset.test] or free[dataset.train + dataset.validation :][: dataset.test]
-        training, validating = free[: dataset.train], free[dataset.train :][: dataset.validation]
-        assigned = dict.fromkeys(training, "train") | dict.fromkeys(validating, "validation")
-        assigned |= dict.fromkeys(testers, "test")
-    counts = Counter(assigned.values())
-    wanted = {split: getattr(dataset, split) for split in SPLITS}
-    if not dataset.splits and any(counts[split] < number for split, number in wanted.items()):
-        found = ", ".join(f"{counts[s]} {s}" for s in SPLITS)
-        raise StudyError(
-            f"{PROJECT / (dataset.folder or '')}: {len(volumes)} subjects found ({found}), expected "
-            + ", ".join(f"{number} {split}" for split, number in wanted.items())
-        )
-    for split in SPLITS:
-        for subject in in_order(s for s, part in assigned.items() if part == split):
-            for volume, how in volumes[subject]:
-                yield Member(split, subject, volume, how)
+        reserved = set(reserved)
+        free = [subject for subject in in_order(volumes) if subject not in reserved]
+        testing = in_order(reserved) or free[dataset.train + dataset.validation :]
+        chosen = {"train": free, "validation": free[dataset.train :], "test": testing}
+        chosen = {split: subjects[: getattr(dataset, split)] for split, subjects in chosen.items()}
+        if any(len(subjects) < getattr(dataset, split) for split, subjects in chosen.items()):
+            found = ", ".join(f"{len(subjects)} {split}" for split, subjects in chosen.items())
+            wanted = ", ".join(f"{getattr(dataset, split)} {split}" for split in SPLITS)
+            raise StudyError(f"{where}: {len(volumes)} subjects found ({found}), expected {wanted}")
+    for split, subjects in chosen.items():
+        yield from (Member(split, subject, *volume) for subject in subjects for volume in volumes[subject])
 
 
 def _read_splits(path: Path, known: Mapping) -> dict[str, str]:
@@ -121,16 +104,11 @@ def _read_splits(path: Path, known: Mapping) -> dict[str, str]:
     for number, row in enumerate(rows, 2):
         if not any(row.values()):  # Excel's empty rows, which are commas alone
             continue
-        subject, split = row.get("subject"), row.get("split")
+        subject, split, where = row.get("subject"), row.get("split"), f"{path}, line {number}"
         if split not in SPLITS or not subject:
-            raise StudyError(f"{path}, line {number}: expected columns subject, split with {', '.join(SPLITS)}")
-        if assigned.get(subject, split) != split:
-            raise StudyError(
-                f"{path}, line {number}: subject {subject} is in two splits, {assigned[subject]} and {split}"
-            )
+            raise StudyError(f"{where}: expected columns subject, split with {', '.join(SPLITS)}")
+        if assigned.setdefault(subject, split) != split:
+            raise StudyError(f"{where}: subject {subject} is in two splits, {assigned[subject]} and {split}")
         if subject not in known:
-            raise StudyError(
-                f"{path}, line {number}: no subject {subject}; the first ones found: {in_order(known)[:3]}"
-            )
-        assigned[subject] = split
+            raise StudyError(f"{where}: no subject {subject}; the first ones found: {in_order(known)[:3]}")
     return assigned

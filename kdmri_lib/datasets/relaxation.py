@@ -5,6 +5,8 @@ Times in milliseconds; signals as proton density, relative to water. White and g
 and muscle: Gold et al. 2004 (AJR 183); bone marrow as fat; cortical bone gives next to no signal at these echo times.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -75,3 +77,17 @@ def contrast(name: str, tissue: Tissue) -> float:
     if name == "pd":
         return spin_echo(tissue, tr=2750, te=27)
     raise StudyError(f"unknown contrast '{name}'; known: t1, ir, flair, bssfp, pd")
+
+
+def drawn_sequence(rng: np.random.Generator) -> Callable[[Tissue], float]:
+    """A sequence with its parameters drawn from what scanners are run with: signal by tissue."""
+    name = rng.choice(["spoiled", "inversion", "fluid nulled", "balanced", "spin echo"])
+    if name == "spoiled":
+        return partial(spoiled_gradient_echo, tr=rng.uniform(5, 40), te=rng.uniform(1.5, 8), flip=rng.uniform(5, 40))
+    if name == "inversion":
+        return partial(inversion_recovery, tr=rng.uniform(3000, 6000), te=rng.uniform(8, 20), ti=rng.uniform(400, 1300))
+    if name == "fluid nulled":
+        return partial(inversion_recovery, tr=9000, te=rng.uniform(70, 140), ti=rng.uniform(2200, 2700))
+    if name == "balanced":
+        return partial(balanced_steady_state, tr=rng.uniform(2.5, 6), flip=rng.uniform(30, 70))
+    return partial(spin_echo, tr=rng.uniform(400, 6000), te=rng.uniform(10, 120))

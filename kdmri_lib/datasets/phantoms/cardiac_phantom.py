@@ -3,36 +3,46 @@
 A volume is a stack of slices from base to apex at end-diastole, then the same at end-systole: left ventricle with
 papillary muscles and trabeculae, right ventricle, pericardial fat, lungs with vessels, liver, spine, aorta, chest wall
 with ribs. Sizes, positions, contraction and every random field differ from subject to subject. What is missing: valves,
-atria, flow artefacts, motion between the lines of k-space, real anatomy outside the heart.
+atria, flow artefacts, motion between the lines of k-space, real anatomy outside the heart. A *various* data set (`variety`)
+has hearts of other sizes, walls and orientations, in any contrast, blurred, at any noise level.
 """
 
 from collections.abc import Iterator
 
 import numpy as np
 
+from kdmri_lib.datasets import strangers
 from kdmri_lib.datasets.cohort import Member, numbered_subjects
 from kdmri_lib.datasets.fields import (
     band_noise,
     bias_field,
     declared_phase,
     measured,
+    point_spread,
     power_law_noise,
     sheet_distance,
     smooth_step,
 )
-from kdmri_lib.datasets.relaxation import TISSUES, contrast
+from kdmri_lib.datasets.relaxation import TISSUES
+from kdmri_lib.datasets.variety import PLAIN, Variety, further_subjects, options, variety_of
 from kdmri_lib.declarations import Dataset
 
 FIELD_OF_VIEW = 215  # mm along the rows
+OPTIONS = options("contrast", "warp", "resolution", "noise", "bias", "gamma", "rounding")
 
 
 def subject_volume(
-    rng: np.random.Generator, slices: int, shape: tuple[int, int], phase: np.ndarray | None = None
+    rng: np.random.Generator,
+    slices: int,
+    shape: tuple[int, int],
+    phase: np.ndarray | None = None,
+    variety: Variety = PLAIN,
 ) -> np.ndarray:
     """One phantom, (slices, H, W) float32 >= 0, or complex64 at a `phase`: the first half of the slices at end-diastole,
     the second at end-systole."""
     pixel = FIELD_OF_VIEW / shape[0]
-    y, x = np.meshgrid(*[(np.arange(n) - n / 2) * pixel for n in shape], indexing="ij", sparse=True)
+    here = np.stack(np.meshgrid(*[(np.arange(n) - n / 2) * pixel for n in shape], indexing="ij"))
+    y, x = variety.placed(here, np.zeros((2, 1, 1)), turn=25, sizes=(0.7, 1.25))
     positions = (slices + 1) // 2
     grid = (positions, *shape)
 
@@ -51,21 +61,23 @@ def subject_volume(
 
     wobble, fine = noise(18, 60), noise(5, 12)
     vessels = np.hypot(sheet_distance(noise(12, 30)[0], pixel), sheet_distance(noise(12, 30)[-1], pixel))
-    tissue = {name: contrast("bssfp", t) * rng.normal(1, 0.04) for name, t in TISSUES.items()}
+    tissue = {name: signal * rng.normal(1, 0.04) for name, signal in variety.signals("bssfp", TISSUES).items()}
     blood, muscle = tissue["blood"] * rng.uniform(1.0, 1.25), 0.9 * tissue["muscle"]
     tissue |= {
-        "lung": 0.06 * blood,
+        "lung": variety.between("contrast", 4, 0.06, 0.02, 0.2) * blood,
         "liver": muscle * rng.uniform(0.9, 1.2),
         "fat": tissue["fat"] * rng.uniform(0.6, 1),
     }
     heart_y, heart_x = rng.normal(0, 6, 2)
     radius = rng.uniform(25, 31)  # epicardial radius at the base, end-diastole
-    wall, turn = rng.uniform(7, 10), rng.uniform(-0.5, 0.1)
-    squeeze = rng.uniform(0.55, 0.75)  # systolic to diastolic radius of the cavity
+    wall, turn = variety.between("warp", 3, rng.uniform(7, 10), 4, 16), rng.uniform(-0.5, 0.1)
+    # Systolic to diastolic radius of the cavity.
+    squeeze = variety.between("warp", 4, rng.uniform(0.55, 0.75), 0.4, 0.95)
     torso = (rng.uniform(90, 105), rng.uniform(125, 145))
     layers = np.cumsum([rng.uniform(1, 2), rng.uniform(4, 14), rng.uniform(5, 9), rng.uniform(7, 10)])
     ribs = noise(24, 40)
-    level = (np.arange(positions) + 0.5)[:, None, None] / positions  # 0 at the base, 1 at the apex
+    # 0 at the base, 1 at the apex.
+    level = variety.levels((np.arange(positions) + 0.5) / positions, 0, 1)[:, None, None]
 
     body = ellipse(heart_y + 38, heart_x - 22, *torso) + 1.3 * wobble
     stack = []
@@ -119,18 +131,27 @@ def subject_volume(
             paint(np.minimum(papillary + 0.5 * fine, endocardium - 1), muscle)
         stack.append(signal)
     image = np.concatenate(stack)[:slices]
-    texture = power_law_noise(rng, image.shape, 1.0, high=40)
-    image = image * (1 + 0.03 * texture) * bias_field(rng, image.shape, 0.35)
-    return measured(rng, np.maximum(image, 0).astype(np.float32), rng.uniform(0.01, 0.02) * blood, phase)
+    texture = variety.between("contrast", 5, 0.03, 0.01, 0.08) * power_law_noise(rng, image.shape, 1.0, high=40)
+    image = image * (1 + texture) * bias_field(rng, image.shape, variety.bias(0.35))
+    signal = np.maximum(image, 0).astype(np.float32)
+    if width := variety.blur(0):
+        signal = point_spread(signal, width)
+    sigma = variety.noise(rng.uniform(0.01, 0.02) * blood, signal)
+    return variety.shown(measured(rng, signal, sigma, phase))
 
 
 def cohort(dataset: Dataset) -> Iterator[Member]:
-    """The phantoms, numbered from 1 through the splits."""
-    return numbered_subjects(dataset, "phantom")
+    """The phantoms, numbered from 1 through the splits; plain ones and strangers, where the data set asks for some."""
+    yield from numbered_subjects(dataset, "phantom")
+    yield from further_subjects(dataset, dataset.train + dataset.validation + dataset.test)
 
 
-def make(dataset: Dataset, number: int) -> tuple[np.ndarray, dict]:
-    """Phantom `number`, (slices, H, W) float32 or complex64 relative to proton density, and its attributes."""
+def make(dataset: Dataset, number: int, plain: bool = False, snr: float | None = None) -> tuple[np.ndarray, dict]:
+    """Phantom `number`, (slices, H, W) float32 or complex64 relative to proton density (of a various data set, unless it is
+    to be `plain`, relative to its brightest), and its attributes; with a signal-to-noise ratio `snr`, a stranger."""
+    if snr is not None:
+        return strangers.make(dataset, number, snr)
     rng, slices = np.random.default_rng([dataset.seed, number]), dataset.slices_per_volume
-    image = subject_volume(rng, slices, dataset.shape, declared_phase(dataset, number, slices))
+    variety = PLAIN if plain else variety_of(dataset, number, OPTIONS)
+    image = subject_volume(rng, slices, dataset.shape, declared_phase(dataset, number, slices), variety)
     return image, {"kind": "phantom", "origin": "cardiac short-axis phantom; see cardiac_phantom"}

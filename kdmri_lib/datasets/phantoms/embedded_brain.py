@@ -5,7 +5,8 @@ virtual subject is the template's tissue maps warped by a random diffeomorphism,
 away: cortical folds, vessels, cerebrospinal fluid, skull and scalp, texture, a receive field; contrast from the signal
 equations, a scanner's point spread and Rician noise. It is not a person: its folds are level sets of random fields,
 without the anatomy of real sulci, its vessels form no tree, below the skull base nothing is modelled, and all subjects
-share one template.
+share one template. A *various* data set (`variety`) has subjects in any contrast, turned and bent further, a part of them
+skull-stripped, with lesions, at any noise level.
 """
 
 import itertools
@@ -21,7 +22,7 @@ from pydantic import Field
 from scipy import ndimage
 from skimage.transform import resize
 
-from kdmri_lib.datasets import people
+from kdmri_lib.datasets import people, strangers
 from kdmri_lib.datasets.cohort import Member, numbered_subjects
 from kdmri_lib.datasets.fields import (
     at_declared_phase,
@@ -37,7 +38,8 @@ from kdmri_lib.datasets.fields import (
 )
 from kdmri_lib.datasets.framing import padded
 from kdmri_lib.datasets.nifti import read_nifti
-from kdmri_lib.datasets.relaxation import TISSUES, contrast
+from kdmri_lib.datasets.relaxation import TISSUES
+from kdmri_lib.datasets.variety import KINDS, PLAIN, Variety, further_subjects, log_uniform, options, variety_of
 from kdmri_lib.declarations import Dataset
 
 GRID = (240, 240)  # at 1 mm; another shape covers the same field of view with larger or smaller pixels
@@ -48,7 +50,8 @@ MAPS = {"t1": "t1", "grey": "gm", "white": "wm"}
 
 # Contrasts, as `relaxation.contrast` knows them, of further test subjects, and how many of each: "flair:6 ir:6".
 _CONTRAST = r"(t1|ir|flair|bssfp|pd):[1-9]\d*"
-OPTIONS = {"further_contrasts": Annotated[str, Field(pattern=rf"^{_CONTRAST}( {_CONTRAST})*$")]}
+_CONTRASTS = Annotated[str, Field(pattern=rf"^{_CONTRAST}( {_CONTRAST})*$")]
+OPTIONS = {"further_contrasts": _CONTRASTS} | options(*KINDS)
 
 
 @cache
@@ -93,13 +96,17 @@ def virtual_subject(
     shape: tuple[int, int] = GRID,
     protocol: str = "t1",
     phase: np.ndarray | None = None,
+    variety: Variety = PLAIN,
 ) -> np.ndarray:
-    """One virtual subject, (slices, H, W) float32 in [0, 1], or complex64 at a `phase`, evenly spaced axial slices."""
+    """One virtual subject, (slices, H, W) float32 in [0, 1], or complex64 at a `phase`, evenly spaced axial slices (of one
+    with a `variety`, anywhere)."""
     maps = template_maps()
     size = maps["t1"].shape
     coarse_shape = tuple(n // COARSE + 1 for n in size)
     # Millimetres in the subject, for each voxel of the slices that are kept.
-    z = np.linspace(FIRST_SLICE, LAST_SLICE, slices) + rng.uniform(-2, 2)
+    z = variety.levels(np.linspace(FIRST_SLICE, LAST_SLICE, slices), FIRST_SLICE, LAST_SLICE) + rng.uniform(-2, 2)
+    within = variety.thickness()
+    z = np.add.outer(z, within).ravel()
     rows, columns = (
         (np.arange(n) - n // 2) * (full / n) + extent // 2
         for n, full, extent in zip(shape, GRID, size[1:], strict=True)
@@ -109,13 +116,17 @@ def virtual_subject(
     def at(field: np.ndarray, where: np.ndarray = here / COARSE) -> np.ndarray:
         return ndimage.map_coordinates(field, where, order=1, mode="nearest", output=np.float32)
 
-    warp = COARSE * diffeomorphic_displacement(rng, coarse_shape, smoothness=7, amplitude=1.2)
+    warp = COARSE * diffeomorphic_displacement(rng, coarse_shape, *variety.bending(smoothness=7, amplitude=1.2))
     scale = rng.uniform(0.95, 1.04, 3)[:, None, None, None]
     middle = np.array(size)[:, None, None, None] / 2
-    there = (here - middle) / scale + middle + np.stack([at(w) for w in warp])
+    there = (variety.placed(here, middle) - middle) / scale + middle + np.stack([at(w) for w in warp])
     there = there.astype(np.float32)
     grey, white, depth = (at(maps[name], there) for name in ("grey", "white", "depth"))
-    depth = np.where((there < 0).any(0), -50, depth)
+    if variety.kinds:  # far enough turned and moved, the template's edges are in sight: the depth falls on beyond them
+        last = np.array(size)[:, None, None, None] - 1
+        depth = depth - np.maximum(np.maximum(-there, there - last), 0).max(axis=0)
+    else:
+        depth = np.where((there < 0).any(0), -50, depth)
 
     # Folds: the zero level of a random field is a set of sheets.
     fold = sheet_distance(band_noise(rng, coarse_shape, low=11 / COARSE, high=30 / COARSE), COARSE, at)
@@ -154,29 +165,69 @@ def virtual_subject(
     vessel = vessel * smooth_step(at(band_noise(rng, coarse_shape, low=5, high=30)) - 0.3, 0.3)
 
     # Most brain protocols saturate or miss part of the fat signal; how much differs from scan to scan.
-    share["fat"] = share["fat"] * rng.uniform(0.35, 0.7)
-    signal = sum(
-        weight * contrast(protocol, TISSUES[name]._replace(t1=TISSUES[name].t1 * rng.normal(1, 0.04)))
-        for name, weight in share.items()
-    )
-    bright = max(contrast(protocol, TISSUES[t]) for t in ("white", "grey"))
+    share["fat"] = share["fat"] * variety.fat(rng.uniform(0.35, 0.7))
+    tissues = {name: TISSUES[name]._replace(t1=TISSUES[name].t1 * rng.normal(1, 0.04)) for name in share}
+    signals = variety.signals(protocol, tissues)
+    signal = sum(weight * signals[name] for name, weight in share.items())
+    bright = max(variety.signals(protocol, TISSUES)[t] for t in ("white", "grey"))
     # Inflow makes arteries bright on gradient echoes, flow voids make them dark on spin echoes.
-    signal = signal * (1 - vessel) + vessel * (1.3 * bright if protocol == "t1" else 0.1 * bright)
+    signal = signal * (1 - vessel) + vessel * (variety.flow(1.3 if protocol == "t1" else 0.1) * bright)
+    signal = with_lesions(variety.rng("lesions"), signal, here, depth, wobble, bright)
+    signal = signal.reshape(slices, len(within), *shape).mean(axis=1)
     texture = power_law_noise(rng, (slices, *shape), 1.0, high=60)
-    signal = signal * (1 + 0.025 * texture) * bias_field(rng, (slices, *shape), 0.2)
+    signal = signal * (1 + 0.025 * texture) * bias_field(rng, (slices, *shape), variety.bias(0.2))
     # What a scanner resolves, in pixels as fine as it acquires: 1.2 of them at half height where all of k-space counts
     # alike, 1.8 where it is Hamming-weighted (Harris 1978). Without it edges are as sharp as the grid allows, and beyond
     # 0.3 cycles per pixel have two to seven times the power of the two real images that `spectrum` compares with.
-    signal = point_spread(signal, rng.uniform(1.2, 1.8))
+    signal = point_spread(signal, variety.blur(rng.uniform(1.2, 1.8)))
     # Noise relative to white matter, so that it is the same whatever the brightest voxel is: up to BrainWeb's usual 3%
     # (Collins et al. 1998). With it and the blur, spectra are within a factor of two of two real ones (`spectrum`).
-    image = measured(rng, signal, rng.uniform(0.02, 0.03) * bright, phase)
-    return image / np.abs(image).max()
+    image = measured(rng, signal, variety.noise(rng.uniform(0.02, 0.03) * bright, signal), phase)
+    middle_of = slice(len(within) // 2, None, len(within))
+    image = stripped(variety.rng("stripping"), image, depth[middle_of], wobble[middle_of])
+    return variety.shown(image / np.abs(image).max())
+
+
+def with_lesions(
+    rng: np.random.Generator | None,
+    signal: np.ndarray,
+    here: np.ndarray,
+    depth: np.ndarray,
+    wobble: np.ndarray,
+    bright: float,
+) -> np.ndarray:
+    """`signal` (N, H, W) with lesions in the brain, in half of the subjects; none where `rng` is None.
+
+    One to six, 3 to 36 mm across, dark or bright, with edges that are sharp or not; one in three has a rim that takes
+    contrast agent up. `here` : (3, N, H, W) in mm, `depth` in the brain in mm, `wobble` : a random field that bends edges.
+    """
+    if rng is None or rng.uniform() < 0.5:
+        return signal
+    places = np.argwhere(depth > 3)
+    for _ in range(rng.integers(1, 7)):
+        centre = here[:, *places[rng.integers(len(places))]].reshape(3, 1, 1, 1)
+        away = np.sqrt((((here - centre) / rng.uniform(0.7, 1.3, (3, 1, 1, 1))) ** 2).sum(axis=0))
+        radius = log_uniform(rng, 1.5, 18)
+        inside = radius * (1 + 0.2 * wobble) - away
+        share = smooth_step(inside, rng.uniform(0.6, 3)) * smooth_step(depth, 0.6)
+        signal = signal * (1 - share) + share * bright * rng.uniform(0.1, 1.6)
+        if rng.uniform() < 0.33:
+            rim = smooth_step(rng.uniform(0.5, 1.5) - np.abs(inside), 0.6) * smooth_step(depth, 0.6)
+            signal = signal * (1 - rim) + rim * bright * rng.uniform(1.2, 2)
+    return signal
+
+
+def stripped(rng: np.random.Generator | None, image: np.ndarray, depth: np.ndarray, wobble: np.ndarray) -> np.ndarray:
+    """The image (slices, H, W), in 40% of the subjects without what is outside the brain: 0 there, as a brain extraction
+    leaves it, up to 3 mm too far out or too far in by a little. As it is where `rng` is None."""
+    if rng is None or rng.uniform() > 0.4:
+        return image
+    return image * smooth_step(depth + rng.uniform(-0.5, 3) + rng.uniform(0, 1) * wobble, rng.uniform(0.3, 1))
 
 
 def cohort(dataset: Dataset) -> Iterator[Member]:
     """The virtual subjects; and, each a test set of its own, further ones of other contrasts, the unwarped template, one
-    person's slice and nine people."""
+    person's slice and nine people; plain subjects and strangers, where the data set asks for some."""
     yield from numbered_subjects(dataset, "virtual")
     number = dataset.train + dataset.validation + dataset.test
     for asked in str(dataset.options.get("further_contrasts", "")).split():
@@ -185,24 +236,38 @@ def cohort(dataset: Dataset) -> Iterator[Member]:
             number += 1
             name = f"{protocol}{number:03d}"
             yield Member(protocol, name, name, {"number": number, "protocol": protocol})
+    yield from further_subjects(dataset, number)
     yield Member("template", "mni152", "mni152", {"real": "mni152"})
     yield Member("individual", "s1045", "s1045", {"real": "s1045"})
     yield from people.cohort()
 
 
 def make(
-    dataset: Dataset, number: int = 0, real: str = "", file: str = "", protocol: str = ""
+    dataset: Dataset,
+    number: int = 0,
+    real: str = "",
+    file: str = "",
+    protocol: str = "",
+    plain: bool = False,
+    snr: float | None = None,
 ) -> tuple[np.ndarray, dict]:
-    """Virtual subject `number` (of another `protocol` than the data set's where one is given), a real image or that of a
-    person's `file`: (slices, H, W) float32 or complex64 in any unit, and its attributes. Real images are magnitudes; in a
-    complex data set they are at a simulated phase, and say so."""
+    """Virtual subject `number`, a real image or that of a person's `file`: (slices, H, W) float32 or complex64 in any unit,
+    and its attributes.
+
+    A subject of another `protocol` than the data set's, where one is given, or that is to be `plain` has no variety; one
+    with a signal-to-noise ratio `snr` is a stranger. Real images are magnitudes; in a complex data set they are at a
+    simulated phase, and say so.
+    """
+    if snr is not None:
+        return strangers.make(dataset, number, snr)
     if not number:
         image, attributes = _real(dataset, real, file)
         image, kind = at_declared_phase(dataset, real or Path(file).name, image, attributes["kind"])
         return image, attributes | {"kind": kind}
     rng, slices = np.random.default_rng([dataset.seed, number]), dataset.slices_per_volume
     phase = declared_phase(dataset, number, slices)
-    return virtual_subject(rng, slices, dataset.shape, protocol or dataset.contrast, phase), {
+    variety = PLAIN if protocol or plain else variety_of(dataset, number, OPTIONS)
+    return virtual_subject(rng, slices, dataset.shape, protocol or dataset.contrast, phase, variety), {
         "kind": "virtual subject",
         "origin": "tissue maps of the MNI152 template, warped; see embedded_brain",
     }
@@ -211,7 +276,9 @@ def make(
 def _real(dataset: Dataset, real: str, file: str) -> tuple[np.ndarray, dict]:
     """A real image, or that of a person's `file`, (slices, H, W) float32, and its attributes."""
     if file:
-        slices, attributes = people.make(file, dataset.slices_per_volume)
+        # Various data sets have many subjects of few slices; of a person as many as there were before.
+        count = max(dataset.slices_per_volume, 8) if dataset.options.get("various") else dataset.slices_per_volume
+        slices, attributes = people.make(file, count)
         thickness, pixel = attributes["spacing"][0], (full / n for full, n in zip(GRID, dataset.shape, strict=True))
         return on_grid(slices, dataset.shape), attributes | {"spacing": (thickness, *pixel)}
     if real == "mni152":

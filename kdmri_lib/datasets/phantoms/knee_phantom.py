@@ -5,7 +5,8 @@ muscle with fatty strands, vessels, subcutaneous fat and skin; sizes, tilt and e
 subject. Each of 15 receive coils, in three rings around the leg, sees it through its own smooth complex sensitivity map
 and adds its own complex noise; the image is the root sum of squares, as the paper combines its knee data. In a complex
 data set it is the coils combined with their sensitivities (Roemer et al. 1990): of the same brightness, without the root
-sum of squares' floor of noise, and at a simulated phase.
+sum of squares' floor of noise, and at a simulated phase. A *various* data set (`variety`) has joints of other shapes,
+proportions, orientations and textures, in any contrast, seen by 1 to 15 coils, combined either way, at any noise level.
 """
 
 from collections.abc import Iterator
@@ -13,14 +14,24 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
+from kdmri_lib.datasets import strangers
 from kdmri_lib.datasets.cohort import Member, numbered_subjects
-from kdmri_lib.datasets.fields import band_noise, declared_phase, power_law_noise, sheet_distance, smooth_step
-from kdmri_lib.datasets.relaxation import TISSUES, contrast
+from kdmri_lib.datasets.fields import (
+    band_noise,
+    declared_phase,
+    point_spread,
+    power_law_noise,
+    sheet_distance,
+    smooth_step,
+)
+from kdmri_lib.datasets.relaxation import TISSUES
+from kdmri_lib.datasets.variety import PLAIN, Variety, further_subjects, options, variety_of
 from kdmri_lib.declarations import Dataset
 from kdmri_lib.fourier import root_sum_of_squares, sensitivity_weighted
 
 FIELD_OF_VIEW = 320  # mm along the rows, which the published data sample twice as wide as needed
 COILS = 15
+OPTIONS = options("contrast", "warp", "resolution", "noise", "bias", "gamma", "rounding")
 
 
 def coil_sensitivities(rng: np.random.Generator, depth: float, shape: tuple[int, int], pixel: float) -> np.ndarray:
@@ -45,14 +56,16 @@ def subject_slice(
     rng: np.random.Generator, body: dict, depth: float, shape: tuple[int, int], pixel: float
 ) -> np.ndarray:
     """One coronal slice of the phantom `body` at `depth` mm from the middle: signal (H, W) float32 before the coils."""
-    y, x = np.meshgrid(*[(np.arange(n) - n / 2) * pixel for n in shape], indexing="ij", sparse=True)
+    here = np.stack(np.meshgrid(*[(np.arange(n) - n / 2) * pixel for n in shape], indexing="ij"))
+    y, x = body["placed"](here)
     tilt = body["tilt"]
     y, x = y - np.sin(tilt) * x + body["shift"][0], x + np.sin(tilt) * y + body["shift"][1]
 
     def noise(low, high):
         return band_noise(rng, shape, low / pixel, high / pixel)
 
-    wobble, middle, fine = noise(30, 90), noise(9, 30), noise(1.6, 5)
+    grain, coarseness = body["grain"], body["coarseness"]
+    wobble, middle, fine = noise(30, 90), noise(9, 30), noise(1.6 * coarseness, 5 * coarseness)
     tissue, size = body["tissue"], body["size"]
     narrow = np.sqrt(np.clip(1 - (depth / (58 * size)) ** 2, 0.15, 1))
     signal = np.zeros(shape)
@@ -76,22 +89,25 @@ def subject_slice(
     # Fat fills the joint's surroundings.
     paint(np.minimum(38 - np.abs(y + 4) + 5 * wobble, leg - thick - 1), tissue["fat"] * (0.92 + 0.05 * fine))
 
-    width = size * narrow * 38
+    limit = leg - 2.5 if body["other"] else np.inf  # a knee of usual size needs none
+    x = x - body["offset"]
+    width = size * narrow * body["width"]
     notch = body["notch"] * smooth_step(depth + 5, 10)
 
     def bone(inside, cortex):
         paint(inside, 0.08 * tissue["muscle"])
-        trabeculae = 1 + 0.10 * fine + 0.05 * middle
+        trabeculae = 1 + 0.10 * grain * fine + 0.05 * grain * middle
         paint(inside - cortex, tissue["fat"] * 0.82 * trabeculae)
 
     # Femur: shaft that widens to two condyles; tibia: plateau that narrows to a shaft; both end at the joint space.
-    condyles = 7 * np.cos(np.clip(np.abs(x) / width - 0.55, -1, 1) * 2.2) - 6
+    condyles = body["swing"] * np.cos(np.clip(np.abs(x) / width - body["lobes"], -1, 1) * 2.2) - 6
     gap = body["gap"]
     femur_edge = condyles - gap / 2 - notch * np.exp(-((x / 8) ** 2)) + 0.4 * middle
-    shaft = size * 14 + (width - size * 14) / (1 + np.exp((up - 42) / 9))
+    shaft = size * body["shaft"] + (width - size * body["shaft"]) / (1 + np.exp((up - 42) / 9))
     femur = np.minimum(shaft - np.abs(x) + 0.5 * wobble, femur_edge - y)
     tibia_edge = gap / 2 + condyles * 0.35 - 1.5 - 5 * np.exp(-((x / 7) ** 2)) + 0.4 * middle
-    tibia_shaft = size * 12 + (width - size * 12) / (1 + np.exp((down - 26) / 8))
+    narrower = body["shaft"] - 2
+    tibia_shaft = size * narrower + (width - size * narrower) / (1 + np.exp((down - 26) / 8))
     tibia = np.minimum(tibia_shaft - np.abs(x - 0.03 * down) + 0.5 * wobble, y - tibia_edge)
     fibula = np.minimum(6.5 - np.abs(x - width * 0.95 + 0.06 * down), y - 17) + 0.5 * wobble
 
@@ -105,6 +121,11 @@ def subject_slice(
     bone(femur, 1.5)
     bone(tibia, 1.4)
     bone(fibula, 1.3)
+    if body["patella"]:
+        patella = 9 - np.hypot(x + width + 12, (y + 18) / 2.2) + 0.5 * wobble
+        tendon = np.minimum(2.5 - np.abs(x + width + 10), 70 - np.abs(y))
+        paint(np.minimum(tendon, limit), 0.15 * tissue["muscle"])
+        bone(np.minimum(patella, limit), 1.5)
     scar = sheet_distance(y + 30 + 3 * wobble, pixel)
     paint(np.minimum(0.5 - scar, femur - 3), 0.4 * tissue["fat"])
 
@@ -113,7 +134,7 @@ def subject_slice(
     paint(np.minimum(cruciate, 14 - np.abs(y)), tissue["muscle"] * (0.22 + 0.15 * np.abs(fine)))
     for side in (-1, 1):
         band = 1.5 - np.abs(x * side - width - 1.8 - 0.02 * np.abs(y))
-        paint(np.minimum(band, 34 - np.abs(y)), 0.12 * tissue["muscle"])
+        paint(np.minimum(np.minimum(band, 34 - np.abs(y)), limit), 0.12 * tissue["muscle"])
     tubes = np.hypot(sheet_distance(noise(14, 40), pixel), sheet_distance(noise(14, 40), pixel))
     outside = -np.maximum(np.maximum(femur, tibia), fibula)
     paint(np.minimum(np.minimum(1.5 - tubes, outside), leg - 3), 0.25 * tissue["muscle"])
@@ -121,45 +142,101 @@ def subject_slice(
     return np.maximum(signal * (1 + 0.03 * texture), 0).astype(np.float32)
 
 
-def subject_volume(
-    rng: np.random.Generator, slices: int, shape: tuple[int, int], phase: np.ndarray | None = None
-) -> np.ndarray:
-    """One phantom through its coils, (slices, H, W) float32: root sum of squares over 15 noisy coil images; or complex64 at
-    a `phase`, these combined with the coils' sensitivities."""
-    pixel = FIELD_OF_VIEW / shape[0]
+def drawn_body(rng: np.random.Generator, variety: Variety) -> dict:
+    """What all slices of a phantom share: sizes in mm, and each tissue's signal."""
     body = {
         "tilt": rng.normal(0, 0.04),
         "shift": rng.normal(0, 4, 2),
         "size": rng.uniform(0.88, 1.08),
-        "fat": rng.uniform(6, 16),
-        "gap": rng.uniform(5, 7),
-        "notch": rng.uniform(12, 18),
-        "tissue": {name: contrast("pd", t) * rng.normal(1, 0.04) for name, t in TISSUES.items()},
+        "fat": variety.between("warp", 3, rng.uniform(6, 16), 3, 24),
+        "gap": variety.between("warp", 4, rng.uniform(5, 7), 2, 10),
+        "notch": variety.between("warp", 5, rng.uniform(12, 18), 0, 18),
     }
-    noise = rng.uniform(0.004, 0.008) * body["tissue"]["fat"]
-    images = []
-    for number, depth in enumerate(np.linspace(-32, 32, slices)):
+    signals = variety.signals("pd", TISSUES)
+    body["tissue"] = {name: signal * rng.normal(1, 0.04) for name, signal in signals.items()}
+    body["tissue"]["fat"] *= variety.fat(1)
+    # Without variety a coronal knee. With one femur and tibia are less wide, or end round or hollow, as other joints' bones
+    # and those of sagittal slices, where they lie before the middle of the leg and have the patella before them.
+    sideways = variety.between("warp", 6, 1, 0, 1) < 0.15
+
+    def placed(here: np.ndarray) -> np.ndarray:
+        here = here[::-1] if sideways else here
+        return variety.placed(here, np.zeros((2, 1, 1)), turn=12, sizes=(0.75, 1.3))
+
+    return body | {
+        "other": "warp" in variety.kinds,
+        "placed": placed,
+        "width": variety.between("warp", 7, 38, 20, 44),
+        "swing": variety.between("warp", 8, 7, -9, 9),
+        "lobes": variety.between("warp", 9, 0.55, 0, 0.8),
+        "shaft": variety.between("warp", 10, 14, 9, 20),
+        "offset": variety.between("warp", 11, 0, -14, 8),
+        "patella": variety.between("warp", 12, 1, 0, 1) < 0.5,
+        "grain": variety.between("contrast", 4, 1, 0.3, 2),
+        "coarseness": variety.between("contrast", 5, 1, 0.8, 2.5),
+    }
+
+
+def chosen_coils(variety: Variety) -> tuple[list[int], float, bool]:
+    """Which coils measure, the power of their sensitivities' magnitudes (below 1 of more even coils), and whether their
+    images are combined by the sensitivities where a magnitude is asked for; without variety all of them, by squares."""
+    rng = variety.rng("bias", 2)
+    if rng is None:
+        return list(range(COILS)), 1, False
+    count = rng.choice([1, 2, 4, 8, COILS])
+    return sorted(rng.permutation(COILS)[:count]), rng.uniform(0.2, 1), rng.uniform() < 0.5
+
+
+def subject_volume(
+    rng: np.random.Generator,
+    slices: int,
+    shape: tuple[int, int],
+    phase: np.ndarray | None = None,
+    variety: Variety = PLAIN,
+) -> np.ndarray:
+    """One phantom through its coils, (slices, H, W) float32: root sum of squares over 15 noisy coil images; or complex64 at
+    a `phase`, these combined with the coils' sensitivities."""
+    pixel = FIELD_OF_VIEW / shape[0]
+    body = drawn_body(rng, variety)
+    usual = rng.uniform(0.004, 0.008) * body["tissue"]["fat"]
+    chosen, evenness, weighted = chosen_coils(variety)
+    blur, noise, images = variety.blur(0), None, []
+    for number, depth in enumerate(variety.levels(np.linspace(-32, 32, slices), -32, 32)):
         signal = subject_slice(rng, body, depth, shape, pixel)
-        sensitivities = coil_sensitivities(rng, depth, shape, pixel)
+        if blur:
+            signal = np.maximum(point_spread(signal[None], blur)[0], 0)
+        sensitivities = coil_sensitivities(rng, depth, shape, pixel)[chosen]
+        if evenness < 1:
+            sensitivities = sensitivities * np.abs(sensitivities) ** (evenness - 1)
         coils = signal * sensitivities
+        if noise is None:
+            noise = variety.noise(usual, np.linalg.norm(coils, axis=0))
+            # The root sum of squares has a floor of noise that rises with the square root of the coils.
+            if "noise" in variety.kinds and phase is None and not weighted:
+                noise = noise / np.sqrt(len(chosen))
         coils += noise * (
             rng.standard_normal(coils.shape, np.float32) + 1j * rng.standard_normal(coils.shape, np.float32)
         )
-        if phase is None:
+        if phase is None and not weighted:
             images.append(root_sum_of_squares(torch.from_numpy(coils)).numpy())
         else:
-            combined = sensitivity_weighted(torch.from_numpy(coils), torch.from_numpy(sensitivities))
-            images.append(combined.numpy() * np.exp(1j * phase[number]))
-    return np.stack(images)
+            combined = sensitivity_weighted(torch.from_numpy(coils), torch.from_numpy(sensitivities)).numpy()
+            images.append(np.abs(combined) if phase is None else combined * np.exp(1j * phase[number]))
+    return variety.shown(np.stack(images))
 
 
 def cohort(dataset: Dataset) -> Iterator[Member]:
-    """The phantoms, numbered from 1 through the splits."""
-    return numbered_subjects(dataset, "phantom")
+    """The phantoms, numbered from 1 through the splits; plain ones and strangers, where the data set asks for some."""
+    yield from numbered_subjects(dataset, "phantom")
+    yield from further_subjects(dataset, dataset.train + dataset.validation + dataset.test)
 
 
-def make(dataset: Dataset, number: int) -> tuple[np.ndarray, dict]:
-    """Phantom `number`, (slices, H, W) float32 or complex64 relative to proton density, and its attributes."""
+def make(dataset: Dataset, number: int, plain: bool = False, snr: float | None = None) -> tuple[np.ndarray, dict]:
+    """Phantom `number`, (slices, H, W) float32 or complex64 relative to proton density (of a various data set, unless it is
+    to be `plain`, relative to its brightest), and its attributes; with a signal-to-noise ratio `snr`, a stranger."""
+    if snr is not None:
+        return strangers.make(dataset, number, snr)
     rng, slices = np.random.default_rng([dataset.seed, number]), dataset.slices_per_volume
-    image = subject_volume(rng, slices, dataset.shape, declared_phase(dataset, number, slices))
+    variety = PLAIN if plain else variety_of(dataset, number, OPTIONS)
+    image = subject_volume(rng, slices, dataset.shape, declared_phase(dataset, number, slices), variety)
     return image, {"kind": "phantom", "origin": "coronal knee phantom through 15 simulated coils; see knee_phantom"}
