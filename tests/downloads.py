@@ -277,3 +277,17 @@ def dicom(folder: Path) -> dict[str, np.ndarray]:
             save_dicom(folder / f"person{number}" / f"IM_{name}.dcm", pixels[n], 5.0 * n - 20, series)
         expected[f"person{number}_series1"] = normalised(0.5 * pixels.astype(np.float32) + 3)
     return expected
+
+
+# By name: the source, what fills its folder, and what is declared beside. Data sets that the paper's settings are of first.
+SOURCES = {
+    "cardiac": ("acdc", acdc, {}),
+    "mrbrains": ("mrbrains", mrbrains_2013, {}),
+    "mrbrains_2018": ("mrbrains", mrbrains_2018, {}),
+    "knee_raw": ("knee_matlab", knee, {"contrast": "coronal_pd"}),
+    "fastmri": ("fastmri", fastmri, {}),
+    "calgary": ("calgary_campinas", calgary_nifti, {}),
+    "published": ("kdmri_h5", published, {}),
+    "nifti": ("nifti_folder", nifti, {}),
+    "dicom": ("dicom_folder", dicom, {}),
+}

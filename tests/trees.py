@@ -142,7 +142,7 @@ def agreed(dataset: Dataset, path: Path) -> tuple[dict[str, np.ndarray], dict[st
     found, error = told(lambda: survey(dataset))
     error = error or found.stopped
     quick, refused = told(lambda: survey(dataset, headers=True))
-    made, other = told(lambda: prepare(dataset, path, "code"))
+    made, other = told(lambda: prepare(dataset, path, 1))
     assert error.split(": ", 1)[-1] == other.split(": ", 1)[-1]  # one begins with the data set, one with the file
     assert other or not (refused or quick.stopped), f"headers alone are refused: {refused or quick.stopped}"
     if made is None:

@@ -27,6 +27,9 @@ LABELS_IN_FRONT = re.compile(r"seg(mentations?)?|masks?|labels?")
 OF_LABELS = re.compile(r"(labels|masks|segmentations|ground[-_ ]?truth)(tr|ts)?|derivatives")  # folders
 
 
+NO_TEXT = re.compile("[\ud800-\udfff]")  # bytes of another encoding, as old archives hold them
+
+
 class Entry(NamedTuple):
     """A file of a download: `place` is the path below the folder that it counts as, `file` what is opened."""
 
@@ -68,31 +71,21 @@ def _of_labels(name: str) -> bool:
 def files_in(folder: Path, endings: Sequence[str] = (), pattern: str | None = None) -> list[Entry]:
     """The files of a download that end in one of `endings` (all where there are none), in the order of their places.
 
-    Parameters
-    ----------
-    pattern : glob that `place` must match; ``**`` stands for any number of folders.
-
-    Raises
-    ------
-    StudyError
-        When a folder may not be read, a name isn't text, one volume is there under two endings (``x.nii``,
-        ``x.nii.gz``), or one file twice, by a link: nothing would say which of the two counts.
+    `pattern` : glob that `place` must match; ``**`` stands for any number of folders. `StudyError` when a folder may not be
+    read, a name isn't text, one volume is there under two endings (``x.nii``, ``x.nii.gz``), or one file twice, by a link:
+    nothing would say which of the two counts.
     """
     found = [entry for entry in _matching(folder, endings, pattern) if not (endings and is_label_map(entry.place))]
-    bare: dict[Path, Entry] = {}
-    real: dict[str, Entry] = {}
+    seen: dict[str | Path, Entry] = {}
     for entry in found:
-        if endings and (other := bare.setdefault(entry.bare, entry)) != entry:
-            raise StudyError(
-                f"{folder / entry.place}: the same volume as {folder / other.place}, by their names; expected one file of "
-                "each volume (remove one, or give a pattern)"
-            )
-        other = real.setdefault(os.path.realpath(entry.file), entry)
-        if other != entry:
-            raise StudyError(
-                f"{folder / entry.place}: the same file as {folder / other.place}, by a link; expected each once (remove "
-                "the link, or give a pattern)"
-            )
+        names = {entry.bare: ("volume", "by their names", "one file of each volume (remove one")} if endings else {}
+        links = {os.path.realpath(entry.file): ("file", "by a link", "each once (remove the link")}
+        for key, (what, how, expected) in (names | links).items():
+            if (other := seen.setdefault(key, entry)) != entry:
+                raise StudyError(
+                    f"{folder / entry.place}: the same {what} as {folder / other.place}, {how}; expected {expected}, or "
+                    "give a pattern)"
+                )
     return found
 
 
@@ -143,14 +136,6 @@ def _walk(folder: Path, place: Path, endings: Sequence[str], above: tuple[str, .
             alone = endings and ends_in(name, endings) and len(images) == 1
             yield from [Entry(within, images[0].file)] if alone else inner
         elif is_file and ends_in(name, endings or ("",)):
-            if not _is_text(str(within)):
+            if NO_TEXT.search(str(within)):
                 raise StudyError(f"{str(path)!a}: a name that isn't text in UTF-8; expected one that is: rename it")
             yield Entry(within, path)
-
-
-def _is_text(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:  # bytes of another encoding, as old archives hold them
-        return False
-    return True

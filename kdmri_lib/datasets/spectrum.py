@@ -25,6 +25,13 @@ def radial_spectrum(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return (np.arange(count) + 0.5) * BIN, total / samples
 
 
+def relative_to_zero(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Frequencies, and the radial spectrum of (slices, H, W) over the mean power at zero frequency."""
+    frequency, power = radial_spectrum(image)
+    zero = np.abs(image.sum(axis=(1, 2))) ** 2 / image[0].size
+    return frequency, power / zero.mean()
+
+
 def relative_to_structure(frequency: np.ndarray, power: np.ndarray) -> np.ndarray:
     """A radial spectrum over its power in the band `STRUCTURE`, each ring by its area.
 

@@ -32,13 +32,9 @@ def magnitudes(values: np.ndarray, path: Path) -> tuple[np.ndarray, dict[str, fl
     """Values of an image (any shape, real) as magnitudes, and the attributes that say what was done.
 
     Registration and resampling by splines leave values a little below 0 beside edges. They become 0, and "below_zero" is
-    their share of the sum of all absolute values.
-
-    Raises
-    ------
-    StudyError
-        When values aren't real numbers; that share is above 2%, as of z-scored images, phases and CT; or no more than 16
-        values differ, as in label maps; when values or the file's name are a phase's; or as in `sound`.
+    their share of the sum of all absolute values. `StudyError` when that share is above 2%, as of z-scored images, phases
+    and CT; values aren't real numbers; no more than 16 differ, as in label maps; values or the file's name are a phase's;
+    or as in `sound`.
     """
     if values.dtype.kind not in "iuf":
         raise StudyError(f"{path}: values of type {values.dtype}, expected real numbers")
@@ -69,20 +65,15 @@ def _is_phase(values: np.ndarray) -> bool:
     least, most = float(values.min()), float(values.max())
     if abs(least) > 0.01 * most or not any(abs(most - period) <= 0.01 * period for period in PERIODS):
         return False
-    shares, _ = np.histogram(values, bins=16, range=(0, most))
-    return bool(shares.max() < EVEN * values.size / 16)
+    return bool(np.histogram(values, bins=16, range=(0, most))[0].max() < EVEN * values.size / 16)
 
 
 def measured_whole(kspace: np.ndarray, path: Path, coils: int | None = None, centred: bool = True) -> None:
     """`StudyError` when a slice of k-space has holes: points that are 0, between others that aren't, in a row or a column.
 
     What lies beyond the measured part (zero-filling, partial Fourier, cut corners) is no hole. More than 1% are refused: a
-    truth that is undersampled itself would teach its own aliasing.
-
-    Parameters
-    ----------
-    kspace : (H, W), and an axis of coils, numbered `coils`, where there is one.
-    centred : whether zero frequency is in the middle.
+    truth that is undersampled itself would teach its own aliasing. `kspace` : (H, W), and an axis of coils, numbered
+    `coils`, where there is one; `centred` : whether zero frequency is in the middle.
     """
     measured = kspace != 0 if coils is None else (kspace != 0).any(axis=coils)
     if not centred:

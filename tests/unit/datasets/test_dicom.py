@@ -253,4 +253,4 @@ def test_check_says_what_prepare_leaves_out(tmp_path, broken):
     _, left_out, _ = trees.agreed(dataset, tmp_path.parent / "out.h5")
     assert set(left_out) == {"person1_series1"}
     assert set(survey(dataset, headers=True).problems) == {"person1_series1"}
-    assert not prepare(dataset, tmp_path.parent / "out.h5", "code").made
+    assert not prepare(dataset, tmp_path.parent / "out.h5", 1).made

@@ -15,6 +15,7 @@ from kdmri_lib.datasets.folders import NIFTI, files_in, is_label_map, label_maps
 from kdmri_lib.datasets.preparing import prepare, survey
 from kdmri_lib.errors import StudyError
 from tests import downloads, trees
+from tests.unit.datasets.test_sources import EVERY
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -76,43 +77,22 @@ def test_one_volume_under_two_endings_is_refused(tmp_path, other):
         files_in(tmp_path, NIFTI)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "x_seg.nii.gz",
-        "x_brain_mask.nii",
-        "sub-01_desc-brain_mask.nii.gz",
-        "sub-01_dseg.nii.gz",
-        "patient001_frame01_gt.nii.gz",
-        "label_001.nii.gz",
-        "mask.nii",
-        "x-seg2.nii.gz",
-        "segm.nii.gz",
-        "LabelsForTraining.nii",
-        "labelsTr/heart_001.nii.gz",
-        "derivatives/program/sub-01/T1w.nii.gz",
-        "x_gt.nii/x.nii",
-    ],
-)
+LABEL_MAPS = """
+    x_seg.nii.gz x_brain_mask.nii sub-01_desc-brain_mask.nii.gz sub-01_dseg.nii.gz patient001_frame01_gt.nii.gz
+    label_001.nii.gz mask.nii x-seg2.nii.gz segm.nii.gz LabelsForTraining.nii labelsTr/heart_001.nii.gz
+    derivatives/program/sub-01/T1w.nii.gz x_gt.nii/x.nii
+"""
+IMAGES = "T1.nii sub-01_acq-mask_T1w.nii.gz segal_t1.nii gt3_scan.nii labelle/T2.nii 12.nii brainmask.nii"
+
+
+@pytest.mark.parametrize("name", LABEL_MAPS.split())
 def test_label_maps_and_copies_go_by_their_names(tmp_path, name):
     touch(tmp_path, name, "x.nii.gz")
-    assert places(tmp_path) == ["x.nii.gz"] and [str(place) for place in label_maps(tmp_path)] == [
-        name.removesuffix("/x.nii")
-    ]
+    assert places(tmp_path) == ["x.nii.gz"]
+    assert [str(place) for place in label_maps(tmp_path)] == [name.removesuffix("/x.nii")]
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "T1.nii",
-        "sub-01_acq-mask_T1w.nii.gz",
-        "segal_t1.nii",
-        "gt3_scan.nii",
-        "labelle/T2.nii",
-        "12.nii",
-        "brainmask.nii",
-    ],
-)
+@pytest.mark.parametrize("name", IMAGES.split())
 def test_images_are_not_taken_for_label_maps(name):
     assert not is_label_map(Path(name))
 
@@ -148,21 +128,12 @@ def test_names_that_are_no_text_and_folders_without_permission_are_said(tmp_path
         (tmp_path / "café").chmod(0o755)
 
 
-EVERY = {
-    "acdc": (downloads.acdc, {}),
-    "mrbrains": (downloads.mrbrains_2018, {}),
-    "knee_matlab": (downloads.knee, {"contrast": "coronal_pd"}),
-    "fastmri": (downloads.fastmri, {}),
-    "calgary_campinas": (downloads.calgary_nifti, {}),
-    "kdmri_h5": (downloads.published, {}),
-    "nifti_folder": (downloads.nifti, {}),
-    "dicom_folder": (downloads.dicom, {}),
-}
+OF_EACH = "acdc|mrbrains 2018|knee, MATLAB 7.3|fastMRI multicoil|Calgary-Campinas|published code|NIfTI|DICOM"
 
 
-@pytest.mark.parametrize("source", sorted(EVERY))
+@pytest.mark.parametrize("source", OF_EACH.split("|"))
 def test_every_source_finds_a_download_again_in_a_folder_as_people_have_it(tmp_path, source):
-    fill, more = EVERY[source]
+    source, fill, more = EVERY[source]
     (tmp_path / "download").mkdir()
     expected, dataset = fill(tmp_path / "download"), downloads.declared(source, tmp_path / "download", **more)
     plain, _, _ = trees.agreed(dataset, tmp_path / "plain.h5")
@@ -230,7 +201,7 @@ def test_a_split_without_anybody_and_a_person_in_two_are_said_by_both(tmp_path):
     dataset = downloads.declared("nifti_folder", tmp_path / "download")
     assert "person1_scan in train and person10_scan in test are the same image" in survey(dataset).stopped
     with pytest.raises(StudyError, match="person1_scan in train and person10_scan in test are the same image"):
-        prepare(dataset, tmp_path / "out.h5", "code")
+        prepare(dataset, tmp_path / "out.h5", 1)
     table.write_text("subject,split\n" + "".join(f"person{n},train\n" for n in (1, 2, 3)) + "person10,test\n")
     for number in (1, 2, 3, 10):
         (tmp_path / f"download/person{number}/scan.nii.gz").write_bytes(b"")

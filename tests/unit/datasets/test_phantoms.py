@@ -7,9 +7,9 @@ from kdmri_lib.datasets.phantoms.embedded_brain import individual_slice, templat
 from kdmri_lib.datasets.phantoms.knee_phantom import COILS, coil_sensitivities
 from kdmri_lib.datasets.prepared import read_prepared, splits
 from kdmri_lib.datasets.preparing import members, prepare, source
+from kdmri_lib.datasets.spectrum import relative_to_zero
 from kdmri_lib.declarations import Dataset
 from kdmri_lib.errors import StudyError
-from kdmri_lib.figures import radial_power
 
 BRAIN = Dataset(
     name="brain", source="embedded_brain", shape=(120, 120), train=2, validation=1, test=1, slices_per_volume=4
@@ -50,8 +50,8 @@ def test_a_complex_subject_is_the_same_subject_at_a_smooth_phase(name):
 def test_the_cohort_has_the_detail_that_the_template_lacks():
     module = source("embedded_brain")
     dataset = BRAIN.model_copy(update={"shape": (240, 240)})
-    frequency, cohort = radial_power(module.make(dataset, number=1)[0])
-    template = radial_power(template_slices(4))[1]
+    frequency, cohort = relative_to_zero(module.make(dataset, number=1)[0])
+    template = relative_to_zero(template_slices(4))[1]
     band = (frequency > 0.15) & (frequency < 0.35)
     assert (cohort[band] > template[band]).all()
 

@@ -16,7 +16,7 @@ def file(tmp_path):
     path = tmp_path / "x.h5"
     first, second = np.random.default_rng(0).random((2, 3, 8, 6)).astype(np.float32)
     volumes = [Volume("a", "train", second, {"kind": "phantom"}), Volume("b", "test", first, {"kind": "phantom"})]
-    write_prepared(path, "{}", "code", volumes)
+    write_prepared(path, "{}", 1, volumes)
     return path
 
 
@@ -27,13 +27,13 @@ def test_prepared_files_are_read_as_written(file):
     np.testing.assert_array_equal(volume.image, np.random.default_rng(0).random((3, 8, 6)).astype(np.float32))
     with h5py.File(file) as data:
         assert data["volumes/a"].chunks == (1, 8, 6)
-    assert preparing_code(file) == "code" and len(content_checksum(file)) == 64
+    assert preparing_code(file) == 1 and len(content_checksum(file)) == 64
 
 
 def test_slices_of_some_subjects_alone(tmp_path):
     path = tmp_path / "x.h5"
     images = np.random.default_rng(0).random((4, 3, 8, 6)).astype(np.float32)
-    write_prepared(path, "{}", "code", [Volume(f"s{n}", "train", i, {"kind": "x"}) for n, i in enumerate(images)])
+    write_prepared(path, "{}", 1, [Volume(f"s{n}", "train", i, {"kind": "x"}) for n, i in enumerate(images)])
     some = Slices(path, "train", subjects=(1, 3))
     np.testing.assert_array_equal(some[list(range(6))].squeeze(1), images[1:3].reshape(6, 8, 6))
     assert some.names[0] == "s1 slice 0" and len(some) == 6
@@ -70,7 +70,7 @@ def test_other_bad_prepared_files(file, tmp_path):
 def test_the_volumes_that_test_are_all_but_those_that_train_and_validate(tmp_path):
     names = ("train", "validation", "test", "template")
     volumes = [Volume(name[:3], name, np.full((1, 2, 2), n + 0.5, np.float32), {}) for n, name in enumerate(names)]
-    write_prepared(tmp_path / "x.h5", "{}", "code", volumes)
+    write_prepared(tmp_path / "x.h5", "{}", 1, volumes)
     assert sorted(v.split for v in prepared.test_volumes(tmp_path / "x.h5")) == ["template", "test"]
 
 
@@ -78,7 +78,7 @@ def test_the_volumes_that_test_are_all_but_those_that_train_and_validate(tmp_pat
 def test_complex_volumes_are_read_as_written_and_are_slices_of_two_channels(tmp_path, held_bytes):
     image = np.random.default_rng(2).standard_normal((3, 8, 6, 2)).astype(np.float32).view(np.complex64)[..., 0]
     image /= np.abs(image).max()
-    write_prepared(tmp_path / "x.h5", "{}", "code", [Volume("a", "train", image, {"kind": "phantom"})])
+    write_prepared(tmp_path / "x.h5", "{}", 1, [Volume("a", "train", image, {"kind": "phantom"})])
     (volume,) = read_prepared(tmp_path / "x.h5")
     assert volume.image.dtype == np.complex64 and np.array_equal(volume.image, image)
     assert volume.attributes["mean"] == pytest.approx(np.abs(image).mean(), abs=1e-6)
@@ -92,7 +92,7 @@ def test_complex_volumes_are_read_as_written_and_are_slices_of_two_channels(tmp_
 def test_slices_are_the_same_held_in_memory_or_read_from_the_file(tmp_path, held_bytes):
     images = np.random.default_rng(1).random((2, 3, 8, 6)).astype(np.float32)
     volumes = [Volume(name, "train", image, {}) for name, image in zip("ab", images, strict=True)]
-    write_prepared(tmp_path / "x.h5", "{}", "code", volumes)
+    write_prepared(tmp_path / "x.h5", "{}", 1, volumes)
     slices = Slices(tmp_path / "x.h5", "train", held_bytes)
     assert slices.in_memory == (held_bytes > images.nbytes)
     assert slices.shape == (6, 1, 8, 6) and len(slices) == 6 and slices.names[4] == "b slice 1"

@@ -11,8 +11,8 @@ import pytest
 from kdmri_lib.datasets.preparing import prepare, source
 from kdmri_lib.datasets.reading import as_complex, reading
 from kdmri_lib.declarations import Degradation
+from kdmri_lib.declared import declared_mask
 from kdmri_lib.errors import StudyError
-from kdmri_study.build import declared_mask
 from tests import downloads
 
 
@@ -30,7 +30,7 @@ def test_a_file_that_may_not_be_read_and_one_that_is_being_written(tmp_path):
     downloads.fastmri(tmp_path)
     dataset = downloads.declared("fastmri", tmp_path, validation=2)
     with writing_elsewhere(tmp_path / "multicoil_train/file2.h5"):
-        left_out = prepare(dataset, tmp_path / "out.h5", "code").left_out
+        left_out = prepare(dataset, tmp_path / "out.h5", 1).left_out
     assert list(left_out) == ["file2"] and "file2.h5: another program has it open for writing" in left_out["file2"]
     locked = tmp_path / "multicoil_val/file4.h5"
     locked.chmod(0)

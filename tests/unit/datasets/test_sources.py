@@ -1,6 +1,9 @@
 """Every source on a download in miniature: orientation, scale, crop, coil combination and split; and what is broken."""
 
+import re
 import shutil
+from functools import partial
+from pathlib import Path
 
 import h5py
 import nibabel
@@ -11,8 +14,8 @@ import pytest
 from kdmri_lib.datasets.prepared import read_prepared, splits
 from kdmri_lib.datasets.preparing import prepare, survey
 from kdmri_lib.declarations import Degradation
+from kdmri_lib.declared import declared_mask
 from kdmri_lib.errors import StudyError
-from kdmri_study.build import declared_mask
 from tests import downloads, trees
 
 
@@ -21,27 +24,22 @@ def older_knee(folder):
     return {name: downloads.normalised(v[1:2]) for name, v in downloads.knee(folder, older=True).items()}
 
 
+KNEE = {"contrast": "coronal_pd"}
+MAPS = KNEE | {"options": {"combination": "sensitivity"}}
+RECONSTRUCTIONS = {"options": {"image": "reconstruction"}}
 EVERY = {
     "acdc": ("acdc", downloads.acdc, {}),
     "mrbrains 2013": ("mrbrains", downloads.mrbrains_2013, {}),
     "mrbrains 2018": ("mrbrains", downloads.mrbrains_2018, {}),
-    "knee, MATLAB 7.3": ("knee_matlab", downloads.knee, {"contrast": "coronal_pd"}),
-    "knee, older MATLAB": ("knee_matlab", older_knee, {"contrast": "coronal_pd", "slices_per_volume": 1}),
-    "knee, sensitivities": (
-        "knee_matlab",
-        downloads.knee,
-        {"contrast": "coronal_pd", "options": {"combination": "sensitivity"}},
-    ),
+    "knee, MATLAB 7.3": ("knee_matlab", downloads.knee, KNEE),
+    "knee, older MATLAB": ("knee_matlab", older_knee, KNEE | {"slices_per_volume": 1}),
+    "knee, sensitivities": ("knee_matlab", downloads.knee, MAPS),
     "fastMRI multicoil": ("fastmri", downloads.fastmri, {}),
-    "fastMRI single coil": ("fastmri", lambda f: downloads.fastmri(f, multicoil=False), {}),
-    "fastMRI reconstructions": ("fastmri", downloads.fastmri, {"options": {"image": "reconstruction"}}),
+    "fastMRI single coil": ("fastmri", partial(downloads.fastmri, multicoil=False), {}),
+    "fastMRI reconstructions": ("fastmri", downloads.fastmri, RECONSTRUCTIONS),
     "Calgary-Campinas": ("calgary_campinas", downloads.calgary_nifti, {}),
     "Calgary-Campinas raw, 12 channels": ("calgary_campinas", downloads.calgary_raw, {}),
-    "Calgary-Campinas raw, 1 channel": (
-        "calgary_campinas",
-        lambda f: downloads.calgary_raw(f, multichannel=False),
-        {},
-    ),
+    "Calgary-Campinas raw, 1 channel": ("calgary_campinas", partial(downloads.calgary_raw, multichannel=False), {}),
     "published code": ("kdmri_h5", downloads.published, {}),
     "NIfTI": ("nifti_folder", downloads.nifti, {}),
     "DICOM": ("dicom_folder", downloads.dicom, {}),
@@ -54,7 +52,7 @@ def download(request, tmp_path_factory):
     source, fill, more = EVERY[request.param]
     folder, path = tmp_path_factory.mktemp("download"), tmp_path_factory.mktemp("prepared") / "out.h5"
     expected, dataset = fill(folder), downloads.declared(source, folder, **more)
-    return expected, dataset, path, prepare(dataset, path, "code").left_out
+    return expected, dataset, path, prepare(dataset, path, 1).left_out
 
 
 def test_every_source_gives_the_images_that_were_written(download):
@@ -71,22 +69,15 @@ def test_every_source_gives_the_images_that_were_written(download):
     assert not people["validation"] & people["test"]
 
 
-COMPLEX = {
-    "fastMRI single coil": ("fastmri", lambda f: downloads.fastmri(f, multicoil=False), {}),
-    "knee": ("knee_matlab", downloads.knee, {"contrast": "coronal_pd"}),
-    "Calgary-Campinas raw, 1 channel": ("calgary_campinas", lambda f: downloads.calgary_raw(f, multichannel=False), {}),
-}
-
-
-@pytest.mark.parametrize("name", COMPLEX)
+@pytest.mark.parametrize("name", ["fastMRI single coil", "knee, MATLAB 7.3", "Calgary-Campinas raw, 1 channel"])
 def test_a_complex_data_set_holds_the_complex_images_that_were_measured(tmp_path, monkeypatch, name):
     """Real and imaginary part in their places, without a sign or a shift too many."""
-    plain, (source, fill, more) = downloads.image, COMPLEX[name]
+    plain, (source, fill, more) = downloads.image, EVERY[name]
     monkeypatch.setattr(downloads, "image", lambda seed: plain(seed) * np.exp(3j * plain(seed + 50)))
     monkeypatch.setattr(downloads, "normalised", lambda volume: volume / np.abs(volume).max())
     expected = fill(tmp_path)
     dataset = downloads.declared(source, tmp_path, domain="complex", **more)
-    assert prepare(dataset, tmp_path / "out.h5", "code").left_out == {}
+    assert prepare(dataset, tmp_path / "out.h5", 1).left_out == {}
     for volume in read_prepared(tmp_path / "out.h5"):
         assert volume.image.dtype == np.complex64 and volume.attributes["kind"] == "real MR"
         np.testing.assert_allclose(volume.image, expected[volume.subject], atol=3e-6, err_msg=volume.subject)
@@ -113,7 +104,7 @@ def test_coils_without_sensitivities_become_one_complex_image_at_the_first_ones_
         with h5py.File(path, "w") as file:
             file["kspace"] = kspace * np.float32(1 + 0.01 * number)
     dataset = downloads.declared(source, tmp_path, domain="complex", shape=(40, 36))
-    prepare(dataset, tmp_path / "out.h5", "code")
+    prepare(dataset, tmp_path / "out.h5", 1)
     expected = (volume * np.exp(1j * np.angle(maps[0])))[0] / np.abs(volume).max()
     for found in read_prepared(tmp_path / "out.h5"):
         inside = np.abs(expected) > 0.3
@@ -128,17 +119,13 @@ def test_images_without_a_phase_are_no_complex_data_set(tmp_path):
     downloads.knee(tmp_path / "knee")
     downloads.nifti(tmp_path / "nifti")
     for source, more, message in [
-        ("fastmri", {"options": {"image": "reconstruction"}}, "reconstructions are magnitudes"),
-        (
-            "knee_matlab",
-            {"contrast": "coronal_pd", "options": {"combination": "rss"}},
-            "root sum of squares has no phase",
-        ),
+        ("fastmri", RECONSTRUCTIONS, "reconstructions are magnitudes"),
+        ("knee_matlab", KNEE | {"options": {"combination": "rss"}}, "root sum of squares has no phase"),
         ("nifti_folder", {}, "values of type float32, expected complex numbers"),
     ]:
         folder = tmp_path / source.split("_")[0]
         with pytest.raises(StudyError, match=message):
-            prepare(downloads.declared(source, folder, domain="complex", **more), tmp_path / "out.h5", "code")
+            prepare(downloads.declared(source, folder, domain="complex", **more), tmp_path / "out.h5", 1)
 
 
 def test_counting_agrees_with_preparing(download):
@@ -154,13 +141,13 @@ def test_counting_agrees_with_preparing(download):
 def test_a_second_start_finds_every_source_unchanged(download):
     _, dataset, path, _ = download
     before = path.read_bytes()
-    assert prepare(dataset, path, "code") == (False, {})
+    assert prepare(dataset, path, 1) == (False, {})
     assert path.read_bytes() == before
 
 
 def test_two_scans_of_a_patient_stay_together(tmp_path):
     downloads.fastmri(tmp_path)
-    prepare(downloads.declared("fastmri", tmp_path, train=1, validation=2), tmp_path / "out.h5", "code")
+    prepare(downloads.declared("fastmri", tmp_path, train=1, validation=2), tmp_path / "out.h5", 1)
     assert splits(tmp_path / "out.h5")["train"] == ["file1", "file2"]
     (volume,) = read_prepared(tmp_path / "out.h5", "test")
     np.testing.assert_allclose(volume.attributes["spacing"], (4.5, 7.0, 140 / 16))
@@ -172,7 +159,7 @@ def test_the_cine_on_request(tmp_path):
     for series in tmp_path.rglob("*_4d.nii.gz"):
         rng = np.random.default_rng(len(str(series)) + int(series.name[7:10]))
         nibabel.save(nibabel.Nifti1Image(rng.random((4, 4, 2, 5), dtype=np.float32), np.diag([1, 1, 8, 1])), series)
-    prepare(downloads.declared("acdc", tmp_path, shape=(4, 4), options={"cine": True}), tmp_path / "out.h5", "code")
+    prepare(downloads.declared("acdc", tmp_path, shape=(4, 4), options={"cine": True}), tmp_path / "out.h5", 1)
     (volume,) = read_prepared(tmp_path / "out.h5", "test")
     stored = nibabel.load(tmp_path / "testing/patient101/patient101_4d.nii.gz").get_fdata()
     assert volume.subject == "patient101_4d" and volume.image.shape == (10, 4, 4)
@@ -189,52 +176,40 @@ def test_published_masks_are_used_as_they_are(tmp_path):
         declared_mask(dataset, Degradation(acceleration=8))
 
 
-def knee_without_maps(folder):
-    (folder / "coronal_pd/1/espirit2.mat").unlink()
-    return r"coronal_pd/1/espirit2.mat: no such file"
-
-
-def knee_of_another_shape(folder):
-    downloads.save_matlab73(folder / "coronal_pd/1/rawdata2.mat", "rawdata", np.ones((4, 4, 4)) * 1j)
-    return r"rawdata2.mat: k-space of shape \(4, 4, 4\), expected \(H, W, coils\) as in .*rawdata1.mat: \(20, 16, 4\)"
-
-
-def knee_with_maps_of_another_shape(folder):
-    downloads.save_matlab73(folder / "coronal_pd/1/espirit2.mat", "sensitivities", np.ones((4, 4, 4)) * 1j)
-    return r"espirit2.mat: sensitivities of shape \(4, 4, 4\), expected \(20, 16, 4\)"
-
-
-def knee_with_other_names(folder):
-    downloads.save_matlab73(folder / "coronal_pd/1/rawdata2.mat", "data", np.ones((20, 16, 4)) * 1j)
-    return r"rawdata2.mat: no array 'rawdata'; it has data"
-
-
-def knee_of_real_numbers(folder):
-    with h5py.File(folder / "coronal_pd/1/rawdata2.mat", "w", userblock_size=512) as file:
+def reals(path):
+    with h5py.File(path, "w", userblock_size=512) as file:
         file["rawdata"] = np.ones((4, 16, 20))
-    with (folder / "coronal_pd/1/rawdata2.mat").open("r+b") as file:
+    with path.open("r+b") as file:
         file.write(b"MATLAB 7.3 MAT-file")
-    return r"rawdata2.mat: values of type float64, expected complex numbers"
+
+
+def matlab(name, shape):
+    return lambda path: downloads.save_matlab73(path, name, np.ones(shape) * 1j)
 
 
 @pytest.mark.parametrize(
-    "damage",
+    ("name", "damage", "message"),
     [
-        knee_without_maps,
-        knee_of_another_shape,
-        knee_with_maps_of_another_shape,
-        knee_with_other_names,
-        knee_of_real_numbers,
+        ("espirit2.mat", Path.unlink, "no such file"),
+        (
+            "rawdata2.mat",
+            matlab("rawdata", (4, 4, 4)),
+            r"k-space of shape \(4, 4, 4\), expected \(H, W, coils\) as in .*rawdata1.mat: \(20, 16, 4\)",
+        ),
+        (
+            "espirit2.mat",
+            matlab("sensitivities", (4, 4, 4)),
+            r"sensitivities of shape \(4, 4, 4\), expected \(20, 16, 4\)",
+        ),
+        ("rawdata2.mat", matlab("data", (20, 16, 4)), "no array 'rawdata'; it has data"),
+        ("rawdata2.mat", reals, "values of type float64, expected complex numbers"),
     ],
 )
-def test_broken_knee_files(tmp_path, damage):
+def test_broken_knee_files(tmp_path, name, damage, message):
     downloads.knee(tmp_path)
-    message = damage(tmp_path)
-    options = {"combination": "sensitivity"}
-    dataset = downloads.declared("knee_matlab", tmp_path, contrast="coronal_pd", options=options)
-    left_out = prepare(dataset, tmp_path / "out.h5", "code").left_out
-    with pytest.raises(StudyError, match=message):
-        raise StudyError(left_out["coronal_pd_1"])
+    damage(tmp_path / "coronal_pd/1" / name)
+    left_out = prepare(downloads.declared("knee_matlab", tmp_path, **MAPS), tmp_path / "out.h5", 1).left_out
+    assert re.search(rf"coronal_pd/1/{name}: {message}", left_out["coronal_pd_1"])
 
 
 def test_fastmri_files_that_are_undersampled_or_damaged(tmp_path):
@@ -245,7 +220,7 @@ def test_fastmri_files_that_are_undersampled_or_damaged(tmp_path):
         del file["ismrmrd_header"]
         file["ismrmrd_header"] = downloads.HEADER[:200]
     dataset = downloads.declared("fastmri", tmp_path)
-    left_out = prepare(dataset, tmp_path / "out.h5", "code").left_out
+    left_out = prepare(dataset, tmp_path / "out.h5", 1).left_out
     assert "file3.h5: undersampled (it holds a mask)" in left_out["file3"]
     assert "file1.h5: its ISMRMRD header can't be read" in left_out["file1"]
     assert splits(tmp_path / "out.h5") == {"train": ["file2"], "validation": ["file10"], "test": ["file4"]}
@@ -254,31 +229,16 @@ def test_fastmri_files_that_are_undersampled_or_damaged(tmp_path):
     with pytest.raises(
         StudyError, match=r"left for split 'validation' .*file10.h5: not a readable fastMRI file, or cut"
     ):
-        prepare(dataset, tmp_path / "again.h5", "code")
+        prepare(dataset, tmp_path / "again.h5", 1)
 
 
-def dicom_of_mixed_shapes(folder, series):
-    downloads.save_dicom(folder / "person1/IM_z.dcm", np.ones((5, 5)), 40, series)
-    return r"IM_z.dcm: \(5, 5\) pixels .* in a series that begins with .*IM_d.dcm: \(20, 16\)"
-
-
-def dicom_twice_at_one_place(folder, series):
-    downloads.save_dicom(folder / "person1/IM_z.dcm", np.ones(downloads.SHAPE), -20, series)
-    return "a second slice at the same position of its series"
-
-
-def dicom_of_many_frames(folder, series):
-    downloads.save_dicom(folder / "person1/IM_z.dcm", np.ones(downloads.SHAPE), 60, series, NumberOfFrames=2)
-    return "IM_z.dcm: a multi-frame file; expected one slice per file"
-
-
-@pytest.mark.parametrize("damage", [dicom_of_mixed_shapes, dicom_twice_at_one_place, dicom_of_many_frames])
-def test_broken_dicom_series(tmp_path, damage):
+def test_a_dicom_series_of_mixed_shapes(tmp_path):
     downloads.dicom(tmp_path)
-    message = damage(tmp_path, pydicom.dcmread(tmp_path / "person1/IM_a.dcm").SeriesInstanceUID)
-    left_out = prepare(downloads.declared("dicom_folder", tmp_path), tmp_path / "out.h5", "code").left_out
-    with pytest.raises(StudyError, match=message):
-        raise StudyError(left_out["person1_series1"])
+    series = pydicom.dcmread(tmp_path / "person1/IM_a.dcm").SeriesInstanceUID
+    downloads.save_dicom(tmp_path / "person1/IM_z.dcm", np.ones((5, 5)), 40, series)
+    left_out = prepare(downloads.declared("dicom_folder", tmp_path), tmp_path / "out.h5", 1).left_out
+    message = r"IM_z.dcm: \(5, 5\) pixels .* in a series that begins with .*IM_d.dcm: \(20, 16\)"
+    assert re.search(message, left_out["person1_series1"])
 
 
 def left_out(source, folder, out, **more):
@@ -297,31 +257,18 @@ def emptied(file, name, shape):
 
 
 @pytest.mark.parametrize(
-    ("source", "fill", "file", "name", "shape", "more"),
+    ("source", "file", "name", "shape"),
     [
-        ("fastmri", downloads.fastmri, "multicoil_train/file3.h5", "kspace", (0, 4, 40, 16), {}),
-        ("fastmri", downloads.fastmri, "multicoil_train/file3.h5", "kspace", (3, 0, 40, 16), {}),
-        (
-            "fastmri",
-            downloads.fastmri,
-            "multicoil_train/file3.h5",
-            "reconstruction_rss",
-            (0, 20, 16),
-            {"options": {"image": "reconstruction"}},
-        ),
-        ("calgary_campinas", downloads.calgary_raw, "Train/e1_P1.7.h5", "kspace", (0, 20, 16, 8), {}),
-        ("kdmri_h5", downloads.published, "train/acc_4x/1.h5", "volfs", (20, 16, 0), {}),
-        (
-            "knee_matlab",
-            downloads.knee,
-            "coronal_pd/1/rawdata2.mat",
-            "rawdata",
-            (0, 16, 20),
-            {"contrast": "coronal_pd"},
-        ),
+        ("fastMRI multicoil", "multicoil_train/file3.h5", "kspace", (0, 4, 40, 16)),
+        ("fastMRI multicoil", "multicoil_train/file3.h5", "kspace", (3, 0, 40, 16)),
+        ("fastMRI reconstructions", "multicoil_train/file3.h5", "reconstruction_rss", (0, 20, 16)),
+        ("Calgary-Campinas raw, 12 channels", "Train/e1_P1.7.h5", "kspace", (0, 20, 16, 8)),
+        ("published code", "train/acc_4x/1.h5", "volfs", (20, 16, 0)),
+        ("knee, MATLAB 7.3", "coronal_pd/1/rawdata2.mat", "rawdata", (0, 16, 20)),
     ],
 )
-def test_arrays_that_hold_nothing_are_left_out_by_name(tmp_path, source, fill, file, name, shape, more):
+def test_arrays_that_hold_nothing_are_left_out_by_name(tmp_path, source, file, name, shape):
+    source, fill, more = EVERY[source]
     (tmp_path / "download").mkdir()
     fill(tmp_path / "download")
     emptied(tmp_path / "download" / file, name, shape)
@@ -370,7 +317,7 @@ def test_fastmris_folders_as_its_archives_name_them(tmp_path):
     with h5py.File(tmp_path / "download/knee_multicoil_train_batch_0/file10.h5", "r+") as file:
         file.attrs["patient_id"] = ""
     dataset = downloads.declared("fastmri", tmp_path / "download")
-    prepare(dataset, tmp_path / "out.h5", "code")
+    prepare(dataset, tmp_path / "out.h5", 1)
     people = {v.subject: v.attributes["person"] for v in read_prepared(tmp_path / "out.h5")}
     assert splits(tmp_path / "out.h5")["test"] == ["file4"] and "file5" not in people
     assert people["file10"] == "file10", "an empty patient is nobody's name"
@@ -450,44 +397,31 @@ def test_masks_that_are_passed_around_with_calgary_campinas_are_no_heads(tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("source", "fill", "options", "message"),
+    ("source", "option", "value", "message"),
     [
-        ("nifti_folder", downloads.nifti, {"pixel": 0}, "option 'pixel': Input should be greater than 0, found 0"),
-        (
-            "nifti_folder",
-            downloads.nifti,
-            {"pixel": -0.8},
-            "option 'pixel': Input should be greater than 0, found -0.8",
-        ),
-        ("nifti_folder", downloads.nifti, {"pixel": float("nan")}, "option 'pixel': Input should be a finite number"),
-        ("nifti_folder", downloads.nifti, {"pixel": "0.8 mm"}, "option 'pixel': Input should be a valid number"),
-        ("nifti_folder", downloads.nifti, {"pixel": True}, "option 'pixel': Input should be a valid number"),
-        ("dicom_folder", downloads.dicom, {"pixel": 0}, "option 'pixel': Input should be greater than 0, found 0"),
-        ("acdc", downloads.acdc, {"cine": "no"}, "option 'cine': Input should be a valid boolean, found 'no'"),
-        (
-            "fastmri",
-            downloads.fastmri,
-            {"image": "rss"},
-            "option 'image': Input should be 'kspace' or 'reconstruction'",
-        ),
-        ("fastmri", downloads.fastmri, {"acquisition": 3}, "option 'acquisition': Input should be a valid string"),
-        ("knee_matlab", downloads.knee, {"combination": "sos"}, "option 'combination': Input should be 'rss' or 'sens"),
-        ("mrbrains", downloads.mrbrains_2018, {"stage": "raw"}, "option 'stage': Input should be 'pre' or 'orig'"),
-        (
-            "calgary_campinas",
-            downloads.calgary_nifti,
-            {"orientation": 2},
-            "option 'orientation': Input should be 'axial'",
-        ),
-        ("kdmri_h5", downloads.published, {"masks": 4}, "option 'masks': Input should be a valid string"),
-        ("nifti_folder", downloads.nifti, {"pixels": 1.0}, "no option pixels; known: orientation, pixel"),
+        ("NIfTI", "pixel", 0, "Input should be greater than 0, found 0"),
+        ("NIfTI", "pixel", -0.8, "Input should be greater than 0, found -0.8"),
+        ("NIfTI", "pixel", float("nan"), "Input should be a finite number"),
+        ("NIfTI", "pixel", "0.8 mm", "Input should be a valid number"),
+        ("NIfTI", "pixel", True, "Input should be a valid number"),
+        ("DICOM", "pixel", 0, "Input should be greater than 0, found 0"),
+        ("acdc", "cine", "no", "Input should be a valid boolean, found 'no'"),
+        ("fastMRI multicoil", "image", "rss", "Input should be 'kspace' or 'reconstruction'"),
+        ("fastMRI multicoil", "acquisition", 3, "Input should be a valid string"),
+        ("knee, MATLAB 7.3", "combination", "sos", "Input should be 'rss' or 'sens"),
+        ("mrbrains 2018", "stage", "raw", "Input should be 'pre' or 'orig'"),
+        ("Calgary-Campinas", "orientation", 2, "Input should be 'axial'"),
+        ("published code", "masks", 4, "Input should be a valid string"),
+        ("NIfTI", "pixels", 1.0, "known: orientation, pixel"),
     ],
 )
-def test_options_that_can_not_be_are_said_before_anything_is_read(tmp_path, source, fill, options, message):
+def test_options_that_can_not_be_are_said_before_anything_is_read(tmp_path, source, option, value, message):
+    source, fill, _ = EVERY[source]
     fill(tmp_path)
-    dataset = downloads.declared(source, tmp_path, options=options)
-    for function in (survey, lambda d: prepare(d, tmp_path / "out.h5", "code")):
-        with pytest.raises(StudyError, match=f"data set 'mine',? ?:? ?{message}"):
+    dataset = downloads.declared(source, tmp_path, options={option: value})
+    said = f"no option {option}; " if option == "pixels" else f"option '{option}': "
+    for function in (survey, lambda d: prepare(d, tmp_path / "out.h5", 1)):
+        with pytest.raises(StudyError, match=f"data set 'mine'[,:] {said}{message}"):
             function(dataset)
 
 
@@ -495,7 +429,6 @@ def test_options_that_can_not_be_are_said_before_anything_is_read(tmp_path, sour
 def test_a_folder_of_something_else_is_said(tmp_path, source):
     (tmp_path / "notes.txt").write_text("nothing here")
     for pattern in (None, "*/x*"):
-        with pytest.raises(
-            StudyError, match=f"0 subjects found, as source {source} knows them.*; data/README.md says how"
-        ):
+        message = f"0 subjects found, as source {source} knows them.*; data/README.md says how"
+        with pytest.raises(StudyError, match=message):
             survey(downloads.declared(source, tmp_path, pattern=pattern))

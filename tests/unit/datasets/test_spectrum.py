@@ -4,7 +4,7 @@ import numpy as np
 
 from kdmri_lib.datasets import people
 from kdmri_lib.datasets.phantoms import embedded_brain
-from kdmri_lib.datasets.spectrum import mean_spectrum, radial_spectrum, relative_to_structure
+from kdmri_lib.datasets.spectrum import mean_spectrum, radial_spectrum, relative_to_structure, relative_to_zero
 
 
 def test_white_noise_is_flat_and_keeps_its_variance():
@@ -27,6 +27,13 @@ def test_pixels_need_not_be_as_many_down_as_across():
     columns = np.arange(80)[None, None] * np.ones((1, 50, 1))
     frequency, power = radial_spectrum(np.cos(2 * np.pi * 0.3125 * columns))
     assert np.isclose(frequency[power.argmax()], 0.31)
+
+
+def test_over_zero_frequency_brightness_does_not_matter():
+    """Noise of variance 4 about a mean of 3, whose power at zero frequency is that of all pixels' means."""
+    image = 3 + 2 * np.random.default_rng(0).standard_normal((300, 100, 100))
+    for bright in (image, 7 * image):
+        np.testing.assert_allclose(relative_to_zero(bright)[1][1:], 4 / (9 * 100 * 100), rtol=0.06)
 
 
 def test_neither_brightness_nor_an_even_background_changes_what_is_compared():

@@ -1,11 +1,13 @@
 """The prepared format as it is written: what is no image is refused, and nobody is in two splits."""
 
+import hashlib
+
 import h5py
 import numpy as np
 import pytest
 
-from kdmri_lib.datasets.prepared import Volume, content_checksum, left_out, read_prepared, source_checksums
-from kdmri_lib.datasets.writing import checked_volume, join_prepared, write_prepared
+from kdmri_lib.datasets.prepared import Volume, left_out, preparing_code, read_prepared, source_checksums
+from kdmri_lib.datasets.writing import checked_volume, write_prepared
 from kdmri_lib.errors import StudyError
 from tests import downloads
 
@@ -65,26 +67,25 @@ def test_a_person_or_an_image_in_two_splits_is_refused(tmp_path, what):
         for n, (name, split) in enumerate(both)
     ]
     with pytest.raises(StudyError, match=f"a in train and b in test are the same {what}"):
-        write_prepared(tmp_path / "out.h5", "{}", "code", volumes)
+        write_prepared(tmp_path / "out.h5", "{}", 1, volumes)
     assert not list(tmp_path.iterdir())
 
 
-def test_joined_files_hold_what_one_file_would(tmp_path):
+@pytest.mark.parametrize("size", [0, 10_000])
+def test_what_is_written_is_read_again_made_in_memory_or_on_the_disk(tmp_path, size):
     about = {"kind": "x", "sources": {"a.nii": "0" * 64}}
     volumes = [
         Volume(name, split, downloads.image(n), about) for n, (name, split) in enumerate(zip("abc", "tvt", strict=True))
     ]
-    write_prepared(tmp_path / "whole.h5", "{}", "code", volumes)
-    parts = [tmp_path / f"{volume.subject}.h5" for volume in volumes]
-    for part, volume in zip(parts, volumes, strict=True):
-        write_prepared(part, "{}", "code", [volume])
-    join_prepared(tmp_path / "joined.h5", "{}", "code", parts, {"d": "broken"}, {"d": {"d.nii": "1" * 64}})
-    assert content_checksum(tmp_path / "joined.h5") == content_checksum(tmp_path / "whole.h5")
-    for one, other in zip(read_prepared(tmp_path / "joined.h5"), read_prepared(tmp_path / "whole.h5"), strict=True):
-        np.testing.assert_array_equal(one.image, other.image)
-        assert (one.subject, one.split, one.attributes) == (other.subject, other.split, other.attributes)
-    assert left_out(tmp_path / "joined.h5") == {"d": "broken"} and left_out(tmp_path / "whole.h5") == {}
-    sources = source_checksums(tmp_path / "joined.h5")
-    assert sources == source_checksums(tmp_path / "whole.h5") | {"d": {"d.nii": "1" * 64}}
-    with h5py.File(tmp_path / "joined.h5") as file:
+    path, untried = tmp_path / "x.h5", {"d": {"d.nii": "1" * 64}}
+    write_prepared(path, "{}", 3, volumes, {"d": "broken"}, untried, size)
+    for volume, found in zip(volumes, read_prepared(path), strict=True):
+        np.testing.assert_array_equal(found.image, volume.image)
+        checksum = hashlib.sha256(volume.image.tobytes()).hexdigest()
+        mean = pytest.approx(volume.image.mean(), abs=1e-6)
+        assert (found.subject, found.split) == (volume.subject, volume.split)
+        assert found.attributes == {"kind": "x", "mean": mean, "sha256": checksum}
+    assert left_out(path) == {"d": "broken"} and preparing_code(path) == 3
+    assert source_checksums(path) == dict.fromkeys("abc", about["sources"]) | untried
+    with h5py.File(path) as file:
         assert file["volumes/c"].chunks == (1, *downloads.SHAPE)
