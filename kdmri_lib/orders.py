@@ -1,12 +1,17 @@
-"""The orders that files have k-space in, in both domains: what they are, how to leave them, how to tell them from data."""
+"""What k-space is: the orders that files have it in, in both domains, how to leave them and how to tell them from data.
 
-import math
+Arrays are (..., H, W), NumPy's or what becomes one.
+"""
+
 from typing import NamedTuple
 
-import torch
-from torch import Tensor
+import numpy as np
+import scipy.fft
+from scipy.ndimage import fourier_shift
 
-from kdmri_lib.fourier import IMAGE_AXES, centred, to_image, uncentred
+from kdmri_lib.errors import StudyError
+
+AXES = (-2, -1)
 
 
 class Order(NamedTuple):
@@ -29,80 +34,81 @@ ONE_SIDED = 0.2  # of -2 to 2; images of heads, hearts and knees that lie in the
 EVENLY = 3.0  # times that the energy of what is called k-space is spread wider than its transform's
 
 
-def from_order(kspace: Tensor, order: Order) -> Tensor:
-    """k-space (..., H, W) in an order that files have, as the study has it; zeros stay zeros."""
-    kspace = uncentred(kspace) if order.kspace_centred else kspace
-    if order.image_shifted:
-        for axis in IMAGE_AXES:
-            kspace = kspace * _half_turns(kspace.shape[axis], axis).to(kspace)
-    return kspace
+def from_order(kspace: np.ndarray, order: Order) -> np.ndarray:
+    """Complex k-space in an order that files have, as the study has it; zeros stay zeros."""
+    kspace = np.fft.ifftshift(kspace, axes=AXES) if order.kspace_centred else np.asarray(kspace)
+    return _moved(kspace, 1) if order.image_shifted else kspace
 
 
-def to_order(kspace: Tensor, order: Order) -> Tensor:
+def to_order(kspace: np.ndarray, order: Order) -> np.ndarray:
     """Inverse of `from_order`."""
-    if order.image_shifted:
-        for axis in IMAGE_AXES:
-            kspace = kspace * _half_turns(kspace.shape[axis], axis).conj().to(kspace)
-    return centred(kspace) if order.kspace_centred else kspace
+    kspace = _moved(np.asarray(kspace), -1) if order.image_shifted else np.asarray(kspace)
+    return np.fft.fftshift(kspace, axes=AXES) if order.kspace_centred else kspace
 
 
-def _half_turns(size: int, axis: int) -> Tensor:
-    """What moving an image by N // 2 along an axis is for its k-space: factors of modulus 1, signs where N is even."""
-    turns = (torch.arange(size) * (size // 2) % size).double()
-    factors = torch.exp(turns * (-2j * math.pi / size))
-    factors = factors if size % 2 else factors.real.round() + 0j
-    return factors.reshape(-1, *[1] * (-1 - axis))
+def _moved(kspace: np.ndarray, sign: int) -> np.ndarray:
+    """k-space of the image moved by half of each axis, N // 2."""
+    plane = kspace.shape[-2:]
+    return kspace * fourier_shift(np.ones(plane, kspace.dtype), [sign * (size // 2) for size in plane])
 
 
-def is_kspace_centred(kspace: Tensor) -> bool | None:
-    """Whether zero frequency of k-space (..., H, W) is in the middle, by where its energy is; None for neither."""
+def the_order(kspace: np.ndarray, asked: str, where: str) -> str:
+    """Which of `ORDERS` k-space is in: the one that is asked for or, for "auto", the one that it shows. `StudyError` by the
+    name `where`, when it is images, or shows none."""
+    if asked not in ("auto", *ORDERS):
+        raise StudyError(f"order '{asked}' is unknown; known: auto, {', '.join(ORDERS)}")
+    if looks_like_images(kspace):
+        raise StudyError(f"{where} holds images, whose energy is spread as no k-space's is; expected k-space")
+    if asked != "auto":
+        return asked
+    found = Order(is_kspace_centred(kspace), is_image_shifted(kspace))
+    if None in found:
+        what = "where zero frequency is" if found.kspace_centred is None else "where the image's middle is"
+        raise StudyError(f"{where}: the data don't show {what}; expected --order {', '.join(ORDERS)} to say it")
+    return next(name for name, order in ORDERS.items() if order == found)
+
+
+def is_kspace_centred(kspace: np.ndarray) -> bool | None:
+    """Whether zero frequency is in the middle, by where the energy is; None for neither."""
     energy = _energy(kspace)
-    middle, corner = (_about_middle(e) for e in (energy, centred(energy)))
-    return None if max(middle, corner) <= DECIDED * min(middle, corner) else middle > corner
+    near = tuple(slice(max(0, n // 2 - max(1, n // WINDOW)), n // 2 + max(1, n // WINDOW) + 1) for n in energy.shape)
+    middle, corner = energy[near].sum(), np.fft.fftshift(energy)[near].sum()
+    return None if max(middle, corner) <= DECIDED * min(middle, corner) else bool(middle > corner)
 
 
-def _about_middle(energy: Tensor) -> float:
-    for axis, size in enumerate(energy.shape):
-        half = max(1, size // WINDOW)
-        energy = energy.narrow(axis, size // 2 - half, 2 * half + 1)
-    return float(energy.sum())
-
-
-def is_image_shifted(kspace: Tensor) -> bool | None:
-    """Whether the image of k-space (..., H, W), zero frequency wherever, lies about its corners and not its middle; None
-    where its energy is on neither side.
+def is_image_shifted(kspace: np.ndarray) -> bool | None:
+    """Whether the image of k-space, zero frequency wherever, lies about its corners and not its middle; None where its
+    energy is on neither side.
 
     The sum over both axes of the first Fourier coefficient of the energy's distribution along the axis: its angle is where
     the energy's centre lies on the circle that a periodic axis is.
     """
-    energy = _energy(to_image(kspace))
-    sided = 0.0
-    for axis, size in enumerate(energy.shape):
-        profile = energy.sum(dim=1 - axis)
-        sided += float((profile * torch.cos(2 * math.pi * torch.arange(size) / size)).sum() / profile.sum())
-    return None if not abs(sided) > ONE_SIDED else sided > 0
+    spectrum = np.fft.fft2(_energy(scipy.fft.ifft2(np.asarray(kspace)))).real
+    sided = (spectrum[1 % len(spectrum), 0] + spectrum[0, 1 % len(spectrum.T)]) / spectrum[0, 0]
+    return bool(sided > 0) if abs(sided) > ONE_SIDED else None
 
 
-def looks_like_images(kspace: Tensor) -> bool:
-    """Whether what should be k-space (..., H, W) is images: an image's energy is spread, its transform's is not.
+def looks_like_images(kspace: np.ndarray) -> bool:
+    """Whether what should be k-space is images: an image's energy is spread, its transform's is not.
 
     Spread is the participation ratio of the energy, (sum e)^2 / (N sum e^2): 1 where it is even, 1 / N in one point.
     """
 
-    def spread(energy: Tensor) -> float:
-        return float(energy.sum() ** 2 / (energy.numel() * energy.square().sum()))
+    def spread(energy: np.ndarray) -> float:
+        return float(energy.sum() ** 2 / (energy.size * np.square(energy).sum()))
 
-    return spread(_energy(kspace)) > EVENLY * spread(_energy(to_image(kspace)))
-
-
-def _energy(values: Tensor) -> Tensor:
-    """(H, W) float64: the squared moduli of (..., H, W), summed over all other axes."""
-    return values.abs().double().square().reshape(-1, *values.shape[-2:]).sum(dim=0)
+    return spread(_energy(kspace)) > EVENLY * spread(_energy(scipy.fft.ifft2(np.asarray(kspace))))
 
 
-def cropped(kspace: Tensor, axis: int, size: int) -> Tensor:
-    """k-space (..., H, W) of the middle `size` pixels of its image along axis -2 or -1, as where the readout was sampled
-    more densely than the field of view needs."""
-    image = torch.fft.ifft(kspace, dim=axis, norm="ortho")
-    image = image.narrow(axis, kspace.shape[axis] // 2 - size // 2, size)
-    return torch.fft.fft(image, dim=axis, norm="ortho")
+def _energy(values: np.ndarray) -> np.ndarray:
+    """(H, W) float64: the squared moduli, summed over all other axes."""
+    values = np.abs(np.asarray(values)).astype(np.float64)
+    return np.square(values).sum(axis=tuple(range(values.ndim - 2)))
+
+
+def cropped(kspace: np.ndarray, axis: int, size: int) -> np.ndarray:
+    """k-space of the middle `size` pixels of its image along axis -2 or -1, as where the readout was sampled more densely
+    than the field of view needs."""
+    start = kspace.shape[axis] // 2 - size // 2
+    image = scipy.fft.ifft(kspace, axis=axis, norm="ortho")
+    return scipy.fft.fft(np.take(image, range(start, start + size), axis=axis), axis=axis, norm="ortho")

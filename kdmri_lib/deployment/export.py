@@ -6,6 +6,7 @@ import tempfile
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -76,22 +77,14 @@ def largest_difference(network: nn.Module, path: Path, slices: torch.Tensor, ope
 
 
 def export(network: nn.Module, operator: Undersampling, about: dict, slices: torch.Tensor, path: Path) -> float:
-    """Write a network at `path` (.onnx) and its weights beside it (.safetensors).
+    """Write a network at `path` (.onnx) and its weights beside it (.safetensors); returns ONNX Runtime's largest difference
+    to PyTorch, or raises `StudyError` and leaves no file where they don't agree.
 
     Parameters
     ----------
     operator : the undersampling operator of the network's mask.
     about : what the file says of itself, with `about_mask` of the mask as "mask".
-    slices : true images (B, C, H, W), magnitudes in [0, 1], on which ONNX Runtime is compared with PyTorch.
-
-    Returns
-    -------
-    The largest difference to PyTorch.
-
-    Raises
-    ------
-    StudyError
-        When ONNX Runtime doesn't agree with PyTorch; then no file is left.
+    slices : true images (B, C, H, W), magnitudes in [0, 1], on which the two are compared.
     """
     mask = about["mask"]
     content = stamped(to_onnx(network, mask["axis"], tuple(mask["shape"]), slices.shape[1]), about)
@@ -105,17 +98,6 @@ def export(network: nn.Module, operator: Undersampling, about: dict, slices: tor
     weights = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
     write_bytes(path.with_suffix(".safetensors"), safetensors.torch.save(weights, metadata))
     return difference
-
-
-class _Reader:
-    """Measurements as ONNX Runtime asks for them."""
-
-    def __init__(self, measurements: Iterable[Measurement]):
-        self._waiting = iter(measurements)
-
-    def get_next(self) -> dict | None:
-        found = next(self._waiting, None)
-        return None if found is None else {k: v.numpy() for k, v in found._asdict().items()}
 
 
 def convolutions(model: onnx.ModelProto) -> list[list[str]]:
@@ -147,6 +129,8 @@ def quantise(path: Path, output: Path, calibration: Iterable[Measurement], kept:
         "first and last": [name for group in groups for name in (group[0], group[-1])],
         INNER: [name for group in groups[:-1] for name in (group[0], group[-1])] + groups[-1],
     }[kept]
+    waiting = ({name: value.numpy() for name, value in each._asdict().items()} for each in calibration)
+    reader = SimpleNamespace(get_next=lambda: next(waiting, None))
     with tempfile.TemporaryDirectory() as work:
         simplified, quantised = Path(work) / "simplified.onnx", Path(work) / "quantised.onnx"
         with warnings.catch_warnings():
@@ -156,7 +140,7 @@ def quantise(path: Path, output: Path, calibration: Iterable[Measurement], kept:
             quantize_static(
                 simplified,
                 quantised,
-                _Reader(calibration),
+                reader,
                 quant_format=QuantFormat.QDQ,
                 per_channel=True,
                 weight_type=QuantType.QInt8,

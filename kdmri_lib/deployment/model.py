@@ -12,6 +12,7 @@ import scipy.fft
 
 from kdmri_lib.deployment.phase import check_phase, low_resolution, squares
 from kdmri_lib.errors import StudyError
+from kdmri_lib.masks import mask_of_lines
 
 FORMAT = "kdmri-onnx-3"  # it says its domain
 KNOWN = (FORMAT, "kdmri-onnx-2")  # 2: of magnitudes, since there was nothing else
@@ -53,7 +54,7 @@ def read_model(path: Path) -> tuple[onnx.ModelProto, dict]:
     return model, about
 
 
-def _openvino(path: Path, precision: str, threads: int) -> Callable:
+def _openvino(path: Path, precision: str, threads: int, device: str) -> Callable:
     import openvino
 
     settings = {
@@ -107,10 +108,7 @@ class Model:
     about : dict: data set, acceleration, run, domain, normalisation, parameters, precision.
     mask : boolean (H, W), unshifted. The extent of the image along its lines may be another.
 
-    Raises
-    ------
-    StudyError
-        When the file isn't one, is damaged, or the device or engine isn't there.
+    `StudyError` when the file isn't one, is damaged, or the device or engine isn't there.
     """
 
     def __init__(
@@ -125,8 +123,8 @@ class Model:
                 raise StudyError(f"{name} '{value}' is unknown; known: {', '.join(known)}")
         if threads < 0:
             raise StudyError(f"threads {threads}: expected their number, or 0 for all cores")
-        _, self.about = read_model(Path(path))
         self.path = Path(path)
+        _, self.about = read_model(self.path)
         self.axis: int | None = self.about["mask"]["axis"]
         self.shape = tuple(self.about["mask"]["shape"])
         threads = threads or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
@@ -137,11 +135,8 @@ class Model:
         if precision == "auto":
             precision = "bfloat16" if engine == "openvino" and has_bfloat16() else "float32"
         self.engine, self.precision = engine, precision
-        self.run = (
-            _openvino(self.path, precision, threads)
-            if engine == "openvino"
-            else _onnxruntime(self.path, precision, threads, device)
-        )
+        runtime = _openvino if engine == "openvino" else _onnxruntime
+        self.run = runtime(self.path, precision, threads, device)
 
     @property
     def domain(self) -> str:
@@ -158,8 +153,7 @@ class Model:
     @property
     def mask(self) -> np.ndarray:
         """The mask that it was made for: boolean (H, W), unshifted."""
-        along = self.lines[:, None] if self.axis == 0 else self.lines[None, :]
-        return np.broadcast_to(along, self.shape).copy()
+        return mask_of_lines(self.lines, self.shape, self.axis)
 
     def check_shape(self, shape: tuple[int, int], name: str = "image") -> None:
         """`StudyError` when a slice of this (H, W) isn't one that the mask allows."""
@@ -181,41 +175,18 @@ class Model:
 
     def zero_fill(self, kspace: np.ndarray) -> np.ndarray:
         """Complex images (..., H, W) of unshifted k-space, its lines outside the mask set to zero."""
-        along = self.lines[:, None] if self.axis == 0 else self.lines
+        along = np.expand_dims(self.lines, 1 - self.axis)
         return scipy.fft.ifft2(np.where(along, kspace, 0), norm="ortho")
-
-    def undersample(self, images: np.ndarray) -> np.ndarray:
-        """What a scanner would leave of images (..., H, W), real or complex: complex zero-filled images."""
-        return self.zero_fill(scipy.fft.fft2(images, norm="ortho"))
 
     def restore(self, zero_filled: np.ndarray, scale: float) -> np.ndarray:
         """The network on complex zero-filled images (slices, H, W), in their own units: magnitudes, float32, or complex64
-        of a complex model.
-
-        `scale` : the maximum of the volume's zero-filled magnitude, which stands in for the image's, that isn't known.
-        """
+        of a complex model. `scale` : the maximum of the volume's zero-filled magnitude, for the image's isn't known."""
         if self.domain == "complex":
-            channels = np.stack((zero_filled.real, zero_filled.imag), axis=1) / scale
-            inputs = (channels, channels)
+            inputs = [np.stack((zero_filled.real, zero_filled.imag), axis=1)] * 2
         else:
-            inputs = (np.abs(zero_filled)[:, None] / scale, zero_filled.real[:, None] / scale)
-        image = self.run(*(np.ascontiguousarray(v, dtype=np.float32) for v in inputs)) * np.float32(scale)
+            inputs = [np.abs(zero_filled)[:, None], zero_filled.real[:, None]]
+        image = self.run(*(np.ascontiguousarray(v / scale, dtype=np.float32) for v in inputs)) * np.float32(scale)
         return image[:, 0] + 1j * image[:, 1] if self.domain == "complex" else image[:, 0]
-
-    def _check_order(self, kspace: np.ndarray) -> None:
-        """`StudyError` for k-space whose lines of the mask aren't all there, or whose largest values aren't at index 0."""
-        there = kspace.any(axis=(0, 2 - self.axis))
-        if missing := int((self.lines & ~there).sum()):
-            raise StudyError(
-                f"k-space: {missing} of the {int(self.lines.sum())} lines of the mask that {self.path.name} was made for "
-                "are zero; expected it unshifted (zero frequency at index 0), measured on that mask"
-            )
-        energy = (np.abs(kspace) ** 2).sum(axis=(0, 2 - self.axis))
-        far = int(np.abs(np.fft.fftfreq(len(energy), 1 / len(energy)))[energy.argmax()])
-        if far > OFF_CENTRE * len(energy):
-            raise StudyError(
-                f"k-space: most energy is {far} lines from index 0; expected it unshifted (zero frequency at index 0)"
-            )
 
     def reconstruct(self, kspace: np.ndarray, batch: int = 1, phase: bool = False) -> np.ndarray:
         """Reconstruct a volume of unshifted k-space.
@@ -223,11 +194,8 @@ class Model:
         Parameters
         ----------
         kspace : (slices, H, W) complex, orthonormal FFT, measured on the model's mask; other lines are set to zero.
-        phase : return complex images, of a complex model.
-
-        Returns
-        -------
-        (slices, H, W) float32 magnitude images, or complex64, in the units of the k-space.
+        phase : return complex images, of a complex model; otherwise magnitudes. (slices, H, W) complex64 or float32, in the
+            units of the k-space.
 
         Raises
         ------
@@ -247,11 +215,20 @@ class Model:
         if batch < 1:
             raise StudyError(f"batch {batch}: expected at least 1 slice at a time")
         kspace = kspace.astype(np.complex64, copy=False)
-        self._check_order(kspace)
+        if missing := int((self.lines & ~kspace.any(axis=(0, 2 - self.axis))).sum()):
+            raise StudyError(
+                f"k-space: {missing} of the {int(self.lines.sum())} lines of the mask that {self.path.name} was made for "
+                "are zero; expected it unshifted (zero frequency at index 0), measured on that mask"
+            )
+        energy = (np.abs(kspace) ** 2).sum(axis=(0, 2 - self.axis))
+        far = int(np.abs(np.fft.fftfreq(len(energy), 1 / len(energy)))[energy.argmax()])
+        if far > OFF_CENTRE * len(energy):
+            raise StudyError(
+                f"k-space: most energy is {far} lines from index 0; expected it unshifted (zero frequency at index 0)"
+            )
         if self.domain == "magnitude":
             check_phase(*map(np.sum, squares(low_resolution(kspace, self.lines))), "k-space", self.path.name)
         zero_filled = self.zero_fill(kspace)
-        scale = float(np.abs(zero_filled).max())
-        parts = [self.restore(zero_filled[n : n + batch], scale) for n in range(0, len(zero_filled), batch)]
-        images = np.concatenate(parts)
+        scale, starts = float(np.abs(zero_filled).max()), range(0, len(zero_filled), batch)
+        images = np.concatenate([self.restore(zero_filled[n : n + batch], scale) for n in starts])
         return images if phase or self.domain != "complex" else np.abs(images)

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-import scipy.fft
-import torch
 from tqdm.auto import tqdm
 
 from kdmri_lib.coils import combined, combined_kspace, espirit, summed_squares
@@ -30,48 +28,35 @@ HDF5 = (".h5", ".hdf5")
 
 @dataclass(frozen=True)
 class How:
-    """What is done with a volume.
+    """What is done with a volume."""
 
-    order, axes : of k-space, as `volumes.open_input` takes them.
-    undersample : take fully sampled k-space, or images, and leave the model's lines of them alone: a retrospective trial.
-    coils : "rss" or "espirit"; not asked where there are `sensitivities`, a file, or one coil.
-    remove_phase : for a magnitude model: take the phase at low resolution off first, of each coil.
-    complex : write the complex result.
-    batch : slices at a time.
-    """
-
-    order: str = "auto"
+    order: str = "auto"  # this and `axes` as `volumes.open_input` takes them
     axes: str = ""
-    undersample: bool = False
-    coils: str = "rss"
+    undersample: bool = False  # a trial: of fully sampled k-space, or of images, the model's lines alone
+    coils: str = "rss"  # or "espirit"; not asked where there are sensitivities, or one coil
     sensitivities: Path | None = None
-    remove_phase: bool = False
-    complex: bool = False
-    batch: int = 4
+    remove_phase: bool = False  # for a magnitude model: take the phase at low resolution off first, of each coil
+    complex: bool = False  # write the complex result
+    batch: int = 4  # slices at a time
 
 
 def reconstruct_file(
-    model: Model,
-    source: Path,
-    output: Path,
-    how: How = How(),
-    force: bool = False,
-    figures: Path | None = None,
+    model: Model, source: Path, output: Path, how: How = How(), force: bool = False, figures: Path | None = None
 ) -> list[str]:
-    """Reconstruct every volume of `source` into `output`; returns what was found and done, in lines.
+    """Reconstruct every volume of `source` into `output`; returns what was found and done, in lines. Needs no PyTorch but
+    for `figures`.
 
     Parameters
     ----------
     source : k-space or images, as `volumes.open_input` reads them.
     output : HDF5, the arrays under the same names (k-space becomes `image`), with what `source` said of them; for NIfTI,
-        NIfTI.
+        NIfTI. `force` replaces it.
     figures : folder for one PNG per volume: the middle slice zero-filled and reconstructed.
 
     Raises
     ------
     StudyError
-        When the shape or the mask isn't the model's, the input isn't what it should be, or `output` exists and `force`
-        isn't given. Nothing is left half-written.
+        When the shape or the mask isn't the model's, or the input isn't what it should be. Nothing is left half-written.
     """
     if source.is_dir():
         raise StudyError(f"{source}: a folder; expected a file of k-space or images")
@@ -96,31 +81,36 @@ def reconstruct_file(
         )
     if how.remove_phase and model.domain == "complex":
         raise StudyError(f"{model.path.name} is a complex model; --remove-phase is for magnitude models")
-    done = []
-    kind = np.complex64 if how.complex else np.float32
     with open_input(source, how.order, how.axes, model.axis, model.domain) as volumes:
         passes = [_Reconstruction(model, volume, how) for volume in volumes]
-        if nifti:
-            (each,) = passes
-            slices = np.empty((len(each.volume), *each.volume.shape), np.float32)
-            done += each.run(slices)
-            if share := each.volume.attributes.get("below_zero"):
-                done.append(f"{each.volume.name}: values below 0, {share:.2g} of the signal, were taken as 0")
-            with atomic_write(output) as temporary:
-                write_nifti(temporary, source, slices)
-        else:
-            with atomic_write(output) as temporary, h5py.File(temporary, "w") as file:
-                file.attrs.update({f"model_{k}": str(v) for k, v in model.about.items() if k != "mask"})
-                file.attrs.update({"source": source.name, "source_sha256": sha256_file(source), "engine": model.engine})
-                for each in passes:
-                    volume = each.volume
-                    name = "image" if volume.kind == "kspace" else volume.name
-                    shape = (len(volume), *volume.shape)
-                    target = file.create_dataset(name, shape, kind, chunks=(1, *volume.shape))
-                    target.attrs.update(volume.attributes | {"coils": each.combination})
-                    done += each.run(target)
+        with atomic_write(output) as temporary:
+            done = (_to_nifti if nifti else _to_hdf5)(temporary, source, model, passes)
         for each in passes if figures is not None else ():
             _picture(figures, each.volume, each.shown)
+    return done
+
+
+def _to_nifti(temporary: Path, source: Path, model: Model, passes: list) -> list[str]:
+    (each,) = passes
+    volume, slices = each.volume, np.empty((len(each.volume), *each.volume.shape), np.float32)
+    done = each.run(slices)
+    if share := volume.attributes.get("below_zero"):
+        done.append(f"{volume.name}: values below 0, {share:.2g} of the signal, were taken as 0")
+    write_nifti(temporary, source, slices)
+    return done
+
+
+def _to_hdf5(temporary: Path, source: Path, model: Model, passes: list) -> list[str]:
+    done = []
+    with h5py.File(temporary, "w") as file:
+        file.attrs.update({f"model_{k}": str(v) for k, v in model.about.items() if k != "mask"})
+        file.attrs.update({"source": source.name, "source_sha256": sha256_file(source), "engine": model.engine})
+        for each in passes:
+            volume, kind = each.volume, np.complex64 if each.how.complex else np.float32
+            name = "image" if volume.kind == "kspace" else volume.name
+            target = file.create_dataset(name, (len(volume), *volume.shape), kind, chunks=(1, *volume.shape))
+            target.attrs.update(volume.attributes | {"coils": each.combination})
+            done += each.run(target)
     return done
 
 
@@ -132,16 +122,16 @@ class _Reconstruction:
         self.model, self.volume, self.how = model, volume, how
         self.combination = _combination(volume, how)
         self.maps = _read_maps(how.sensitivities, volume) if how.sensitivities else None
+        self.by_sensitivities = volume.coils > 1 and (self.maps is not None or how.coils == "espirit")
         # Fully sampled k-space can be combined first.
-        self.combined_first = how.undersample and self._by_sensitivities
-        self.coils = 1 if self.combined_first else volume.coils
+        self.coils = 1 if how.undersample and self.by_sensitivities else volume.coils
         self.shown: tuple[np.ndarray, np.ndarray] | None = None
         """The middle slice, zero-filled and reconstructed."""
-        _check(model, volume, how)
-
-    @property
-    def _by_sensitivities(self) -> bool:
-        return self.volume.coils > 1 and (self.maps is not None or self.how.coils != "rss")
+        model.check_shape(volume.shape, volume.where)
+        if volume.kind == "image":
+            _check_images(volume, how)
+        else:
+            _check_lines(model, volume, how)
 
     def _sensitivities(self, number: int, kspace: np.ndarray) -> np.ndarray:
         """(coils, H, W) of a slice, whose k-space is (coils, H, W)."""
@@ -149,31 +139,24 @@ class _Reconstruction:
             return self.maps[number % len(self.maps)]
         return espirit(kspace, self.volume.lines, self.volume.where)
 
-    def _blocks(self, check: bool = False) -> Iterator[tuple[int, np.ndarray]]:
-        """The first slice's number and unshifted k-space (count, coils, H, W), block by block."""
+    def _blocks(self, check: bool = False) -> Iterator[tuple[int, np.ndarray, np.ndarray, np.ndarray | None]]:
+        """Block by block: the first slice's number, unshifted k-space (count, coils, H, W) as it was measured and without
+        the phase at low resolution, and exp(i phase); None where none is taken off."""
         for first in range(0, len(self.volume), self.how.batch):
-            if self.volume.kind == "image":
-                yield first, scipy.fft.fft2(self.volume.read(first, self.how.batch)[:, None], norm="ortho")
-                continue
-            kspace = self.volume.read(first, self.how.batch, check)
-            if self.combined_first:
+            kspace, phase = self.volume.kspace(first, self.how.batch, check), None
+            if self.coils < self.volume.coils:
                 slices = enumerate(kspace, first)
                 kspace = np.stack([combined_kspace(one, self._sensitivities(n, one)) for n, one in slices])
-            yield first, kspace
-
-    def _phase(self, kspace: np.ndarray) -> np.ndarray | None:
-        """exp(i phase) that is taken off the images first; None where nothing is."""
-        return unit_phase(low_resolution(kspace, self.model.lines)) if self.how.remove_phase else None
+            if self.how.remove_phase:
+                phase = unit_phase(low_resolution(kspace, self.model.lines))
+            yield first, kspace, kspace if phase is None else without_phase(kspace, phase), phase
 
     def _scales(self) -> np.ndarray:
         """(coils,): the largest zero-filled magnitude of each; `StudyError` when the volume isn't one for this model."""
         model, where = self.model, self.volume.where
         scales, weighted, energy = np.zeros((3, self.coils))
-        for _, kspace in self._blocks(check=True):
-            phase = self._phase(kspace)
-            if phase is not None:
-                kspace = without_phase(kspace, phase)
-            elif model.domain == "magnitude":
+        for _, _, kspace, phase in self._blocks(check=True):
+            if model.domain == "magnitude" and phase is None:
                 found = squares(low_resolution(kspace, model.lines))
                 weighted, energy = weighted + found[0].sum(axis=0), energy + found[1].sum(axis=0)
             scales = np.maximum(scales, np.abs(model.zero_fill(kspace)).max(axis=(0, 2, 3)))
@@ -189,11 +172,10 @@ class _Reconstruction:
         volume, model, scales = self.volume, self.model, self._scales()
         middle = len(volume) // 2
         with tqdm(total=len(volume), desc=volume.name, unit="slice", mininterval=1) as progress:
-            for first, kspace in self._blocks():
-                phase = self._phase(kspace)
-                zero_filled = model.zero_fill(kspace if phase is None else without_phase(kspace, phase))
+            for first, measured, kspace, phase in self._blocks():
+                zero_filled = model.zero_fill(kspace)
                 coils = np.stack([model.restore(zero_filled[:, n], scale) for n, scale in enumerate(scales)], axis=1)
-                images = self._combined(first, kspace, coils, phase)
+                images = self._combined(first, measured, coils, phase)
                 images = np.abs(images) if np.iscomplexobj(images) and not self.how.complex else images
                 target[first : first + len(images)] = images
                 progress.update(len(images))
@@ -203,14 +185,13 @@ class _Reconstruction:
         slices = f"{len(volume)} slice{'s' * (len(volume) > 1)}"
         return [*volume.remarks, f"{volume.name}: {slices} of {volume.shape[0]}x{volume.shape[1]}{coils}"]
 
-    def _combined(self, first: int, kspace: np.ndarray, coils: np.ndarray, phase: np.ndarray | None) -> np.ndarray:
-        """(count, H, W) of the coils' images, their k-space as it was measured, both (count, coils, H, W), and the phase
-        that was taken off, which sensitivities need."""
+    def _combined(self, first: int, measured: np.ndarray, coils: np.ndarray, phase: np.ndarray | None) -> np.ndarray:
+        """(count, H, W) of the coils' images, which sensitivities need with the phase that was taken off."""
         if self.coils == 1:
             return coils[:, 0]
-        if not self._by_sensitivities:
+        if not self.by_sensitivities:
             return summed_squares(coils)
-        slices = enumerate(zip(coils if phase is None else coils * phase, kspace, strict=True), first)
+        slices = enumerate(zip(coils if phase is None else coils * phase, measured, strict=True), first)
         return np.stack([combined(images, self._sensitivities(n, one)) for n, (images, one) in slices])
 
 
@@ -236,7 +217,7 @@ def _combination(volume: Scan | Images, how: How) -> str:
 
 def _read_maps(path: Path, volume: Scan) -> np.ndarray:
     """Sensitivities (1 or slices, coils, H, W) for a volume, of images whose middle is in the middle."""
-    with open_kspace(path, name="sensitivities", third="C") as found:
+    with open_kspace(path, name="sensitivities") as found:
         slices, coils, *grid = found.shape
         if slices not in (1, len(volume)) or (coils, *grid) != (volume.coils, *volume.shape):
             raise StudyError(
@@ -244,34 +225,35 @@ def _read_maps(path: Path, volume: Scan) -> np.ndarray:
                 f"1 or {len(volume)} x {volume.shape[0]}x{volume.shape[1]} as in {volume.where}"
             )
         maps = found.read(0, slices)
-    if not np.isfinite(maps).all() or not (there := maps.any(axis=(0, 2, 3))).all():
-        which = f"of coil {int(np.argmin(there))} " if np.isfinite(maps).all() else ""
+    finite, there = np.isfinite(maps).all(), maps.any(axis=(0, 2, 3))
+    if not finite or not there.all():
+        which = f"of coil {int(np.argmin(there))} " if finite else ""
         raise StudyError(f"{path}: sensitivities {which}that are NaN or infinite, or 0 everywhere")
-    if not looks_like_images(torch.from_numpy(maps)):
+    if not looks_like_images(maps):
         raise StudyError(f"{path}: holds k-space by where its energy is; expected sensitivities, which are images")
     return maps
 
 
-def _check(model: Model, volume: Scan | Images, how: How) -> None:
-    model.check_shape(volume.shape, volume.where)
-    if volume.kind == "image":
-        of_kspace = {
-            "--order": how.order != "auto",
-            "--axes": how.axes,
-            "--coils": how.coils != "rss",
-            "--remove-phase": how.remove_phase,
-        }
-        if given := [name for name, asked in of_kspace.items() if asked]:
-            raise StudyError(f"{volume.where} holds images; {', '.join(given)} is for k-space")
-        if not how.undersample:
-            raise StudyError(
-                f"{volume.where} holds images, expected k-space; --undersample takes them for fully sampled, for a "
-                "retrospective trial"
-            )
-        if volume.domain == "magnitude":
-            places = sorted({len(volume) * n // 4 for n in (1, 2, 3)})
-            magnitudes(np.concatenate([volume.read(n, 1) for n in places]), volume.path)
-        return
+def _check_images(volume: Images, how: How) -> None:
+    of_kspace = {
+        "--order": how.order != "auto",
+        "--axes": how.axes,
+        "--coils": how.coils != "rss",
+        "--remove-phase": how.remove_phase,
+    }
+    if given := [name for name, asked in of_kspace.items() if asked]:
+        raise StudyError(f"{volume.where} holds images; {', '.join(given)} is for k-space")
+    if not how.undersample:
+        raise StudyError(
+            f"{volume.where} holds images, expected k-space; --undersample takes them for fully sampled, for a "
+            "retrospective trial"
+        )
+    if volume.domain == "magnitude":
+        places = sorted({len(volume) * n // 4 for n in (1, 2, 3)})
+        magnitudes(np.concatenate([volume.read(n, 1) for n in places]), volume.path)
+
+
+def _check_lines(model: Model, volume: Scan, how: How) -> None:
     known = volume.lines | volume.padding
     wanted = np.ones_like(known) if how.undersample else model.lines
     if side := one_sided(wanted & ~known, volume.lines):

@@ -7,21 +7,18 @@ from pathlib import Path
 import h5py
 import nibabel
 import numpy as np
+import scipy.fft
 
 from kdmri_lib.datasets.folders import NIFTI, ends_in, the_nifti
 from kdmri_lib.datasets.nifti import read_magnitudes
-from kdmri_lib.datasets.reading import as_complex, open_hdf5, reading
-from kdmri_lib.deployment.readers import READERS, open_kspace
-from kdmri_lib.deployment.readers.ismrmrd_file import is_ismrmrd
+from kdmri_lib.datasets.reading import as_complex, reading
+from kdmri_lib.deployment.readers import OTHERS, hdf5, is_ismrmrd, open_kspace
 from kdmri_lib.deployment.scan import Scan
 from kdmri_lib.errors import StudyError
 
 
 class Images:
-    """Slices of one volume of images, each (H, W): magnitudes, or complex where `domain` says so.
-
-    `name` is the array's path in an HDF5 file.
-    """
+    """Slices of one volume of images, each of `shape` (H, W): magnitudes, or complex where `domain` says so."""
 
     kind, coils = "image", 1
 
@@ -30,18 +27,13 @@ class Images:
         self.where, self.remarks = f"{path}: '{name}'", []
         if len(shape := getattr(array, "shape", ())) != 3 or 0 in shape:
             raise StudyError(f"{self.where} of shape {shape or 'none: it is a group'}, expected (slices, H, W)")
+        self.shape = tuple(shape[1:])
 
     def __len__(self) -> int:
         return len(self.array)
 
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(H, W) of a slice."""
-        return tuple(self.array.shape[1:])
-
     def read(self, first: int, count: int) -> np.ndarray:
-        """(count, H, W) slices from `first`, float32 or complex64; `StudyError` for values that aren't finite, or negative
-        or complex where magnitudes are expected."""
+        """(count, H, W) slices from `first`, float32 or complex64, checked."""
         with reading(self.path, f"array '{self.name}'"):
             values = np.asarray(self.array[first : first + count])
         if values.dtype.kind in "iuf":
@@ -58,48 +50,46 @@ class Images:
             raise StudyError(f"{self.path}: negative values in '{self.name}'; expected magnitude images")
         return values
 
+    def kspace(self, first: int, count: int, check: bool = False) -> np.ndarray:
+        """The same as fully sampled, unshifted k-space (count, 1, H, W); `check` is for scans."""
+        return scipy.fft.fft2(self.read(first, count)[:, None], norm="ortho")
+
 
 @contextmanager
 def open_input(
     path: Path, order: str = "auto", axes: str = "", axis: int = 0, domain: str = "magnitude"
 ) -> Iterator[list[Scan | Images]]:
-    """The volumes of a file.
-
-    k-space: HDF5 with `kspace` (fastMRI's files), ISMRMRD, MATLAB, .npy, BART (`kdmri_lib.deployment.readers`). Images:
-    HDF5 with `image` (slices, H, W), or a prepared file's volumes; NIfTI, in axial slices.
+    """The volumes of a file: k-space (`open_kspace`), or images: HDF5 with `image` (slices, H, W), or a prepared file's
+    volumes; NIfTI, in axial slices.
 
     Parameters
     ----------
-    order : one of `orders.ORDERS`, or "auto", by the data.
-    axes : what an array's axes are, as `open_kspace` takes them.
+    order : one of `orders.ORDERS`, or "auto", by the data; `axes` as `open_kspace` takes them.
     axis : of (H, W), across which the lines of the model's mask lie.
     domain : what images are, "magnitude" or "complex".
     """
-    if ends_in(path.name, NIFTI):
-        slices, spacing, attributes = read_magnitudes(path)
-        yield [Images(slices, path.name, path, {"spacing": spacing} | attributes)]
-        return
     with ExitStack() as stack:
-        volumes = None
-        if not ends_in(path.name, [ending for endings in READERS for ending in endings]):
-            file = stack.enter_context(open_hdf5(path, "HDF5 file"))
-            if not isinstance(file.get("kspace"), h5py.Dataset) and not is_ismrmrd(file):
-                volumes = _images(file, path, domain)
-        try:
-            yield volumes or [Scan(stack.enter_context(open_kspace(path, axes, axis)), order, axis)]
-        finally:
-            stack.close()  # so that what fails outside isn't blamed on the file
+        if ends_in(path.name, NIFTI):
+            slices, spacing, attributes = read_magnitudes(path)
+            volumes = [Images(slices, path.name, path, {"spacing": spacing} | attributes)]
+        elif ends_in(path.name, OTHERS) or (volumes := _images(hdf5(stack, path), path, domain)) is None:
+            volumes = [Scan(stack.enter_context(open_kspace(path, axes, axis)), order, axis)]
+        yield volumes
 
 
-def _images(file: h5py.File, path: Path, domain: str) -> list[Images]:
-    if isinstance(file.get("volumes"), h5py.Group):
-        found = {f"volumes/{name}": array for name, array in sorted(file["volumes"].items())}
-    else:
-        found = {"image": file["image"]} if isinstance(file.get("image"), h5py.Dataset) else {}
-    if not found:
-        raise StudyError(f"{path}: no array 'kspace' or 'image' and no volumes; it has {', '.join(file) or 'nothing'}")
-    stated = {name: dict((array if "/" in name else file).attrs) for name, array in found.items()}
-    return [Images(array, name, path, stated[name], domain) for name, array in found.items()]
+def _images(file: h5py.File, path: Path, domain: str) -> list[Images] | None:
+    """The volumes of an HDF5 file, None where it has k-space."""
+    with reading(path, "HDF5 file"):
+        if isinstance(file.get("kspace"), h5py.Dataset) or is_ismrmrd(file):
+            return None
+        if isinstance(volumes := file.get("volumes"), h5py.Group):
+            found = [(f"volumes/{name}", array, array.attrs) for name, array in sorted(volumes.items())]
+        else:
+            found = [("image", file["image"], file.attrs)] if isinstance(file.get("image"), h5py.Dataset) else []
+        if not found:
+            has = ", ".join(file) or "nothing"
+            raise StudyError(f"{path}: no array 'kspace' or 'image' and no volumes; it has {has}")
+        return [Images(array, name, path, dict(attributes), domain) for name, array, attributes in found]
 
 
 def write_nifti(temporary: Path, source: Path, slices: np.ndarray) -> None:

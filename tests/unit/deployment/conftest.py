@@ -5,28 +5,28 @@ import pytest
 
 from kdmri_lib.datasets.prepared import read_prepared
 from kdmri_lib.deployment import Model
-from kdmri_study.deploying import export
+from kdmri_study.models import export, kept_run
 from kdmri_study.runs import trained
-from tests.studies import CELL, sharing_data
+from tests.studies import runs_of, sharing_data
 
 
 @pytest.fixture(scope="session")
 def deployed(prepared_study, tmp_path_factory):
     """A finished run of the smoke study, the file it was exported to, and the test volumes."""
     study = sharing_data("smoke", tmp_path_factory.mktemp("deployed"), prepared_study)
-    folder = trained(study, study.methods(CELL, 0)["student"])
+    folder = trained(study, runs_of(study)["student"])
     path = study.folder / "student.onnx"
-    assert export(folder, path) < 1e-5
-    return folder, path, list(read_prepared(study.prepared("cardiac"), "test"))
+    assert export(study, kept_run(folder), path) < 1e-5
+    return folder, path, list(read_prepared(study.prepared(folder.run.dataset), "test"))
 
 
 @pytest.fixture(scope="session")
 def complex_deployed(complex_study):
     """The same of complex images."""
-    folder = trained(complex_study, complex_study.methods(CELL, 0)["student"])
+    folder = trained(complex_study, runs_of(complex_study)["student"])
     path = complex_study.folder / "complex.onnx"
-    assert export(folder, path) < 1e-5
-    return folder, path, list(read_prepared(complex_study.prepared("cardiac"), "test"))
+    assert export(complex_study, kept_run(folder), path) < 1e-5
+    return folder, path, list(read_prepared(complex_study.prepared(folder.run.dataset), "test"))
 
 
 @pytest.fixture

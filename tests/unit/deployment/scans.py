@@ -16,6 +16,7 @@ FORMATS = {
     "fftshift(fft2(ifftshift))": lambda image: shifted(np.fft.fft2(unshifted(image), norm="ortho")),
     "fft2(ifftshift)": lambda image: np.fft.fft2(unshifted(image), norm="ortho"),
 }
+centred = FORMATS["fftshift(fft2(ifftshift))"]
 
 
 def shifted(values: np.ndarray) -> np.ndarray:
@@ -165,6 +166,4 @@ def save_every_format(folder: Path, kspace: np.ndarray) -> dict[str, Path]:
     return paths
 
 
-CENTRED = FORMATS["fftshift(fft2(ifftshift))"](objects(2, (24, 20))[:, None] * sensitivities((24, 20), 3)).astype(
-    np.complex64
-)
+CENTRED = centred(objects(2, (24, 20))[:, None] * sensitivities((24, 20), 3)).astype(np.complex64)

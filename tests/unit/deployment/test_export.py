@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -12,6 +13,7 @@ import safetensors.torch
 import torch
 
 from kdmri_lib.datasets.prepared import Slices
+from kdmri_lib.declared import declared_mask, declared_operator
 from kdmri_lib.deployment import Model
 from kdmri_lib.deployment.export import INNER, about_mask, convolutions, quantise, to_onnx
 from kdmri_lib.deployment.model import read_model
@@ -19,9 +21,8 @@ from kdmri_lib.errors import StudyError
 from kdmri_lib.masks import cartesian_mask
 from kdmri_lib.models.base import build_model
 from kdmri_lib.operators import Undersampling
-from kdmri_study.build import declared_mask, declared_operator
-from kdmri_study.deploying import about_run, calibration_slices, export
-from kdmri_study.runs import WEIGHTS, RunFolder
+from kdmri_study.models import calibration_slices, export, kept_run
+from kdmri_study.runs import WEIGHTS
 
 
 @pytest.mark.parametrize("channels", [1, 2])
@@ -54,61 +55,47 @@ def test_the_file_says_what_it_is(deployed):
     assert all(torch.equal(weights[k], v) for k, v in folder.network().state_dict().items())
 
 
-def test_int8_of_a_complex_network_keeps_the_outer_convolutions_and_stays_near(complex_deployed, tmp_path):
-    folder, path, (volume, _) = complex_deployed
-    quantise(path, tmp_path / "int8.onnx", calibration_slices(folder, 4), "first and last")
-    stored, about = read_model(tmp_path / "int8.onnx")
-    assert about["domain"] == "complex" and [len(c) for c in convolutions(read_model(path)[0])] == [3, 3]
-    weights = {w.name for w in stored.graph.initializer if w.data_type == onnx.TensorProto.INT8 and len(w.dims) == 4}
-    assert len(weights) == 2, "the middle convolution of each of the two cascades"
-    plain, small = (Model(p, engine="onnxruntime", threads=1) for p in (path, tmp_path / "int8.onnx"))
-    kspace = np.fft.fft2(volume.image, norm="ortho") * plain.mask
-    assert 0 < np.abs(plain.reconstruct(kspace, phase=True) - small.reconstruct(kspace, phase=True)).max() < 0.05
-
-
-def test_int8_keeps_the_outer_convolutions_and_stays_near(deployed, kspace, tmp_path):
-    folder, path, _ = deployed
-    quantise(path, tmp_path / "int8.onnx", calibration_slices(folder), "first and last")
-    stored, about = read_model(tmp_path / "int8.onnx")
-    assert about["precision"] == "int8" and about["run"] == folder.run.id
-    int8 = {w.name for w in stored.graph.initializer if w.data_type == onnx.TensorProto.INT8 and len(w.dims) == 4}
-    quantised = [n for n in stored.graph.node if n.op_type == "DequantizeLinear" and n.input[0] in int8]
-    assert len(quantised) == 2, "the middle convolution of each of the two cascades"
-    plain, small = (Model(p, engine="onnxruntime", threads=1) for p in (path, tmp_path / "int8.onnx"))
-    difference = np.abs(plain.reconstruct(kspace) - small.reconstruct(kspace)).max()
-    assert 0 < difference < 0.05
-    assert [len(c) for c in convolutions(read_model(path)[0])] == [3, 3]
-
-
-def test_runs_that_cannot_be_exported(deployed, tmp_path):
-    folder = deployed[0]
-    with pytest.raises(StudyError, match=r"no network to export: run .*: missing; ./run_all.sh --profile .* trains it"):
-        export(RunFolder(folder.study, folder.run.model_copy(update={"seed": 7})), tmp_path / "x.onnx")
+def test_runs_of_masks_that_are_not_of_lines_cannot_be_exported(deployed, tmp_path):
+    folder, kept = deployed[0], kept_run(deployed[0])
     points = folder.run.degradation.model_copy(update={"kind": "gaussian_2d"})
     with pytest.raises(StudyError, match="isn't made of whole lines"):
-        about_run(RunFolder(folder.study, folder.run.model_copy(update={"degradation": points})))
-    assert list(tmp_path.iterdir()) == []
+        run = folder.run.model_copy(update={"degradation": points})
+        export(folder.study, replace(kept, run=run), tmp_path / "x.onnx")
 
 
-@pytest.mark.parametrize(("kept", "count"), [("nothing", 6), ("first and last", 2), (INNER, 1)])
-def test_int8_quantises_what_it_is_asked_to(deployed, tmp_path, kept, count):
-    """The smoke student has two cascades of three convolutions."""
-    folder, path, _ = deployed
-    quantise(path, tmp_path / "int8.onnx", calibration_slices(folder, 4), kept)
+@pytest.mark.parametrize(
+    ("network", "kept", "count"),
+    [
+        ("deployed", "nothing", 6),
+        ("deployed", "first and last", 2),
+        ("deployed", INNER, 1),
+        ("complex_deployed", "first and last", 2),
+    ],
+)
+def test_int8_quantises_what_it_is_asked_to_and_stays_near(request, tmp_path, network, kept, count):
+    """The smoke students have two cascades of three convolutions."""
+    folder, path, (volume, _) = request.getfixturevalue(network)
+    assert [len(names) for names in convolutions(read_model(path)[0])] == [3, 3]
+    quantise(path, tmp_path / "int8.onnx", calibration_slices(folder.study, folder.run, 8), kept)
     stored, about = read_model(tmp_path / "int8.onnx")
-    assert about["kept_in_float32"] == kept and about["precision"] == "int8"
+    assert about == read_model(path)[1] | {"precision": "int8", "kept_in_float32": kept}
     weights = {w.name for w in stored.graph.initializer if w.data_type == onnx.TensorProto.INT8 and len(w.dims) == 4}
-    assert len(weights) == count
+    read = [n for n in stored.graph.node if n.op_type == "DequantizeLinear" and n.input[0] in weights]
+    assert len(weights) == len(read) == count
+    if kept != "nothing":
+        plain, small = (Model(p, engine="onnxruntime", threads=1) for p in (path, tmp_path / "int8.onnx"))
+        kspace, phase = np.fft.fft2(volume.image, norm="ortho") * plain.mask, plain.domain == "complex"
+        assert 0 < np.abs(plain.reconstruct(kspace, phase=phase) - small.reconstruct(kspace, phase=phase)).max() < 0.05
 
 
 def test_calibration_spreads_over_the_training_slices(deployed):
     folder = deployed[0]
-    slices = Slices(folder.study.prepared("cardiac"), "train")
-    found = list(calibration_slices(folder, 3))
-    operator = declared_operator(folder.run)
+    slices = Slices(folder.study.prepared(folder.run.dataset), "train")
+    found = list(calibration_slices(folder.study, folder.run, 3))
+    operator = declared_operator(folder.run.dataset, folder.run.degradation)
     for measurement, place in zip(found, (0, round((len(slices) - 1) / 2), len(slices) - 1), strict=True):
         assert torch.equal(measurement.zero_filled, operator(slices[[place]]).zero_filled)
-    assert len(list(calibration_slices(folder))) == len(slices), "no more than there are"
+    assert len(list(calibration_slices(folder.study, folder.run))) == len(slices), "no more than there are"
 
 
 def test_a_network_that_differs_from_pytorch_leaves_no_file(deployed, tmp_path, monkeypatch):
@@ -116,7 +103,7 @@ def test_a_network_that_differs_from_pytorch_leaves_no_file(deployed, tmp_path, 
 
     monkeypatch.setattr(module, "largest_difference", lambda *_: float("nan"))
     with pytest.raises(StudyError, match="ONNX Runtime differs from PyTorch by nan"):
-        export(deployed[0], tmp_path / "x.onnx")
+        export(deployed[0].study, kept_run(deployed[0]), tmp_path / "x.onnx")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,52 +1,42 @@
 """A network from its file: it reconstructs as the study does, without PyTorch, and refuses what it wasn't made for."""
 
-import subprocess
-import sys
-
 import numpy as np
 import onnx
 import pytest
 
+from kdmri_lib.declared import declared_operator
 from kdmri_lib.deployment import Model
 from kdmri_lib.deployment.export import stamped
 from kdmri_lib.deployment.model import read_model
 from kdmri_lib.errors import StudyError
 from kdmri_lib.evaluation import psnr, reconstruct
-from kdmri_lib.storage import PROJECT
-from kdmri_study.build import declared_operator
+
+ENGINES = [("onnxruntime", "float32"), ("openvino", "float32"), ("openvino", "bfloat16")]
 
 
-@pytest.mark.parametrize(
-    ("engine", "precision", "tolerance"),
-    [("onnxruntime", "float32", 1e-5), ("openvino", "float32", 1e-5), ("openvino", "bfloat16", 2e-2)],
-)
-def test_three_lines_of_python_give_what_the_study_gives(deployed, kspace, engine, precision, tolerance):
+@pytest.mark.parametrize(("engine", "precision"), ENGINES)
+def test_three_lines_of_python_give_what_the_study_gives(deployed, kspace, engine, precision):
     folder, path, (volume, _) = deployed
-    model = Model(path, engine=engine, precision=precision, threads=1)
-    image = model.reconstruct(kspace)
-    zero_filled = reconstruct(None, declared_operator(folder.run), volume.image)
-    scale = zero_filled.max()
-    expected = scale * reconstruct(folder.network(), declared_operator(folder.run), volume.image / scale)
+    image = Model(path, engine=engine, precision=precision, threads=1).reconstruct(kspace)
+    operator = declared_operator(folder.run.dataset, folder.run.degradation)
+    scale = reconstruct(None, operator, volume.image).max()
+    expected = scale * reconstruct(folder.network(), operator, volume.image / scale)
     assert image.dtype == np.float32 and image.shape == volume.image.shape
-    np.testing.assert_allclose(image, expected, atol=tolerance)
+    np.testing.assert_allclose(image, expected, atol=1e-5 if precision == "float32" else 2e-2)
 
 
-@pytest.mark.parametrize(
-    ("engine", "precision", "tolerance"),
-    [("onnxruntime", "float32", 1e-5), ("openvino", "float32", 1e-5), ("openvino", "bfloat16", 3e-2)],
-)
-def test_a_complex_model_gives_the_complex_images_that_the_study_gives(complex_deployed, engine, precision, tolerance):
+@pytest.mark.parametrize(("engine", "precision"), ENGINES)
+def test_a_complex_model_gives_the_complex_images_that_the_study_gives(complex_deployed, engine, precision):
     folder, path, (volume, _) = complex_deployed
-    model, operator = Model(path, engine=engine, precision=precision, threads=1), declared_operator(folder.run)
+    model = Model(path, engine=engine, precision=precision, threads=1)
+    operator = declared_operator(folder.run.dataset, folder.run.degradation)
     assert model.domain == model.about["domain"] == "complex"
-    kspace = np.fft.fft2(volume.image.astype(np.complex128), norm="ortho") * model.mask
+    kspace, tolerance = np.fft.fft2(volume.image, norm="ortho") * model.mask, 1e-5 if precision == "float32" else 3e-2
     scale = np.abs(reconstruct(None, operator, volume.image)).max()
     expected = scale * reconstruct(folder.network(), operator, volume.image / scale)
-    image = model.reconstruct(kspace, phase=True)
-    assert image.dtype == np.complex64 and image.shape == volume.image.shape
+    image, size = model.reconstruct(kspace, phase=True), model.reconstruct(kspace)
+    assert image.dtype == np.complex64 and image.shape == volume.image.shape and size.dtype == np.float32
     np.testing.assert_allclose(image, expected, atol=tolerance)
-    size = model.reconstruct(kspace)
-    assert size.dtype == np.float32
     np.testing.assert_allclose(size, np.abs(expected), atol=tolerance)
 
 
@@ -75,45 +65,27 @@ def test_a_model_of_the_format_before_is_one_of_magnitudes(deployed, kspace, mod
         old.reconstruct(kspace, phase=True)
 
 
-def test_using_a_model_needs_no_pytorch(deployed):
-    code = f"import sys; from kdmri_lib.deployment import Model; Model({str(deployed[1])!r})"
-    code += "; assert 'torch' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=True)
-
-
 def test_units_pass_through(model, kspace):
     np.testing.assert_allclose(model.reconstruct(1e4 * kspace), 1e4 * model.reconstruct(kspace), rtol=1e-3, atol=1)
-
-
-def damaged(path, tmp_path, change):
-    copy = tmp_path / "copy.onnx"
-    copy.write_bytes(change(path.read_bytes()))
-    return copy
-
-
-def flipped(content):
-    middle = len(content) // 2
-    return content[:middle] + bytes([content[middle] ^ 16]) + content[middle + 1 :]
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: b"", "not one of KD-MRI's|not an ONNX file"),
-        (lambda c: c[: len(c) // 2], "not an ONNX file, or cut short|not one of KD-MRI's|damaged"),
-        (flipped, "damaged, its checksum is wrong|not an ONNX file"),
         (lambda c: b"\x80\x04K\x01.", "not an ONNX file"),
         (lambda c: c.replace(b"kdmri-onnx-3", b"kdmri-onnx-9"), "format 'kdmri-onnx-9', expected kdmri-onnx-3 or"),
         (lambda c: onnx.ModelProto(ir_version=8).SerializeToString(), "not one of KD-MRI's"),
     ],
 )
-def test_files_that_are_not_ours_or_not_whole(deployed, tmp_path, change, message):
+def test_files_that_are_not_ours_or_are_newer(deployed, tmp_path, change, message):
+    (tmp_path / "copy.onnx").write_bytes(change(deployed[1].read_bytes()))
     with pytest.raises(StudyError, match=f"copy.onnx: .*({message})"):
-        Model(damaged(deployed[1], tmp_path, change))
+        Model(tmp_path / "copy.onnx")
 
 
 def test_what_a_model_refuses(model, deployed, kspace):
-    centred = np.fft.fftshift(np.fft.fft2(deployed[2][0].image, norm="ortho"), axes=(-2, -1))
+    centred = np.fft.fftshift(np.fft.fft2(deployed[2][0].image), axes=(-2, -1))
+    phase = "k-space: images with a phase, 1.57 rad at low resolution, but student.onnx was made for magnitudes"
     for bad, message in [
         (kspace[:, :60], r"slices of 60x72, but student.onnx was made for 72 x any \(H x W\)"),
         (kspace[0], r"complex64 of shape \(72, 72\), expected complex \(slices, H, W\)"),
@@ -122,10 +94,7 @@ def test_what_a_model_refuses(model, deployed, kspace):
         (0 * kspace, r"9 of the 9 lines of the mask that student.onnx was made for are zero; expected it unshifted"),
         (np.where(np.arange(72)[:, None] == 71, 0, kspace), r"1 of the 9 lines of the mask"),
         (centred.astype(np.complex64), r"most energy is 36 lines from index 0; expected it unshifted"),
-        (
-            1j * kspace,
-            "k-space: images with a phase, 1.57 rad at low resolution, but student.onnx was made for magnitudes",
-        ),
+        (1j * kspace, phase),
     ]:
         with pytest.raises(StudyError, match=message):
             model.reconstruct(bad)

@@ -10,15 +10,15 @@ from kdmri_lib.channels import magnitude
 from kdmri_lib.datasets.preparing import source
 from kdmri_lib.datasets.sample import sample
 from kdmri_lib.datasets.writing import checked_volume
+from kdmri_lib.declared import declared_operator
 from kdmri_lib.deployment.phase import MOST, centre_of, check_phase, low_resolution, squares, unit_phase, without_phase
 from kdmri_lib.deployment.reconstruct import How, reconstruct_file
 from kdmri_lib.errors import StudyError
 from kdmri_lib.evaluation import psnr, reconstruct
 from kdmri_lib.masks import published_mask
 from kdmri_lib.models.base import build_model
-from kdmri_lib.operators import Undersampling
 from kdmri_lib.storage import PROJECT
-from kdmri_study.committed import committed as committed_networks
+from kdmri_study.models import committed as committed_networks
 from kdmri_study.runs import load_weights
 from tests.unit.deployment import scans
 
@@ -63,10 +63,12 @@ def test_a_constant_phase_is_found_and_taken_off(angle):
 def test_what_is_about_zero_and_what_is_not():
     check_phase(0.9 * MOST**2, 1.0, "scan", "x.onnx")
     check_phase(0.0, 0.0, "scan", "x.onnx")
-    with pytest.raises(
-        StudyError, match=r"scan: images with a phase, 0.20 rad at low resolution, but x.onnx was made for "
-    ):
+    message = "scan: images with a phase, 0.20 rad at low resolution, but x.onnx was made for "
+    with pytest.raises(StudyError, match=message):
         check_phase(4 * MOST**2, 1.0, "scan", "x.onnx")
+
+
+REFUSED = r"'in.npy': images with a phase, 0.\d\d rad at low resolution, but stand-in.onnx was made for magnitudes"
 
 
 @pytest.mark.parametrize(
@@ -74,11 +76,7 @@ def test_what_is_about_zero_and_what_is_not():
     [
         (0, 1, ""),
         (0.2, 1, ""),
-        (
-            1.0,
-            1,
-            r"'in.npy': images with a phase, 0.\d\d rad at low resolution, but stand-in.onnx was made for magnitudes",
-        ),
+        (1.0, 1, REFUSED),
         (3.0, 1, "use a complex model"),
         (0, 4, "'in.npy', coil 0: images with a phase"),
     ],
@@ -97,16 +95,14 @@ def test_a_magnitude_model_refuses_a_phase_and_takes_it_off_on_request(tmp_path,
     reconstruct_file(network, tmp_path / "in.npy", tmp_path / "out.h5", How(remove_phase=True), force=True)
 
 
-@pytest.fixture(scope="module")
-def committed():
-    """One slice of a person's head, and what the committed student of brain 4x makes of it with a phase: dB, with the phase
-    taken off where asked, and what is measured of the phase, rad."""
+def test_what_a_phase_costs_a_committed_network_and_what_taking_it_off_gives_back():
+    """One slice of a person's head by the student of brain 4x: dB, the phase taken off where asked, and its size, rad."""
     mask = published_mask("brain", 4, (240, 240))
     lines, image = mask[:, 0], sample()[0][1:2]
     network = build_model("dccnn", mask, cascades=5, convolutions=3, features=32).eval()
     network.load_state_dict(load_weights(PROJECT / "results/models/brain_4x_distilled.safetensors"))
 
-    def reconstructed(radians, shape, off):
+    def committed(radians, shape, off):
         field = {"constant": np.exp(1j * radians), "smooth": scans.smooth_phase((240, 240), radians)}[shape]
         kspace = (np.fft.fft2(image * field, norm="ortho") * mask).astype(np.complex64)
         low = low_resolution(kspace, lines)
@@ -114,17 +110,11 @@ def committed():
         kspace = without_phase(kspace, unit_phase(low)) if off else kspace
         zero_filled = np.fft.ifft2(kspace * mask, norm="ortho")
         scale = np.abs(zero_filled).max()
-        parts = [
-            torch.from_numpy((v[:, None] / scale).astype(np.float32)) for v in (abs(zero_filled), zero_filled.real)
-        ]
+        parts = [(v[:, None] / scale).astype(np.float32) for v in (abs(zero_filled), zero_filled.real)]
         with torch.no_grad():
-            result = scale * network(*parts)[:, 0].numpy()
+            result = scale * network(*map(torch.from_numpy, parts))[:, 0].numpy()
         return psnr(image, result, 1.0), float(np.sqrt(weighted / energy)[0])
 
-    return reconstructed
-
-
-def test_what_a_phase_costs_a_committed_network_and_what_taking_it_off_gives_back(committed):
     best, none = committed(0, "constant", off=False)
     assert none < 1e-6
     assert committed(0, "constant", off=True)[0] == pytest.approx(best, abs=1e-4)
@@ -135,17 +125,19 @@ def test_what_a_phase_costs_a_committed_network_and_what_taking_it_off_gives_bac
     assert best - committed(1, "smooth", off=True)[0] < 1
 
 
-COMPLEX = {c.weights.stem: c for c in committed_networks() if c.dataset.domain == "complex" and c.method == "distilled"}
+COMPLEX = {
+    k.weights.stem: k for k in committed_networks() if k.run.dataset.domain == "complex" and k.method == "distilled"
+}
 
 
 @pytest.fixture(scope="module", params=sorted(COMPLEX))
 def at_phase(request):
     """PSNR, dB, that a committed complex student reaches on the magnitude of a test subject, given it at a phase."""
     network = COMPLEX[request.param]
-    data = network.dataset.model_copy(update={"domain": None, "slices_per_volume": 4})
+    data = network.run.dataset.model_copy(update={"domain": None, "slices_per_volume": 4})
     image, attributes = source(data.source).make(data, data.train + data.validation + 1)
     image = checked_volume("one", "test", image, attributes, data.shape).image
-    operator, model = Undersampling(network.mask()), network.model()
+    operator, model = declared_operator(network.run.dataset, network.run.degradation), network.network()
 
     def reached(phase: np.ndarray) -> float:
         result = reconstruct(model, operator, (image * phase).astype(np.complex64))

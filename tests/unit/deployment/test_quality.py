@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from kdmri_lib.declared import declared_mask
 from kdmri_lib.deployment.export import INNER
 from kdmri_lib.devices import cpu_has_bfloat16
 from kdmri_lib.operators import Undersampling
-from kdmri_study.build import declared_mask
-from kdmri_study.deploying import as_network, quality_of_ways, scales
-from kdmri_study.runs import RunFolder
+from kdmri_study.models import as_network, kept_run, quality_of_ways, scales
 
 WAYS = [
     "PyTorch, float32",
@@ -38,22 +37,20 @@ def by_hand(folder, volume, scale):
 
 @pytest.fixture(scope="module")
 def quality(deployed):
-    return quality_of_ways(*deployed)
+    folder, path, volumes = deployed
+    return quality_of_ways(folder.study, kept_run(folder), path, volumes)
 
 
 def test_every_way_is_beside_the_studys_own_numbers(deployed, quality):
-    folder, _, volumes = deployed
-    assert list(quality["computed by"]) == WAYS and list(quality.columns) == [
-        "computed by",
-        "psnr",
-        "ssim",
-        "psnr lost",
-    ]
-    assert quality.psnr[0] == pytest.approx(folder.volumes.psnr.mean(), abs=1e-4)
-    assert quality.ssim[0] == pytest.approx(folder.volumes.ssim.mean(), abs=1e-5)
-    assert quality.psnr[0] == pytest.approx(
-        np.mean([decibels(v.image, by_hand(folder, v, 1)) for v in volumes]), abs=1e-3
-    )
+    folder, path, volumes = deployed
+    assert list(quality["computed by"]) == WAYS
+    assert list(quality.columns) == ["computed by", "psnr", "ssim", "psnr lost"]
+    assert quality.psnr[0] == pytest.approx(folder.outcome.volumes.psnr.mean(), abs=1e-4)
+    assert quality.ssim[0] == pytest.approx(folder.outcome.volumes.ssim.mean(), abs=1e-5)
+    by_numpy = [decibels(volume.image, by_hand(folder, volume, 1)) for volume in volumes]
+    assert quality.psnr[0] == pytest.approx(np.mean(by_numpy), abs=1e-3)
+    small = sorted(p.name for p in path.parent.glob("student.int8-*.onnx"))
+    assert small == [f"student.int8-{n}.onnx" for n in range(3)]
 
 
 def test_what_is_lost_is_the_difference_to_float32(quality):
@@ -67,23 +64,6 @@ def test_what_is_lost_is_the_difference_to_float32(quality):
         assert 0 < abs(lost[way]) < 3, way
 
 
-def test_int8_versions_lie_beside_the_exported_file(deployed, quality):
-    path = deployed[1]
-    assert sorted(p.name for p in path.parent.glob("student.int8-*.onnx")) == [
-        f"student.int8-{n}.onnx" for n in range(3)
-    ]
-
-
-def test_of_a_run_that_failed_there_is_pytorch_alone_and_no_number(deployed, tmp_path):
-    class Failed(RunFolder):
-        failed = "went wrong"
-
-    folder, _, volumes = deployed
-    quality = quality_of_ways(Failed(folder.study, folder.run), tmp_path / "none.onnx", volumes)
-    assert list(quality["computed by"]) == [way for way in WAYS if way.startswith("PyTorch")]
-    assert quality[["psnr", "ssim", "psnr lost"]].isna().all(axis=None)
-
-
 def test_an_exported_model_is_called_as_a_network_is(deployed, model):
     folder, _, (volume, _) = deployed
     measurement = Undersampling(model.mask)(torch.from_numpy(volume.image[:2, None]))
@@ -95,7 +75,7 @@ def test_an_exported_model_is_called_as_a_network_is(deployed, model):
 
 def test_either_scale_against_a_reconstruction_by_hand(deployed):
     folder, path, volumes = deployed
-    table = scales(folder, path, volumes)
+    table = scales(kept_run(folder), path, volumes)
     mask = declared_mask(folder.run.dataset, folder.run.degradation)
     for row, volume in zip(table.to_dict("records"), volumes, strict=True):
         zero_filled = np.abs(np.fft.ifft2(np.fft.fft2(volume.image, norm="ortho") * mask, norm="ortho"))

@@ -1,11 +1,15 @@
-"""The five formats of k-space: one volume is the same in each; files that contradict themselves are refused by name."""
+"""Files of k-space and of images: one volume is the same in every format; what contradicts itself is refused by name."""
 
 import h5py
+import nibabel
 import numpy as np
 import pytest
 import scipy.io
 
+from kdmri_lib.datasets.prepared import Volume
+from kdmri_lib.datasets.writing import write_prepared
 from kdmri_lib.deployment.readers import open_kspace
+from kdmri_lib.deployment.volumes import open_input, write_nifti
 from kdmri_lib.errors import StudyError
 from tests import downloads
 from tests.unit.deployment import scans
@@ -19,7 +23,7 @@ LINES = scans.shifted(scans.every_other_line(20)[None, :])[0]
 def kspace():
     """Centred, two slices and three coils, on the lines alone: (slices, coils, H, W) complex64."""
     coils = scans.objects(2, SHAPE)[:, None] * scans.sensitivities(SHAPE, 3)
-    return (scans.FORMATS["fftshift(fft2(ifftshift))"](coils) * LINES).astype(np.complex64)
+    return (scans.centred(coils) * LINES).astype(np.complex64)
 
 
 def read(path, **how):
@@ -31,38 +35,45 @@ def read(path, **how):
         return whole
 
 
+def refused(path, message, opened=open_kspace, **how):
+    with pytest.raises(StudyError, match=message), opened(path, **how) as found:
+        found[0].read(0, 3) if isinstance(found, list) else found.read(0, 1)
+
+
+def save_hdf5(path, name, values):
+    with h5py.File(path, "w") as file:
+        file[name] = values
+    return path
+
+
 @pytest.mark.parametrize("coils", [1, 3])
 def test_one_volume_in_every_format_is_the_same(kspace, tmp_path, coils):
     kspace = kspace[:, :coils]
     for name, path in scans.save_every_format(tmp_path, kspace).items():
         np.testing.assert_array_equal(read(path), kspace, err_msg=name)
     np.testing.assert_array_equal(read(tmp_path / "scan.hdr"), kspace)  # either file of BART's pair
+    scipy.io.savemat(tmp_path / "older.mat", {"kspace": np.moveaxis(kspace, (-2, -1), (0, 1)).swapaxes(2, -1)})
+    np.testing.assert_array_equal(read(tmp_path / "older.mat"), kspace)
+    stored = np.empty(kspace.shape, [("real", "<f4"), ("imag", "<f4")])  # MATLAB's complex numbers
+    stored["real"], stored["imag"] = kspace.real, kspace.imag
+    np.testing.assert_array_equal(read(save_hdf5(tmp_path / "compound.h5", "kspace", stored)), kspace)
 
 
 def test_axes_in_another_order_are_read_as_they_are_said_to_be(kspace, tmp_path):
     for letters, order in (("CHW", (0, 1, 2)), ("HWC", (1, 2, 0)), ("WCH", (2, 0, 1))):
         np.save(tmp_path / "x.npy", kspace[0].transpose(order))
         np.testing.assert_array_equal(read(tmp_path / "x.npy", axes=letters), kspace[:1])
-        downloads.save_matlab73(
-            tmp_path / "x.mat", "rawdata", kspace[0].transpose(order)
-        )  # the only array, of any name
+        # The only array, of any name.
+        downloads.save_matlab73(tmp_path / "x.mat", "rawdata", kspace[0].transpose(order))
         np.testing.assert_array_equal(read(tmp_path / "x.mat", axes=letters), kspace[:1])
-    with h5py.File(tmp_path / "x.h5", "w") as file:
-        file["kspace"] = kspace[0, 0]
+    save_hdf5(tmp_path / "x.h5", "kspace", kspace[0, 0])
     np.testing.assert_array_equal(read(tmp_path / "x.h5", axes="HW"), kspace[:1, :1])
     for axes in ("HWX", "HHW", "SC", "HWS "):
-        with pytest.raises(StudyError, match=rf"axes '{axes}': expected H and W"):
-            read(tmp_path / "x.h5", axes=axes)
-
-
-def test_older_matlab_files(kspace, tmp_path):
-    scipy.io.savemat(tmp_path / "x.mat", {"kspace": np.moveaxis(kspace, (-2, -1), (0, 1)).swapaxes(2, -1)})
-    np.testing.assert_array_equal(read(tmp_path / "x.mat"), kspace)
-
-
-def test_lines_of_readouts_across_either_axis(kspace, tmp_path):
+        refused(tmp_path / "x.h5", rf"axes '{axes}': expected H and W", axes=axes)
+    scans.save_bart(tmp_path / "x.cfl", kspace)
+    refused(tmp_path / "x.cfl", "axes 'CHW', but BART's are fixed; expected none", axes="CHW")
     scans.save_ismrmrd(tmp_path / "x.h5", kspace, scans.header(SHAPE))
-    np.testing.assert_array_equal(read(tmp_path / "x.h5", lines_axis=0), kspace.swapaxes(-2, -1))
+    refused(tmp_path / "x.h5", "axes 'CHW', but its readouts say where they belong; expected none", axes="CHW")
 
 
 def test_readouts_lie_where_their_counters_and_centres_say(kspace, tmp_path):
@@ -72,6 +83,7 @@ def test_readouts_lie_where_their_counters_and_centres_say(kspace, tmp_path):
     cut = np.ascontiguousarray(kspace[:, :, 4:])
     scans.save_ismrmrd(tmp_path / "x.h5", cut, xml, centre=7, center_sample=SHAPE[0] // 2 - 4)
     np.testing.assert_array_equal(read(tmp_path / "x.h5"), kspace)
+    np.testing.assert_array_equal(read(tmp_path / "x.h5", lines_axis=0), kspace.swapaxes(-2, -1))
     with open_kspace(tmp_path / "x.h5") as found:
         assert found.partial_echo and found.encoding.measured == (3, 18) and found.encoding.spacing == (5, 1, 1)
 
@@ -92,32 +104,26 @@ def test_readouts_lie_where_their_counters_and_centres_say(kspace, tmp_path):
 )
 def test_readouts_that_are_no_plane_scan_or_contradict_the_header(kspace, tmp_path, more, message):
     scans.save_ismrmrd(tmp_path / "x.h5", kspace, scans.header(SHAPE), **more)
-    with pytest.raises(StudyError, match=rf"x.h5: .*{message}"), open_kspace(tmp_path / "x.h5"):
-        pass
+    refused(tmp_path / "x.h5", rf"x.h5: .*{message}")
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("old", "new", "message"),
     [
-        (lambda xml: xml[:200], r"its ISMRMRD header can't be read \("),
-        (lambda xml: xml.replace("matrixSize", "size"), "its ISMRMRD header can't be read"),
-        (lambda xml: xml.replace("<x>24</x>", "<x>0</x>", 1), "its ISMRMRD header says 0 x 20 x 1 points"),
-        (
-            lambda xml: xml.replace("<encoding>", f"{RECEIVERS}<encoding>"),
-            "readouts of 3 coils, expected 8, as its header says",
-        ),
-        (lambda xml: xml.replace("cartesian", "spiral"), "a spiral trajectory by its header, expected a Cartesian one"),
-        (
-            lambda xml: scans.header(SHAPE, limits=(0, 19, 2)),
-            "says lines 0 to 19 about 2, which don't fit in its 20",
-        ),
-        (lambda xml: '<!DOCTYPE x [<!ENTITY a "a">]>' + xml.split("?>")[1], "its ISMRMRD header can't be read"),
+        ("matrixSize", "size", "its ISMRMRD header can't be read"),
+        ("</ismrmrdHeader>", "", r"its ISMRMRD header can't be read \("),
+        ('<?xml version="1.0"?>', '<!DOCTYPE x [<!ENTITY a "a">]>', "its ISMRMRD header can't be read"),
+        ("<x>24</x>", "<x>0</x>", "its ISMRMRD header says 0 x 20 x 1 points"),
+        ("<encoding>", f"{RECEIVERS}<encoding>", "readouts of 3 coils, expected 8, as its header says"),
+        ("cartesian", "spiral", "a spiral trajectory by its header, expected a Cartesian one"),
+        ("<center>10<", "<center>2<", "says lines 0 to 19 about 2, which don't fit in its 20"),
     ],
 )
-def test_headers_that_make_no_sense(kspace, tmp_path, change, message):
-    scans.save_ismrmrd(tmp_path / "x.h5", kspace, change(scans.header(SHAPE)))
-    with pytest.raises(StudyError, match=rf"x.h5: .*{message}"), open_kspace(tmp_path / "x.h5"):
-        pass
+def test_headers_that_make_no_sense(kspace, tmp_path, old, new, message):
+    xml = scans.header(SHAPE, limits=(0, 19, 10))
+    assert old in xml
+    scans.save_ismrmrd(tmp_path / "x.h5", kspace, xml.replace(old, new))
+    refused(tmp_path / "x.h5", rf"x.h5: .*{message}")
 
 
 def test_a_mask_in_the_file(kspace, tmp_path):
@@ -133,43 +139,91 @@ def test_a_mask_in_the_file(kspace, tmp_path):
         (LINES + 0j, "'mask' of complex128, expected 0 and 1, or false and true"),
     ):
         scans.save_fastmri(tmp_path / "x.h5", kspace, mask=mask)
-        with pytest.raises(StudyError, match=rf"x.h5: {message}"), open_kspace(tmp_path / "x.h5"):
-            pass
+        refused(tmp_path / "x.h5", rf"x.h5: {message}")
 
 
 def test_pairs_of_bart_that_do_not_match(kspace, tmp_path):
-    scans.save_bart(tmp_path / "x.cfl", kspace)
-    (tmp_path / "x.cfl").write_bytes((tmp_path / "x.cfl").read_bytes()[:-8])
-    with pytest.raises(StudyError, match=r"x.cfl: 23032 bytes, expected 23040 for \[24, 20, 1, 3,.* by .*x.hdr"):
-        read(tmp_path / "x.cfl")
+    path, header = tmp_path / "x.cfl", tmp_path / "x.hdr"
+    scans.save_bart(path, kspace)
+    path.write_bytes(path.read_bytes()[:-8])
+    refused(path, r"x.cfl: 23032 bytes, expected 23040 for \[24, 20, 1, 3,.* by .*x.hdr")
     for sizes in ("24 20 2 3", "24 20 1 3 2"):  # a volume, or two sets of maps
-        (tmp_path / "x.hdr").write_text(f"# Dimensions\n{sizes}\n")
-        np.zeros(np.prod([int(n) for n in sizes.split()]), np.complex64).tofile(tmp_path / "x.cfl")
-        with pytest.raises(
-            StudyError, match=r"x.hdr: sizes \[24, 20, .*\], expected two of axes 0 to 2, coils on axis 3"
-        ):
-            read(tmp_path / "x.cfl")
+        header.write_text(f"# Dimensions\n{sizes}\n")
+        np.zeros(np.prod([int(n) for n in sizes.split()]), np.complex64).tofile(path)
+        refused(path, r"x.hdr: sizes \[24, 20, .*\], expected two of axes 0 to 2, coils on axis 3")
     for text in ("", "# Dimensions\nno numbers\n"):
-        (tmp_path / "x.hdr").write_text(text)
-        with pytest.raises(StudyError, match=r"x.hdr: not a readable BART header"):
-            read(tmp_path / "x.cfl")
-    (tmp_path / "x.cfl").unlink()
-    (tmp_path / "x.hdr").write_text("# Dimensions\n24 20\n")
-    with pytest.raises(StudyError, match=r"x.cfl: no such file"):
-        read(tmp_path / "x.hdr")
+        header.write_text(text)
+        refused(path, r"x.hdr: not a readable BART header")
+    path.unlink()
+    header.write_text("# Dimensions\n24 20\n")
+    refused(header, r"x.cfl: no such file")
 
 
-@pytest.mark.parametrize("name", ["x.npy", "x.mat", "x.h5", "x.cfl"])
-def test_files_that_are_missing_no_files_of_their_kind_or_hold_no_complex_numbers(tmp_path, name):
-    with pytest.raises(StudyError, match=r"x\.(npy|mat|h5|hdr): no such file"):
-        read(tmp_path / name)
+@pytest.mark.parametrize("name", ["x.npy", "x.mat", "x.h5", "x.cfl", "x.nii"])
+def test_files_that_are_missing_or_no_files_of_their_kind(tmp_path, name):
+    refused(tmp_path / name, r"x\.(npy|mat|h5|hdr|nii): no such file", open_input)
     (tmp_path / name).write_bytes(b"neither")
-    with pytest.raises(StudyError, match=r"x\.(npy|mat|h5|hdr): (not a readable|no such file)"):
-        read(tmp_path / name)
-    if name == "x.npy":
-        np.save(tmp_path / name, np.ones((3, 24, 20)))
-        with pytest.raises(StudyError, match=r"x.npy: values of type float64, expected complex numbers"):
-            read(tmp_path / name)
-        np.save(tmp_path / name, np.ones((24, 20), complex))
-        with pytest.raises(StudyError, match=r"'x.npy' of shape \(24, 20\), expected slices x H x W"):
-            read(tmp_path / name)
+    refused(tmp_path / name, r"x\.(npy|mat|h5|hdr|nii): (not a readable|no such file)", open_input)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        ("kspace", np.ones((3, 24, 20)), "values of type float64, expected complex numbers"),
+        (
+            "kspace",
+            1j * np.ones(SHAPE),
+            r"'kspace' of shape \(24, 20\), expected slices x H x W \(--axes says which .*\)$",
+        ),
+        ("kspace", 1j * np.ones((0, *SHAPE)), r"'kspace' of shape \(0, 24, 20\), expected slices x H x W"),
+        ("image", np.ones(SHAPE), r"'image' of shape \(24, 20\), expected \(slices, H, W\)"),
+        ("image", np.ones((0, *SHAPE)), r"'image' of shape \(0, 24, 20\), expected \(slices, H, W\)"),
+        ("image", np.full((3, 4, 4), np.nan), "NaN or infinite values in slices 0 to 2 of 'image'"),
+        ("image", np.ones((3, 4, 4)) * 1j, r"'image' of type complex128, expected real numbers \(magnitudes\)"),
+        ("image", -np.ones((3, 4, 4)), "negative values in 'image'; expected magnitude images"),
+        ("volumes/a", np.ones(SHAPE), r"'volumes/a' of shape \(24, 20\), expected \(slices, H, W\)"),
+        ("volumes/a/b", np.ones((2, *SHAPE)), "'volumes/a' of shape none: it is a group, expected"),
+        ("images", np.ones((2, *SHAPE)), "no array 'kspace' or 'image' and no volumes; it has images"),
+    ],
+)
+def test_arrays_of_another_form_are_refused(tmp_path, name, values, message):
+    refused(save_hdf5(tmp_path / "in.h5", name, values), rf"in.h5: {message}", open_input)
+
+
+def test_every_volume_of_a_prepared_file_and_images_are_read(tmp_path):
+    images = {name: downloads.image(n) for n, name in enumerate("ab")}
+    volumes = [Volume(name, "test", image, {"kind": "x"}) for name, image in images.items()]
+    write_prepared(tmp_path / "prepared.h5", "{}", "code", volumes)
+    with open_input(tmp_path / "prepared.h5") as found:
+        assert [v.name for v in found] == ["volumes/a", "volumes/b"] and {v.kind for v in found} == {"image"}
+        assert found[0].attributes["split"] == "test"
+        np.testing.assert_array_equal(found[1].read(0, 3), images["b"])
+    save_hdf5(tmp_path / "image.h5", "image", 1000 * images["a"].astype(np.float64))
+    with open_input(tmp_path / "image.h5") as (volume,):
+        np.testing.assert_array_equal(volume.read(2, 1), np.float32(1000 * images["a"].astype(np.float64))[2:])
+        assert volume.read(0, 1).dtype == np.float32
+    complex_images = scans.objects(2) * scans.smooth_phase((48, 40), 2)
+    save_hdf5(tmp_path / "complex.h5", "image", complex_images)
+    with open_input(tmp_path / "complex.h5", domain="complex") as (volume,):
+        np.testing.assert_array_equal(volume.read(0, 2), complex_images.astype(np.complex64))
+
+
+@pytest.mark.parametrize("code", ["RAS", "LPS", "SAL", "PIR"])
+def test_a_nifti_volume_that_is_written_lies_where_its_source_does(tmp_path, code):
+    """As a file, in a folder of its name, and in capitals."""
+    image = downloads.image(4)
+    for name in ("in.nii.gz", "scan.nii/any.nii.gz", "X.NII.GZ"):
+        downloads.save_nifti(tmp_path / name.replace("X.NII.GZ", "x.nii.gz"), image, code)
+    (tmp_path / "x.nii.gz").rename(tmp_path / "X.NII.GZ")
+    (tmp_path / "scan.nii" / "._any.nii.gz").write_bytes(b"side-car")
+    before = nibabel.as_closest_canonical(nibabel.load(tmp_path / "in.nii.gz"))
+    for name in ("in.nii.gz", "scan.nii", "X.NII.GZ"):
+        with open_input(tmp_path / name) as (volume,):
+            np.testing.assert_allclose(volume.read(0, 3), image, rtol=1e-6)
+            assert volume.attributes["spacing"] == (8.0, pytest.approx(1.4), pytest.approx(1.4))
+        write_nifti(tmp_path / "out.nii.gz", tmp_path / name, 2 * image)
+        after = nibabel.as_closest_canonical(nibabel.load(tmp_path / "out.nii.gz"))
+        np.testing.assert_allclose(after.affine, before.affine)
+        np.testing.assert_allclose(after.get_fdata(), 2 * before.get_fdata(), rtol=1e-6)
+    nibabel.save(nibabel.Nifti1Image(image - image.mean(), np.eye(4)), tmp_path / "x.nii.gz")
+    refused(tmp_path / "x.nii.gz", "x.nii.gz: negative values", open_input)  # as whatever is no magnitude image
