@@ -1,1 +1,1 @@
-"""How fast training, data and inference are: `python -m kdmri_lib benchmark`."""
+"""How fast training and inference are on this machine: `python -m benchmarks training|inference`."""

@@ -1,204 +1,95 @@
 """What networks cost where they run: time and memory per slice of each way to compute them, beside a plain one."""
 
+import contextlib
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from benchmarks.training import DCCNN, PlainDCCNN, matrix_rates
+from benchmarks.training import DCCNN, PLAIN, PlainDCCNN, Step, timed
 from kdmri_lib.deployment.export import about_mask, quantise, stamped, to_onnx
 from kdmri_lib.deployment.model import FORMAT, Model, has_bfloat16
-from kdmri_lib.masks import published_mask
+from kdmri_lib.models.base import Model as Network
 from kdmri_lib.models.base import build_model, multiply_accumulates, parameter_count
-from kdmri_lib.operators import Measurement, Undersampling
+from kdmri_lib.operators import Undersampling
 from kdmri_lib.storage import PROJECT
-from kdmri_study.provenance import processor_name
-
-PLAIN = "plain, float32"
-WARM_UP = 3
-
-Step = Callable[[], object]
 
 
-def timed(step: Step, seconds: float) -> dict[str, float]:
-    """Median, quartiles (ms) and number of calls in `seconds`, after `WARM_UP` calls that don't count."""
-    for _ in range(WARM_UP):
-        step()
-    times, began = [], time.perf_counter()
-    while time.perf_counter() - began < seconds or len(times) < 5:
-        start = time.perf_counter()
-        step()
-        times.append(1000 * (time.perf_counter() - start))
-    low, median, high = np.percentile(times, [25, 50, 75])
-    return {"ms": median, "q25": low, "q75": high, "calls": len(times)}
-
-
-def _untrained(mask: np.ndarray, convolutions: int) -> nn.Module:
+def exported(mask: np.ndarray, convolutions: int, folder: Path) -> tuple[Network, Path, Path]:
+    """A network of so many convolutions a cascade, its file, and its file in int8; with untrained weights, on which time
+    doesn't depend."""
     torch.manual_seed(0)
-    return build_model("dccnn", mask, convolutions=convolutions).eval()
-
-
-def _file(network: nn.Module, mask: np.ndarray, folder: Path) -> Path:
-    """An exported file of an untrained network."""
-    path = folder / "network.onnx"
+    network = build_model("dccnn", mask, convolutions=convolutions).eval()
+    file, int8 = folder / "network.onnx", folder / "int8.onnx"
     about = {"format": FORMAT, "mask": about_mask(mask, "untrained network"), "precision": "float32"}
-    path.write_bytes(stamped(to_onnx(network, about["mask"]["axis"], mask.shape), about))
-    return path
+    file.write_bytes(stamped(to_onnx(network, about["mask"]["axis"], mask.shape), about))
+    quantise(file, int8, [Undersampling(mask)(torch.rand(1, 1, *mask.shape))])
+    return network.to(memory_format=torch.channels_last), file, int8
 
 
-def _torch_step(network: nn.Module, measurement: Measurement, bfloat16: bool = False, compiled: bool = False) -> Step:
-    network = network.to(memory_format=torch.channels_last)
-    network = torch.compile(network) if compiled else network
+def _torch_step(network: nn.Module, inputs: Sequence[Tensor], device: str = "cpu", bfloat16: bool = False) -> Step:
+    network, inputs = network.to(device), [v.to(device) for v in inputs]
 
     @torch.inference_mode()
-    def step():
-        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
-            return network(*measurement)
+    def step() -> Tensor:
+        with torch.autocast(device, torch.bfloat16, enabled=bfloat16):
+            image = network(*inputs)
+        if device == "cuda":
+            torch.cuda.synchronize()
+        return image
 
     return step
 
 
-def _gpu_step(network: nn.Module, measurement: Measurement, bfloat16: bool) -> Step:
-    network = network.to("cuda", memory_format=torch.channels_last)
-    measurement = Measurement(*(v.cuda() for v in measurement))
-
-    @torch.inference_mode()
-    def step():
-        with torch.autocast("cuda", torch.bfloat16, enabled=bfloat16):
-            network(*measurement)
-        torch.cuda.synchronize()
-
-    return step
-
-
-def _model_step(path: Path, measurement: Measurement, engine: str, precision: str, threads: int) -> Step:
+def _model_step(inputs: Sequence[Tensor], threads: int, path: Path, engine: str, precision: str = "float32") -> Step:
     model = Model(path, engine=engine, precision=precision, threads=threads)
-    inputs = [v.numpy() for v in measurement]
-    return lambda: model.run(*inputs)
-
-
-class Exported(NamedTuple):
-    """An untrained network of the paper's kind, and its exported files."""
-
-    network: nn.Module
-    convolutions: int
-    mask: np.ndarray
-    file: Path
-    int8: Path
-
-
-def exported(mask: np.ndarray, convolutions: int, folder: Path) -> Exported:
-    """Export a network with untrained weights, on which time doesn't depend, and quantise it."""
-    network = _untrained(mask, convolutions)
-    path, small = _file(network, mask, folder), folder / "int8.onnx"
-    quantise(path, small, [Undersampling(mask)(torch.rand(1, 1, *mask.shape))])
-    return Exported(network, convolutions, mask, path, small)
+    return partial(model.run, *(v.numpy() for v in inputs))
 
 
 def implementations(
-    given: Exported, threads: int, batch: int = 1, compiled: bool = False
+    mask: np.ndarray, exported: tuple[Network, Path, Path], threads: int, batch: int = 1
 ) -> dict[str, Callable[[], Step]]:
-    """Ways to compute a network on images of its mask's size; each is made when called.
-
-    `compiled` : also `torch.compile`, which takes half a minute and needs a C++ compiler.
-    """
-    torch.set_num_threads(threads)
-    network, mask, path, small = given.network, given.mask, given.file, given.int8
+    """Ways to compute an `exported` network on images of its mask's size, (H, W); each is made when called."""
+    network, file, int8 = exported
+    plain = PlainDCCNN(mask, len(network.feature_groups[0])).eval()
     image = torch.rand(batch, 1, *mask.shape, generator=torch.Generator().manual_seed(0))
-    measurement = Undersampling(mask)(image)
-
-    def plain() -> Step:
-        model = PlainDCCNN(mask, given.convolutions).eval()
-        kspace = torch.fft.fft2(image.double(), norm="ortho") * torch.from_numpy(mask)
-
-        @torch.inference_mode()
-        def step():
-            return model(measurement.zero_filled, kspace)
-
-        return step
-
+    inputs, kspace = Undersampling(mask)(image), torch.fft.fft2(image.double(), norm="ortho") * plain.mask
+    in_torch, deployed = partial(partial, _torch_step, network, inputs), partial(partial, _model_step, inputs, threads)
     found = {
-        PLAIN: plain,
-        "PyTorch channels_last, float32": lambda: _torch_step(network, measurement),
-        "ONNX Runtime, float32": lambda: _model_step(path, measurement, "onnxruntime", "float32", threads),
-        "ONNX Runtime, int8": lambda: _model_step(small, measurement, "onnxruntime", "float32", threads),
-        "OpenVINO, float32": lambda: _model_step(path, measurement, "openvino", "float32", threads),
-        "OpenVINO, int8": lambda: _model_step(small, measurement, "openvino", "float32", threads),
+        PLAIN: partial(_torch_step, plain, (inputs.zero_filled, kspace)),
+        "PyTorch channels_last, float32": in_torch(),
+        "ONNX Runtime, float32": deployed(file, "onnxruntime"),
+        "ONNX Runtime, int8": deployed(int8, "onnxruntime"),
+        "OpenVINO, float32": deployed(file, "openvino"),
+        "OpenVINO, int8": deployed(int8, "openvino"),
     }
-    if compiled:
-        found["torch.compile, float32"] = lambda: _torch_step(network, measurement, compiled=True)
     if torch.cuda.is_available():
-        found |= {
-            f"GPU, {precision}": lambda precision=precision: _gpu_step(network, measurement, precision == "bfloat16")
-            for precision in ("float32", "bfloat16")
-        }
+        found |= {"GPU, float32": in_torch("cuda"), "GPU, bfloat16": in_torch("cuda", bfloat16=True)}
     if has_bfloat16():  # elsewhere it would be emulated, some 70 times as slowly as float32
-        found["PyTorch channels_last, bfloat16"] = lambda: _torch_step(network, measurement, bfloat16=True)
-        found["OpenVINO, bfloat16"] = lambda: _model_step(path, measurement, "openvino", "bfloat16", threads)
-        found["OpenVINO, int8 in bfloat16 network"] = lambda: _model_step(
-            small, measurement, "openvino", "bfloat16", threads
-        )
+        found["PyTorch channels_last, bfloat16"] = in_torch(bfloat16=True)
+        found["OpenVINO, bfloat16"] = deployed(file, "openvino", "bfloat16")
+        found["OpenVINO, int8 in bfloat16 network"] = deployed(int8, "openvino", "bfloat16")
     return found
 
 
-PEAK = "\nfrom benchmarks.memory import peak_memory; print(peak_memory())"
+def matrix_rates(seconds: float = 1.0, size: int = 2048) -> dict[str, float]:
+    """GFLOP/s that a large matrix product reaches here, by precision, on the threads that PyTorch has now."""
+    rates = {}
+    for precision in ("float32", "bfloat16") if has_bfloat16() else ("float32",):
+        a, b = torch.rand(2, size, size).to(getattr(torch, precision))
+        rates[precision] = 2 * size**3 / timed(partial(torch.mm, a, b), seconds)["ms"] / 1e6
+    return rates
 
 
-def _peak(code: str, *arguments) -> float:
-    """Peak memory (MB) of a Python process that runs `code` and nothing else."""
-    done = subprocess.run(
-        [sys.executable, "-c", code + PEAK, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=PROJECT,
-    )
-    return float(done.stdout.split()[-1])
-
-
-def peak_memories(mask: np.ndarray, convolutions: int, threads: int = 2) -> dict[str, float]:
-    """Peak memory (MB) of a process that reconstructs one slice, by implementation: libraries and network included."""
-    plain = """
-import sys, numpy, torch
-from benchmarks.training import PlainDCCNN
-mask = numpy.load(sys.argv[1]); torch.set_num_threads(int(sys.argv[3]))
-image = torch.rand(1, 1, *mask.shape)
-with torch.inference_mode():
-    PlainDCCNN(mask, int(sys.argv[2]))(image, torch.fft.fft2(image.double(), norm="ortho"))
-"""
-    deployed = """
-import sys, numpy
-from kdmri_lib.deployment import Model
-model = Model(sys.argv[1], engine=sys.argv[2], threads=int(sys.argv[3]))
-image = numpy.random.default_rng(0).random((1, *model.shape))
-model.reconstruct(numpy.fft.fft2(image, norm="ortho").astype(numpy.complex64))
-"""
-    with tempfile.TemporaryDirectory() as folder:
-        np.save(Path(folder) / "mask.npy", mask)
-        path = _file(_untrained(mask, convolutions), mask, Path(folder))
-        return {
-            PLAIN: _peak(plain, Path(folder) / "mask.npy", convolutions, threads),
-            "ONNX Runtime, float32": _peak(deployed, path, "onnxruntime", threads),
-            "OpenVINO, its own precision": _peak(deployed, path, "openvino", threads),
-        }
-
-
-def inference_times(
-    mask: np.ndarray,
-    settings: Sequence[tuple[int, int]] = ((2, 1),),
-    seconds: float = 2.0,
-    only: Sequence[str] = (),
-    compiled: bool = False,
-) -> pd.DataFrame:
-    """Times of teacher and student (cascades 5, features 32) in every implementation, or in `only` some.
+def inference_times(mask: np.ndarray, settings: Sequence[tuple[int, int]], seconds: float) -> pd.DataFrame:
+    """Times of teacher and student (cascades 5, features 32) in every implementation.
 
     `settings` : (threads, batch) to measure. Columns: network, implementation, threads, batch, ms, q25 and q75 a call, its
     number of calls, slices/s, GFLOP/s of the convolutions and their share of what a matrix product of the precision
@@ -208,52 +99,66 @@ def inference_times(
     rows = []
     for name, convolutions in DCCNN.items():
         with tempfile.TemporaryDirectory() as folder:
-            given = exported(mask, convolutions, Path(folder))
+            made = exported(mask, convolutions, Path(folder))
             for threads, batch in settings:
                 torch.set_num_threads(threads)
-                rates = matrix_rates(seconds=min(seconds, 1))
-                for label, make in implementations(given, threads, batch, compiled).items():
-                    if not only or label in only:
-                        row = {"network": name, "implementation": label, "threads": threads, "batch": batch}
-                        rows.append(row | _measured(make, given, batch, rates.get(label.rsplit(" ", 1)[1]), seconds))
-    table = pd.DataFrame(rows)
-    for name in DCCNN:
-        plain = table[(table.network == name) & (table.implementation == PLAIN)].set_index(["threads", "batch"]).ms
-        table[f"of plain {name}"] = plain.reindex(table.set_index(["threads", "batch"]).index).to_numpy() / table.ms
-    return table
+                operations = 2 * multiply_accumulates(made[0]) * mask.size * batch
+                rates = matrix_rates(min(seconds, 1))
+                for label, make in implementations(mask, made, threads, batch).items():
+                    row = {"network": name, "implementation": label, "threads": threads, "batch": batch, "ms": np.nan}
+                    with contextlib.suppress(Exception):  # what can't run here; each runtime raises kinds of its own
+                        row |= timed(make(), seconds)
+                    row |= {"slices/s": 1000 * batch / row["ms"], "GFLOP/s": operations / row["ms"] / 1e6}
+                    rows.append(row | {"of matrix product": row["GFLOP/s"] / rates.get(label.split()[-1], np.nan)})
+    table, setting = pd.DataFrame(rows), ["threads", "batch"]
+    plain = table[table.implementation == PLAIN].pivot(index=setting, columns="network", values="ms")[[*DCCNN]]
+    beside = table[setting].join(plain.add_prefix("of plain "), on=setting).drop(columns=setting)
+    return table.join(beside.div(table.ms, axis=0))
 
 
-def _measured(make: Callable[[], Step], given: Exported, batch: int, rate: float | None, seconds: float) -> dict:
-    """A row's numbers; none where the machine can't run it."""
-    try:
-        found = timed(make(), seconds)
-    except Exception:  # torch.compile needs a compiler, for one, and each runtime raises kinds of its own
-        return {"ms": np.nan}
-    reached = 2 * multiply_accumulates(given.network) * given.mask.size * batch / found["ms"] / 1e6
-    share = reached / rate if rate else np.nan
-    return {**found, "slices/s": 1000 * batch / found["ms"], "GFLOP/s": reached, "of matrix product": share}
+PLAIN_SLICE = """
+import sys, numpy, torch
+from benchmarks.training import PlainDCCNN
+convolutions, threads, *shape = map(int, sys.argv[1:])
+torch.set_num_threads(threads)
+with torch.inference_mode():
+    image = torch.rand(1, 1, *shape)
+    PlainDCCNN(numpy.ones(shape, bool), convolutions)(image, torch.fft.fft2(image.double(), norm="ortho"))
+"""
+DEPLOYED_SLICE = """
+import sys, numpy
+from kdmri_lib.deployment import Model
+model = Model(sys.argv[1], engine=sys.argv[2], threads=int(sys.argv[3]))
+image = numpy.random.default_rng(0).random((1, *model.shape))
+model.reconstruct(numpy.fft.fft2(image, norm="ortho").astype(numpy.complex64))
+"""
+# The process's own, where `resource.getrusage` would begin with what its parent holds.
+PEAK = "\nprint(next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))"
+
+
+def peak_memory(code: str, *arguments: object) -> float:
+    """The most memory (MB) that a Python process held which ran `code`, with `arguments` in `sys.argv` (Linux)."""
+    command = [sys.executable, "-c", code + PEAK, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=PROJECT)
+    return int(done.stdout.split()[-1]) / 1024
+
+
+def peak_memories(mask: np.ndarray, convolutions: int, threads: int = 2) -> dict[str, float]:
+    """Peak memory (MB) of a process that reconstructs one slice, by implementation: libraries and network included."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = exported(mask, convolutions, Path(folder))[1]
+        return {
+            PLAIN: peak_memory(PLAIN_SLICE, convolutions, threads, *mask.shape),
+            "ONNX Runtime, float32": peak_memory(DEPLOYED_SLICE, file, "onnxruntime", threads),
+            "OpenVINO, its own precision": peak_memory(DEPLOYED_SLICE, file, "openvino", threads),
+        }
 
 
 def sizes(mask: np.ndarray) -> pd.DataFrame:
     """Parameters and multiply-accumulates of one slice."""
     rows = []
     for name, convolutions in DCCNN.items():
-        network = _untrained(mask, convolutions)
-        rows.append(
-            {
-                "network": name,
-                "parameters": parameter_count(network),
-                "GMAC per slice": multiply_accumulates(network) * mask.size / 1e9,
-            }
-        )
+        network = build_model("dccnn", mask, convolutions=convolutions)
+        work = multiply_accumulates(network) * mask.size / 1e9
+        rows.append({"network": name, "parameters": parameter_count(network), "GMAC per slice": work})
     return pd.DataFrame(rows)
-
-
-def inference_report(threads: int = 2, seconds: float = 2.0) -> str:
-    """Every implementation at 640 x 368, batch 1, as text."""
-    mask = published_mask("knee", 4)
-    times = inference_times(mask, [(threads, 1)], seconds, compiled=True)
-    shown = times.drop(columns=["threads", "batch"]).round(2).to_string(index=False, na_rep="")
-    rates = ", ".join(f"{name} {rate:.0f} GFLOP/s" for name, rate in matrix_rates().items())
-    heading = f"{processor_name()}; {threads} threads; 640x368, batch 1, untrained networks; matrix product: {rates}"
-    return f"{heading}\n{shown}"

@@ -6,7 +6,6 @@ One size of letters, so that none is lost when a figure is made smaller. Lines a
 as by colours (Okabe and Ito's, made for the colour-blind, and a wine red), so that they can be in grey print too.
 """
 
-import itertools
 import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,19 +25,18 @@ from scipy import ndimage
 from kdmri_lib.channels import magnitude
 from kdmri_lib.evaluation import psnr, ssim
 from kdmri_lib.fourier import centred, to_kspace
+from kdmri_lib.losses.base import Pairs
 from kdmri_lib.masks import line_axis
 from kdmri_lib.statistics import MARGIN
 from kdmri_lib.storage import atomic_write
 
-FEW_TICKS = 8  # values along a logarithmic axis that are each written out
-DISPLAY_PERCENTILE = 99.7  # of a slice's values, shown as white: single bright vessels would darken the rest
 LETTERS = 9  # points, of every letter
-MOST_LETTERS = 15  # of a name above a small image
-TO_A_LINE = 28  # letters of a name above a larger one
+DISPLAY_PERCENTILE = 99.7  # of a slice's values, shown as white: single bright vessels would darken the rest
 NEUTRAL = "0.35"  # of lines and letters that stand for no method
 SAMPLES = 125  # of k-space in an inch, less than the pixels of a picture: no line of a mask is lost
 ZOOM = 0.4  # how wide a zoom is, of an image's shorter side
 FRAME = "#56B4E9"  # of a zoom and of its place, on grey and on inferno
+BESIDE = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5), "handlelength": 4}  # a legend off the curves
 STYLE = {
     "font.size": LETTERS,
     **dict.fromkeys(("axes.titlesize", "axes.labelsize", "figure.titlesize"), LETTERS),
@@ -68,11 +66,8 @@ styled = _style()
 
 def line_style(number: int) -> dict:
     """Colour, dashes and marker of the line of that number; of 24 lines no two have the same dashes and colour."""
-    return {
-        "color": COLOURS[number % len(COLOURS)],
-        "linestyle": DASHES[number % len(DASHES)],
-        "marker": MARKERS[number % len(MARKERS)],
-    }
+    cycles = {"color": COLOURS, "linestyle": DASHES, "marker": MARKERS}
+    return {what: cycle[number % len(cycle)] for what, cycle in cycles.items()}
 
 
 @styled
@@ -119,46 +114,39 @@ def _grey(axis: Axes, image: np.ndarray, white: float):
     return axis.imshow(image, cmap="gray", vmin=0, vmax=white)
 
 
-def packed(groups: Mapping[str, Mapping[str, np.ndarray]], columns: int) -> list[list[tuple[str, str, np.ndarray]]]:
-    """Rows of at most so many (group, label, image); a group begins a row of its own where the last one can't hold it."""
-    rows: list[list[tuple[str, str, np.ndarray]]] = []
-    for name, images in groups.items():
-        listed = [(name, label, image) for label, image in images.items()]
-        if rows and len(rows[-1]) + len(listed) <= columns:
-            rows[-1] += listed
-        else:
-            rows += [listed[first : first + columns] for first in range(0, len(listed), columns)]
-    return rows
-
-
 @styled
-def contact_sheet(groups: Mapping[str, Mapping[str, np.ndarray]], title: str, columns: int = 9) -> Figure:
-    """Many small images, group by group (name: {label: (H, W)}), the group's name beside its first; grey is magnitude, each
-    on its own scale from 0."""
-    rows, named = packed(groups, columns), set()
-    height, width = rows[0][0][2].shape
-    figure, axes = grid([1.15 * height / width] * len(rows), max(map(len, rows)), 1.15, wide=0.8)
-    for axes_row, row in zip(axes, rows, strict=True):
-        for axis, (name, label, shown) in zip(axes_row, row, strict=False):
-            image = magnitude(shown)
-            _grey(axis, image, white_of(image))
-            axis.set_title(label if len(label) <= MOST_LETTERS else f"{label[: MOST_LETTERS - 1]}…")
-            if name not in named:
-                axis.set_ylabel(name, fontweight="bold")
-            named.add(name)
+def contact_sheet(
+    groups: Mapping[str, Mapping[str, np.ndarray]], title: str, columns: int = 9, width: float = 1.15
+) -> Figure:
+    """Many small images, group after group (name: {label: (H, W)}), `width` inches each, a group's name beside its first;
+    grey is magnitude, each on its own scale from 0 to its white."""
+    named = [(group, label, magnitude(image)) for group, images in groups.items() for label, image in images.items()]
+    height = width * named[0][2].shape[0] / named[0][2].shape[1]
+    figure, axes = grid([height] * -(-len(named) // columns), min(columns, len(named)), width)
+    group, letters = "", round(13 * width)
+    for axis, (name, label, image) in zip(axes.flat, named, strict=False):
+        shown = _grey(axis, image / white_of(image), 1)
+        axis.set_title(label if len(label) <= letters else f"{label[: letters - 1]}…")
+        if name != group:
+            axis.set_ylabel(name, fontweight="bold")
+        group = name
+    figure.colorbar(shown, ax=axes, shrink=0.8, pad=0.01, extend="max", label="magnitude\n(of each one's white)")
     figure.suptitle(title)
     return figure
+
+
+def people(images: Mapping[str, np.ndarray], title: str, columns: int = 5) -> Figure:
+    """A slice of each person (name: (H, W)); grey is magnitude, each on its own scale from 0 to its white."""
+    return contact_sheet({"": images}, title, columns, width=1.7)
 
 
 @styled
 def before_and_after(zero_filled: np.ndarray, image: np.ndarray, title: str) -> Figure:
     """Zero-filled and reconstructed slice (H, W) side by side, on one grey scale, in the units of the measurement."""
-    zero_filled, image = magnitude(zero_filled), magnitude(image)
+    pictures = {"zero-filled": magnitude(zero_filled), "reconstructed": magnitude(image)}
     figure, axes = grid([3.2 * image.shape[0] / image.shape[1]], 2, 3.2)
-    for axis, (label, picture) in zip(
-        axes.flat, {"zero-filled": zero_filled, "reconstructed": image}.items(), strict=True
-    ):
-        shown = _grey(axis, picture, white_of(image))
+    for axis, (label, picture) in zip(axes.flat, pictures.items(), strict=True):
+        shown = _grey(axis, picture, white_of(pictures["reconstructed"]))
         axis.set_title(label)
     figure.colorbar(shown, ax=axes, shrink=0.8, label="magnitude", extend="max")
     figure.suptitle(title, wrap=True)
@@ -182,21 +170,18 @@ def slices(volumes: Mapping[str, np.ndarray], columns: int = 5, title: str = "")
     return figure
 
 
-def _name_kspace(axis: Axes, mask: np.ndarray) -> None:
-    """Axes of a centred k-space, by the direction that the mask varies on; frequencies in cycles per pixel."""
-    lines = line_axis(mask)
-    names = {None: ("", ""), 0: (" (readout)", " (phase encoding)"), 1: (" (phase encoding)", " (readout)")}[lines]
-    for number, (direction, size) in enumerate(zip("xy", mask.shape[::-1], strict=True)):
-        ticks = [0, size // 2, size - 1]
-        which = {0: "x", 1: "y"}[number]
-        axis.set(**{f"{which}ticks": ticks, f"{which}ticklabels": ["−½", "0", "½"]})
-        axis.set(**{f"{which}label": f"$k_{direction}${names[number]}"})
-    axis.set_frame_on(True)
-
-
-def _draw_mask(axis: Axes, mask: np.ndarray, interpolation: str = "nearest") -> None:
-    axis.imshow(np.fft.fftshift(mask), cmap="gray", vmin=0, vmax=1, interpolation=interpolation)
-    _name_kspace(axis, mask)
+def _draw_kspace(axis: Axes, mask: np.ndarray, picture: np.ndarray | None = None, **how):
+    """Show a picture (H, W) of centred k-space, by default the mask in white; its axes are named by the direction that the
+    mask varies on, frequencies in cycles per pixel."""
+    if picture is None:
+        picture, how = np.fft.fftshift(mask), {"cmap": "gray", "vmin": 0, "vmax": 1, **how}
+    shown = axis.imshow(picture, **how)
+    names = {None: ("", ""), 0: (" (readout)", " (phase encoding)"), 1: (" (phase encoding)", " (readout)")}
+    along_x, along_y = names[line_axis(mask)]
+    axis.set(xlabel=f"$k_x${along_x}", ylabel=f"$k_y${along_y}", frame_on=True)
+    for ticks, size in ((axis.set_xticks, mask.shape[1]), (axis.set_yticks, mask.shape[0])):
+        ticks([0, size // 2, size - 1], ["−½", "0", "½"])
+    return shown
 
 
 @styled
@@ -209,7 +194,7 @@ def masks(rows: Mapping[str, Mapping[str, np.ndarray]], title: str = "Undersampl
     figure, axes = grid(heights, max(map(len, rows.values())), width + 0.75, wide=0.1, titles=0.2)
     for axes_row, named in zip(axes, rows.values(), strict=True):
         for axis, (label, mask) in zip(axes_row, named.items(), strict=False):
-            _draw_mask(axis, mask)
+            _draw_kspace(axis, mask, interpolation="nearest")
             axis.set_title(f"{label}\n{mask.mean():.1%} measured")
     figure.suptitle(f"{title}\nwhite: measured; frequencies in cycles per pixel")
     return figure
@@ -222,39 +207,28 @@ def undersampling(image: np.ndarray, mask: np.ndarray, zero_filled: np.ndarray, 
     kspace = centred(to_kspace(torch.from_numpy(image))).abs().numpy()
     logarithm = np.log10(kspace / kspace.max() + 1e-6)
     image, zero_filled = magnitude(image), magnitude(zero_filled)
-    measured = np.where(np.fft.fftshift(mask), logarithm, np.nan)
     # Tall images are drawn narrower, lest the figure be higher than a page.
     height = min(2.3 * image.shape[0] / image.shape[1], 3.6)
     sampled = "nearest" if image.shape[0] / height < SAMPLES else "antialiased"  # lines finer than a pixel aren't lost
     figure, axes = grid([height, height], 3, 3.1, wide=0.3)
-    named = dict(zip(("image", "its k-space", "mask: white is measured"), axes[0], strict=True))
-    named |= dict(zip(("measured k-space: the rest is 0", "zero-filled image", "its |error|"), axes[1], strict=True))
-    place, space, of_mask, kept, filled, error = named.values()
-    for name, axis in named.items():
-        axis.set_title(name)
-    colours = plt.get_cmap("magma").with_extremes(bad="black")
-    for axis, picture in ((space, logarithm), (kept, measured)):
-        shown = axis.imshow(picture, cmap=colours, vmin=-5, vmax=0, interpolation=sampled)
-        _name_kspace(axis, mask)
-        figure.colorbar(shown, ax=axis, shrink=0.8, label="log₁₀ (magnitude / largest)", extend="min")
-    _draw_mask(of_mask, mask, sampled)
-    white = white_of(image)
-    for axis, picture in ((place, image), (filled, zero_filled)):
-        figure.colorbar(_grey(axis, picture, white), ax=axis, shrink=0.8, label="magnitude", extend="max")
-    shown = error.imshow(np.abs(zero_filled - image), cmap="inferno", vmin=0)
-    figure.colorbar(shown, ax=error, shrink=0.8, label="magnitude")
+    how = {"cmap": plt.get_cmap("magma").with_extremes(bad="black"), "vmin": -5, "vmax": 0, "interpolation": sampled}
+    measured, white = np.where(np.fft.fftshift(mask), logarithm, np.nan), white_of(image)
+    shown = {
+        "image": _grey(axes[0, 0], image, white),
+        "its k-space": _draw_kspace(axes[0, 1], mask, logarithm, **how),
+        "mask: white is measured": _draw_kspace(axes[0, 2], mask, interpolation=sampled),
+        "measured k-space: the rest is 0": _draw_kspace(axes[1, 0], mask, measured, **how),
+        "zero-filled image": _grey(axes[1, 1], zero_filled, white),
+        "its |error|": axes[1, 2].imshow(np.abs(zero_filled - image), cmap="inferno", vmin=0),
+    }
+    for name, picture in shown.items():
+        picture.axes.set_title(name)
+        if name.endswith("k-space") or name.startswith("measured"):
+            figure.colorbar(picture, shrink=0.8, label="log₁₀ (magnitude / largest)", extend="min")
+        elif not name.startswith("mask"):
+            figure.colorbar(picture, shrink=0.8, label="magnitude", extend="neither" if "error" in name else "max")
     figure.suptitle(title)
     return figure
-
-
-def radial_power(image: np.ndarray, bins: int = 60) -> tuple[np.ndarray, np.ndarray]:
-    """Mean power of (slices, H, W) on rings of spatial frequency, over that at zero: (cycles per pixel, power)."""
-    power = (np.abs(np.fft.fft2(image, norm="ortho")) ** 2).mean(axis=0)
-    radius = np.hypot(*np.meshgrid(*[np.fft.fftfreq(n) for n in image.shape[1:]], indexing="ij"))
-    edges = np.linspace(0, 0.5, bins + 1)
-    which = np.digitize(radius, edges) - 1
-    rings = [power[which == b].mean() if (which == b).any() else np.nan for b in range(bins)]
-    return (edges[:-1] + edges[1:]) / 2, np.array(rings) / power[0, 0]
 
 
 @styled
@@ -269,30 +243,10 @@ def spectra(
         axis.semilogy(*line, label=name, linewidth=2.2 if name in bold else 1, **style)
     axis.set(xlabel="spatial frequency (cycles per pixel)", ylabel=f"mean power (relative to {relative_to})")
     axis.set_xlim(0, 0.5)
-    axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), handlelength=4)  # beside it, off the curves
+    axis.legend(**BESIDE)
     axis.grid()
     figure.suptitle(title)
     return figure
-
-
-@styled
-def people(images: Mapping[str, np.ndarray], title: str, columns: int = 5) -> Figure:
-    """A slice of each person (name: (H, W)); grey is magnitude, each on its own scale from 0 to its white."""
-    height, width = next(iter(images.values())).shape
-    rows = -(-len(images) // columns)
-    figure, axes = grid([1.7 * height / width] * rows, min(columns, len(images)), 1.7)
-    for axis, (name, image) in zip(axes.flat, images.items(), strict=False):
-        image = magnitude(image)
-        shown = _grey(axis, image / white_of(image), 1)
-        axis.set_title(name)
-    figure.colorbar(shown, ax=axes, shrink=0.8, pad=0.01, extend="max", label="magnitude (of each one's white)")
-    figure.suptitle(title)
-    return figure
-
-
-def _in_letters(label: str) -> str:
-    """A label with its losses, such as L_rec, as formulas."""
-    return re.sub(r"\bL_(\w+)", r"$L_\\mathrm{\1}$", label)
 
 
 @styled
@@ -300,7 +254,6 @@ def learning_curves(
     curves: Mapping[str, Sequence[pd.DataFrame]],
     title: str,
     alone: Sequence[tuple[float, Sequence[float]]] = (),
-    alone_label: str = "Student alone, longer",
 ) -> Figure:
     """Validation PSNR against what a training has cost so far; beside it where each method ends.
 
@@ -313,14 +266,14 @@ def learning_curves(
     Methods stand in the order of their final values, the best first. One with a training that failed, whose curve ends in
     NaN, has no final value and stands last.
     """
-    most = max((len(curves), *(len(seeds) for seeds in curves.values())))
-    curves = {_in_letters(label): some for label, some in curves.items()}
+    curves = {re.sub(r"\bL_(\w+)", r"$L_\\mathrm{\1}$", label): some for label, some in curves.items()}
+    seeds = max(map(len, curves.values()))
     figure, (axis, ends) = plt.subplots(
-        1, 2, figsize=(10, max(4.2, 0.3 * most + 1.6)), layout="constrained", width_ratios=(3, 1.5)
+        1, 2, figsize=(10, max(4.2, 0.3 * max(len(curves), seeds) + 1.6)), layout="constrained", width_ratios=(3, 1.5)
     )
-    seeds = max(len(some) for some in curves.values())
     final = {label: [float(curve.validation_psnr.iloc[-1]) for curve in some] for label, some in curves.items()}
     styles = {label: line_style(number) for number, label in enumerate(curves)}
+    words = {label: "failed" if np.isnan(v).any() else f"{np.mean(v):.2f}" for label, v in final.items()}
     for label, some in curves.items():
         # Seeds validate at the same steps, so at the same costs; one that failed ends early.
         joined = pd.concat([c.dropna(subset="validation_psnr") for c in some]).groupby("compute").validation_psnr
@@ -328,32 +281,30 @@ def learning_curves(
         axis.plot(cost, mean, markersize=4, **styles[label])
         axis.fill_between(cost, joined.min(), joined.max(), color=styles[label]["color"], alpha=0.15, linewidth=0)
     if alone:
-        means = [float(np.mean(values)) for _, values in alone]
+        alone_label = "No teacher, longer"
+        costs, means = np.array([compute / 1e12 for compute, _ in alone]), [float(np.mean(v)) for _, v in alone]
         styles[alone_label] = {"color": NEUTRAL, "linestyle": (0, (1, 3)), "marker": "d", "markerfacecolor": "none"}
-        axis.plot([compute / 1e12 for compute, _ in alone], means, markersize=7, **styles[alone_label])
+        axis.plot(costs, means, markersize=7, **styles[alone_label])
         final[alone_label] = means[1:]
+        reached = dict.fromkeys(f"{value(means[1:]):.2f}" for value in (min, max))
+        words[alone_label] = " to ".join(reached).replace("nan", "failed")
     order = sorted(final, key=lambda label: np.nan_to_num(np.mean(final[label]), nan=-np.inf))
     for place, label in enumerate(order):
         style, values = styles[label], final[label]
         ends.axhline(place, color=style["color"], linestyle=style["linestyle"], linewidth=1)
         ends.plot(values, [place] * len(values), **style | {"linestyle": "none"})
-    words = [
-        f"{label}: failed" if np.isnan(final[label]).any() else f"{label}: {np.mean(final[label]):.2f}"
-        for label in order
-    ]
-    if alone:
-        place = order.index(alone_label)
-        reached = dict.fromkeys(f"{value(final[alone_label]):.2f}" for value in (min, max))
-        words[place] = f"{alone_label}: {' to '.join(reached)}".replace("nan", "failed")
     ends.yaxis.tick_right()
-    ends.set(yticks=range(len(order)), yticklabels=words, ylim=(-0.6, len(order) - 0.4))
+    ends.set_yticks(range(len(order)), [f"{label}: {words[label]}" for label in order])
     ends.set(xlabel="PSNR (dB)", title="final value" + (f": mean, and each of {seeds} seeds" if seeds > 1 else ""))
+    ends.set_ylim(-0.6, len(order) - 0.4)
     ends.margins(x=0.1)
     ends.grid(axis="x")
-    axis.set(xlabel="training compute with the teacher given (10¹² multiply-accumulates)")
-    axis.set_xlim(left=0)
-    axis.set_ylabel("validation PSNR (dB)")
+    axis.set(
+        xlabel="training compute, the teacher's excluded (10¹² multiply-accumulates)", ylabel="validation PSNR (dB)"
+    )
     axis.set_title(f"line: mean of {seeds} seeds; band: their range" if seeds > 1 else "one seed")
+    axis.set_xlim(left=0)
+    axis.locator_params(axis="x", nbins=6)  # small costs have long numbers
     axis.grid()
     figure.suptitle(title)
     return figure
@@ -372,38 +323,23 @@ def detail(target: np.ndarray, share: float = 0.2) -> tuple[int, int, int]:
     return top, left, side
 
 
-def _zoomed(axis: Axes, image: np.ndarray, place: tuple[int, int, int], corner: tuple[bool, bool]) -> None:
-    """Frame a square of the image that an axis shows, and show it larger in a corner (at the bottom, at the right); nothing
-    of an image that isn't finite."""
+def free_corner(shape: tuple[int, int], place: tuple[int, int, int]) -> tuple[bool, bool]:
+    """The corner of an image (H, W) where a zoom hides nothing of `place`: whether at the bottom, at the right."""
+    top, left, side = place
+    return top + side / 2 < shape[0] / 2, left + side / 2 < shape[1] / 2
+
+
+def _zoom(axis: Axes, image: np.ndarray, place: tuple[int, int, int]) -> None:
+    """Frame a square of the image that an axis shows, and show it larger in a corner; nothing of a failed training's."""
     if not np.isfinite(image).all():
         return
-    (top, left, side), (height, width), (bottom, right) = place, image.shape, corner
+    (top, left, side), (bottom, right) = place, free_corner(image.shape, place)
+    across, down = (ZOOM * min(image.shape) / n for n in image.shape[::-1])
     axis.add_patch(Rectangle((left - 0.5, top - 0.5), side, side, fill=False, edgecolor=FRAME, linewidth=0.8))
-    enlarged = ZOOM * min(height, width)
-    across, down = enlarged / width, enlarged / height
-    inset = axis.inset_axes([(1 - across) * right, (1 - down) * (not bottom), across, down])
-    shown = axis.images[0]
-    crop = image[top : top + side, left : left + side]
+    inset = axis.inset_axes([(1 - across) * right, (1 - down) * (not bottom), across, down], xticks=[], yticks=[])
+    shown, crop = axis.images[0], image[top : top + side, left : left + side]
     inset.imshow(crop, cmap=shown.cmap, vmin=0, vmax=shown.norm.vmax, interpolation="nearest")
-    inset.set(xticks=[], yticks=[])
-    for spine in inset.spines.values():
-        spine.set(edgecolor=FRAME, linewidth=1)
-
-
-def free_corner(target: np.ndarray, place: tuple[int, int, int]) -> tuple[bool, bool]:
-    """The corner where a zoom hides least of an image (H, W), and nothing of `place`: whether at the bottom, at the right.
-
-    There is one for every place in the middle half.
-    """
-    top, left, side = place
-    (height, width), enlarged = target.shape, round(ZOOM * min(target.shape))
-    found = {}
-    for bottom, right in itertools.product((True, False), repeat=2):
-        first, across = (height - enlarged) * bottom, (width - enlarged) * right
-        apart_down = top + side <= first or first + enlarged <= top
-        if apart_down or left + side <= across or across + enlarged <= left:
-            found[bottom, right] = target[first : first + enlarged, across : across + enlarged].mean()
-    return min(found, key=found.get)
+    inset.spines[:].set(edgecolor=FRAME, linewidth=1)
 
 
 @styled
@@ -418,35 +354,25 @@ def comparison(cases: Mapping[str, tuple[np.ndarray, Mapping[str, np.ndarray]]],
     names = list(next(iter(cases.values()))[1])
     aspects = [target.shape[0] / target.shape[1] for target, _ in cases.values() for _ in range(2)]
     width = 1.95 if max(aspects) < 1.4 else 1.6  # tall images are drawn smaller, lest the figure be higher than a page
-    heads = {name: textwrap.fill(name, TO_A_LINE) for name in ("Target", *names)}
+    heads = {name: textwrap.fill(name, 28) for name in ("Target", *names)}
     lines = 2 + max(head.count("\n") for head in heads.values())
     figure, axes = grid([width * a for a in aspects], len(names) + 1, width, 1.3, titles=0.225 * lines * len(cases))
-    residues = {label: {n: np.abs(image - x) for n, image in images.items()} for label, (x, images) in cases.items()}
-    cut = _upper([r[n] for r in residues.values() for n in names[1:]], 99.8)
-    for number, (label, (target, images)) in enumerate(cases.items()):
-        row, below = axes[2 * number : 2 * number + 2]
-        white, place = white_of(target), detail(target)
-        corner = free_corner(target, place)
+    cut = _upper([np.abs(images[n] - x) for x, images in cases.values() for n in names[1:]], 99.8)
+    for (label, (target, images)), row, below in zip(cases.items(), axes[::2], axes[1::2], strict=True):
+        place, white = detail(target), white_of(target)
         for axis, (name, image) in zip(row, {"Target": target, **images}.items(), strict=True):
-            _grey(axis, image, white)
-            _zoomed(axis, image, place, corner)
+            grey = _grey(axis, image, white)
+            _zoom(axis, image, place)
             axis.set_title(f"{heads[name]}\n{_quality(target, image) if image is not target else 'PSNR / SSIM'}")
-        for axis, name in zip(below[1:], names, strict=True):
-            shown = axis.imshow(residues[label][name], cmap="inferno", vmin=0, vmax=cut)
-            _zoomed(axis, residues[label][name], place, corner)
+        for axis, image in zip(below[1:], images.values(), strict=True):
+            shown = axis.imshow(np.abs(image - target), cmap="inferno", vmin=0, vmax=cut)
+            _zoom(axis, np.abs(image - target), place)
         row[0].set_ylabel(label)
         below[0].set_ylabel("|residue|")
         scale = below[0].inset_axes([0.08, 0.6, 0.84, 0.06])
-        figure.colorbar(row[0].images[0], cax=scale, orientation="horizontal", extend="max", label="magnitude")
-    figure.colorbar(
-        shown,
-        ax=axes[1::2].ravel().tolist() if len(cases) == 1 else axes.ravel().tolist(),
-        shrink=0.9 if len(cases) == 1 else 0.5,
-        aspect=20 * len(cases),
-        pad=0.01,
-        extend="max",
-        label=f"|residue|, one scale for all,\ncut at {cut:.2g}",
-    )
+        figure.colorbar(grey, cax=scale, orientation="horizontal", extend="max", label="magnitude")
+    bar = {"shrink": 0.9 / len(cases), "aspect": 20 * len(cases), "pad": 0.01, "extend": "max"}
+    figure.colorbar(shown, ax=axes[1:], label=f"|residue|, one scale for all,\ncut at {cut:.2g}", **bar)
     figure.suptitle(title)
     return figure
 
@@ -468,27 +394,59 @@ def _upper(images: Sequence[np.ndarray], percentile: float) -> float:
 def attention_maps(maps: Mapping[str, Sequence[np.ndarray]], reference: str, title: str = "") -> Figure:
     """Attention maps (H, W) per cascade, divided by their L2 norm: a row per network, then a row per network's difference
     to `reference`, with its L2 norm, the term of eq. 3."""
-    columns = len(maps[reference])
-    others = [label for label in maps if label != reference]
     height, width = maps[reference][0].shape
+    apart = {
+        f"|{label}\n− {reference[0].lower()}{reference[1:]}|": [
+            np.abs(a - b) for a, b in zip(some, maps[reference], strict=True)
+        ]
+        for label, some in maps.items()
+        if label != reference
+    }
     across = 1.75 if height < 1.4 * width else 1.3
-    figure, axes = grid([across * height / width] * (len(maps) + len(others)), columns, across, 1.7)
-    differences = {label: [a - b for a, b in zip(maps[label], maps[reference], strict=True)] for label in others}
-    limits = _upper(maps[reference], 99.7), _upper([np.abs(d) for some in differences.values() for d in some], 99.7)
-    for row, (label, values) in zip(axes, maps.items(), strict=False):
-        for number, axis in enumerate(row):
-            attended = axis.imshow(values[number], cmap="viridis", vmin=0, vmax=limits[0])
-            axis.set_title(f"cascade {number + 1}")
-        row[0].set_ylabel(label)
-    for row, (label, values) in zip(axes[len(maps) :], differences.items(), strict=True):
-        for number, axis in enumerate(row):
-            apart = axis.imshow(np.abs(values[number]), cmap="inferno", vmin=0, vmax=limits[1])
-            axis.set_title(f"distance {np.linalg.norm(values[number]):.3f}")
-        row[0].set_ylabel(f"|{label}\n− {reference[0].lower()}{reference[1:]}|")
-    bar = {"shrink": 0.6, "pad": 0.01, "extend": "max"}
-    figure.colorbar(attended, ax=axes[: len(maps)].ravel().tolist(), label="attention (of its L2 norm)", **bar)
-    figure.colorbar(apart, ax=axes[len(maps) :].ravel().tolist(), label="|difference| (of the L2 norms)", **bar)
+    figure, axes = grid([across * height / width] * (len(maps) + len(apart)), len(maps[reference]), across, 1.7)
+    above, below = axes[: len(maps)], axes[len(maps) :]
+    of_maps = {"cmap": "viridis", "vmin": 0, "vmax": _upper(maps[reference], 99.7)}
+    of_differences = {"cmap": "inferno", "vmin": 0, "vmax": _upper([d for some in apart.values() for d in some], 99.7)}
+    for rows, shown, how, label in (
+        (above, maps, of_maps, "attention (of its L2 norm)"),
+        (below, apart, of_differences, "|difference| (of the L2 norms)"),
+    ):
+        for row, (name, images) in zip(rows, shown.items(), strict=True):
+            row[0].set_ylabel(name)
+            for number, (axis, image) in enumerate(zip(row, images, strict=True), 1):
+                picture = axis.imshow(image, **how)
+                axis.set_title(f"cascade {number}" if shown is maps else f"distance {np.linalg.norm(image):.3f}")
+        figure.colorbar(picture, ax=rows, shrink=0.6, pad=0.01, extend="max", label=label)
     figure.suptitle(title)
+    return figure
+
+
+@styled
+def where_compared(teacher: Sequence[Sequence[str]], student: Sequence[Sequence[str]], pairs: Pairs) -> Figure:
+    """Where a student is held against its teacher (the paper's Figure 1): a bar for each convolution, grey for data
+    consistency, cascade by cascade. `pairs` : (teacher's, student's) features whose attention is compared."""
+    figure, axis = plt.subplots(figsize=(10, 2.8), layout="constrained")
+    bar, end = {"height": 0.32, "width": 0.07, "align": "edge", "edgecolor": "black"}, len(student) + 0.47
+    places = {}
+    for up, label, groups in ((1, "teacher", teacher), (0, "student", student)):
+        axis.plot([-0.2, end - 0.12], [up, up], color="black", linewidth=1, zorder=0)
+        axis.text(-0.25, up, f"{label}\n$x_u$", ha="right", va="center")
+        axis.text(end, up, f"$x_{label[0].upper()}$", ha="center", va="center")
+        for cascade, group in enumerate(groups):
+            axis.bar(cascade + 0.8, bottom=up - 0.16, color="0.75", **bar)
+            for number, feature in enumerate(group):
+                places[label, feature] = place = cascade + 0.75 * (number + 0.5) / len(group)
+                axis.bar(place, bottom=up - 0.16, color=COLOURS[6], **bar)
+    lines = [(places["teacher", t] + 0.035, 0.82, places["student", s] + 0.035, 0.18, COLOURS[3]) for t, s in pairs]
+    lines += [(end, top, end, bottom, COLOURS[2]) for top, bottom in ((0.88, 0.12), (-0.1, -0.38))]
+    for x, top, below, bottom, colour in lines:
+        axis.annotate(
+            "", (x, top), (below, bottom), arrowprops={"arrowstyle": "<->", "linewidth": 1.5, "color": colour}
+        )
+    for up, text in ((0.5, "$1-α$"), (-0.24, "$α$"), (-0.52, "truth $x$")):
+        axis.text(end + 0.08, up, text, va="center")
+    axis.set(xlim=(-0.8, end + 0.5), ylim=(-0.65, 1.3), title="attention (eq. 3): red; images (eq. 4): blue")
+    axis.set_axis_off()
     return figure
 
 
@@ -504,7 +462,8 @@ def positions(found: pd.DataFrame, chosen: tuple[int, int], psnr_chosen: float, 
 
     Colours span at least five times what counts as equivalent, so that noise looks like noise.
     """
-    wide = found.pivot(index="teacher", columns="student", values="difference")
+    found = found.set_index(["teacher", "student"])
+    wide = found["difference"].unstack()
     wide.loc[chosen] = 0.0
     limit = max(5 * MARGIN, float(np.nanmax(np.abs(wide), initial=0)))
     rows, columns = wide.shape
@@ -512,28 +471,21 @@ def positions(found: pd.DataFrame, chosen: tuple[int, int], psnr_chosen: float, 
     picture = axis.imshow(wide, cmap="RdBu", vmin=-limit, vmax=limit, aspect="auto")
     axis.set(xticks=range(columns), yticks=range(rows), xticklabels=wide.columns, yticklabels=wide.index)
     axis.set(xlabel="student's convolution", ylabel="teacher's convolution")
-    named = {(row.teacher, row.student): row for row in found.itertuples()}
     for (down, across), value in np.ndenumerate(wide):
-        pair = wide.index[down], wide.columns[across]
+        pair, text = (wide.index[down], wide.columns[across]), ""
         if pair == chosen:
             text = "failed" if np.isnan(psnr_chosen) else f"the paper's\n{psnr_chosen:.2f} dB"
             box = (across - 0.47, down - 0.46)
             axis.add_patch(Rectangle(box, 0.94, 0.92, fill=False, edgecolor="black", linewidth=2))
-        else:
-            text = difference_in_words(value, named[pair].low, named[pair].high) if pair in named else ""
-        dark = abs(value) > 0.6 * limit
-        axis.text(across, down, text, ha="center", va="center", color="white" if dark else "black")
+        elif pair in found.index:
+            low, high = found.loc[pair, ["low", "high"]]
+            text = f"{value:+.2f}" + ("" if np.isnan(low) else f"\n[{low:+.2f}, {high:+.2f}]")
+            text = "failed" if np.isnan(value) else text.replace("-", "−")
+        colour = "white" if abs(value) > 0.6 * limit else "black"  # on dark, on light
+        axis.text(across, down, text, ha="center", va="center", color=colour)
     figure.colorbar(picture, label="difference to the paper's\nchoice (dB) [95% interval]")
     figure.suptitle(title, wrap=True)
     return figure
-
-
-def difference_in_words(value: float, low: float, high: float) -> str:
-    """A difference, and below it its interval where there is one."""
-    if np.isnan(value):
-        return "failed"
-    signed = [f"{number:+.2f}".replace("-", "−") for number in (value, low, high)]
-    return signed[0] if np.isnan(low) else f"{signed[0]}\n[{signed[1]}, {signed[2]}]"
 
 
 @styled
@@ -550,20 +502,28 @@ def sizes(found: pd.DataFrame, teacher: float, title: str) -> Figure:
     figure, (axis, leads) = plt.subplots(
         1, 2, figsize=(10, 0.5 * len(ordered) + 1.8), layout="constrained", width_ratios=(1.6, 1), sharey=True
     )
-    ways = {"alone": "alone", "alone_at_cost": "alone, at the distilled one's cost", "distilled": "distilled"}
+    point = {"markersize": 7, "linestyle": "none", "markeredgecolor": "black"}
+    ways = {
+        "alone": "no teacher",
+        "alone_at_cost": "no teacher, as much compute",
+        "distilled": "distilled",
+    }
     for number, (column, label) in enumerate(ways.items(), 1):
-        style = {"color": COLOURS[number], "marker": MARKERS[number], "linestyle": "none", "markeredgecolor": "black"}
-        axis.plot(ordered[column], ordered.index, label=label, markersize=7, **style)
+        point |= {"color": COLOURS[number], "marker": MARKERS[number]}
+        axis.plot(ordered[column], ordered.index, label=label, **point)
     axis.axvline(teacher, color="black", linestyle="--", label=f"teacher: {teacher:.2f} dB")
-    labels = [f"{row.size}\n{row.parameters:,} parameters" for row in ordered.itertuples(index=False)]
-    axis.set(yticks=ordered.index, yticklabels=labels, ylim=(-0.6, len(ordered) - 0.4), xlabel="test PSNR (dB)")
-    figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=4)
-    leads.axvspan(-MARGIN, MARGIN, color="0.9", label="equivalent")
+    axis.set_yticks(
+        ordered.index, [f"{row.size}\n{row.parameters:,} parameters" for row in ordered.itertuples(index=False)]
+    )
+    axis.set(ylim=(-0.6, len(ordered) - 0.4), xlabel="test PSNR (dB)")
+    figure.legend(*axis.get_legend_handles_labels(), loc="outside lower left", ncols=4)
+    leads.axvspan(-MARGIN, MARGIN, color="0.9")
     leads.axvline(0, color="black", linewidth=1)
-    ends = np.abs([ordered.lead - ordered.low, ordered.high - ordered.lead])
-    style = {"color": COLOURS[3], "marker": MARKERS[3], "linestyle": "none", "markeredgecolor": "black"}
-    leads.errorbar(ordered.lead, ordered.index, xerr=np.nan_to_num(ends), capsize=3, markersize=7, **style)
-    leads.set(xlabel="distilled − alone at its cost (dB)", title=f"95% interval; grey: equivalent, ±{MARGIN:g} dB")
+    ends = np.nan_to_num([ordered.lead - ordered.low, ordered.high - ordered.lead])
+    leads.errorbar(ordered.lead, ordered.index, xerr=ends, capsize=3, **point)
+    leads.set(
+        xlabel="distilled − baseline at its compute (dB)", title=f"95% interval; grey: equivalent, ±{MARGIN:g} dB"
+    )
     for each in (axis, leads):
         each.grid(axis="x")
         each.margins(x=0.08)
@@ -578,23 +538,21 @@ def times(measured: pd.DataFrame, title: str) -> Figure:
 
     `measured` : columns network, implementation, ms, q25, q75; what couldn't be measured is NaN.
     """
-    table = measured.dropna(subset="ms")
-    slowest = table.groupby("implementation").ms.max().sort_values(ascending=False)
+    slowest = measured.groupby("implementation").ms.max().dropna().sort_values(ascending=False).index
     figure, axis = plt.subplots(figsize=(8.5, 0.42 * len(slowest) + 1.7), layout="constrained")
-    for number, (network, rows) in enumerate(table.groupby("network", sort=False), 1):
-        rows = rows.set_index("implementation").reindex(slowest.index)
-        places = np.arange(len(slowest)) + (0.2, -0.2)[number - 1]
-        colour = ("0.75", COLOURS[2])[number - 1]
+    for (network, rows), colour, beside in zip(
+        measured.groupby("network", sort=False), ("0.75", COLOURS[2]), (0.2, -0.2), strict=False
+    ):
+        rows = rows.set_index("implementation").reindex(slowest)
+        places, quartiles = np.arange(len(slowest)) + beside, [rows.ms - rows.q25, rows.q75 - rows.ms]
         axis.barh(places, rows.ms, 0.38, color=colour, edgecolor="black", label=network)
-        quartiles = [rows.ms - rows.q25, rows.q75 - rows.ms]
         axis.errorbar(rows.ms, places, xerr=quartiles, color="black", linestyle="none", capsize=2, linewidth=1)
         for place, row in zip(places, rows.itertuples(), strict=True):
             if not np.isnan(row.ms):
-                where = {"xy": (row.q75, place), "xytext": (5, 0), "textcoords": "offset points", "va": "center"}
-                axis.annotate(f"{row.ms:.1f}", **where)
-    axis.set(yticks=range(len(slowest)), yticklabels=slowest.index, xlabel="time per slice (ms): median and quartiles")
+                axis.annotate(f"{row.ms:.1f}", (row.q75, place), (5, 0), textcoords="offset points", va="center")
+    axis.set(yticks=range(len(slowest)), yticklabels=slowest, xlabel="time per slice (ms): median and quartiles")
     axis.margins(x=0.12)
-    axis.legend(loc="lower right" if len(slowest) < 3 else "best")
+    figure.legend(loc="outside lower center", ncols=2)
     axis.grid(axis="x")
     figure.suptitle(title, wrap=True)
     return figure
@@ -603,14 +561,14 @@ def times(measured: pd.DataFrame, title: str) -> Figure:
 @styled
 def lines(groups: Mapping[str, Sequence[tuple[float, float]]], across: str, up: str, title: str) -> Figure:
     """Points (x, y) of each group, joined in the order of x, which is drawn logarithmically."""
-    figure, axis = plt.subplots(figsize=(7.5, 4.2), layout="constrained")
+    figure, axis = plt.subplots(figsize=(10, 4.2), layout="constrained")
     for number, (label, points) in enumerate(groups.items()):
         x, y = zip(*sorted(points), strict=True)
         axis.plot(x, y, label=label, **line_style(number))
     axis.set(xscale="log", xlabel=across, ylabel=up, title=title)
-    if len(places := sorted({x for points in groups.values() for x, _ in points})) <= FEW_TICKS:
+    if len(places := sorted({x for points in groups.values() for x, _ in points})) <= 8:  # each can be written out
         axis.set_xticks(places, [f"{x:g}" for x in places])
         axis.minorticks_off()
-    axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+    axis.legend(**BESIDE)
     axis.grid()
     return figure

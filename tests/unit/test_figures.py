@@ -38,36 +38,27 @@ CASES = {
     "brain\n(phantom)": (TARGET, {"Zero-filled": TARGET / 2, "Teacher": TARGET * 0.9, "Student": TARGET * 0.8}),
     "knee\n(phantom)": (TARGET**2, {"Zero-filled": TARGET, "Teacher": TARGET**2 + 0.01, "Student": TARGET * np.nan}),
 }
+NAN = np.nan
 PAIRS = pd.DataFrame(
-    {
-        "teacher": [1, 1, 2, 2],
-        "student": [1, 2, 1, 2],
-        "difference": [0.02, -0.03, np.nan, 0.0],
-        "low": [-0.01, np.nan, np.nan, np.nan],
-        "high": [0.05, np.nan, np.nan, np.nan],
-    }
+    [(1, 1, 0.02, -0.01, 0.05), (1, 2, -0.03, NAN, NAN), (2, 1, NAN, NAN, NAN), (2, 2, 0.0, NAN, NAN)],
+    columns=["teacher", "student", "difference", "low", "high"],
 )
 SIZES = pd.DataFrame(
-    {
-        "size": ["5 cascades, 3 convolutions, 8 features", "5 cascades, 2 convolutions, 32 features", "large"],
-        "parameters": [3045, 3085, 49285],
-        "alone": [23.0, 23.1, 24.0],
-        "alone_at_cost": [23.4, 23.5, 24.2],
-        "distilled": [23.2, 23.7, np.nan],
-        "lead": [-0.2, 0.2, np.nan],
-        "low": [-0.3, 0.1, np.nan],
-        "high": [-0.1, 0.3, np.nan],
-    }
+    [
+        ("5 cascades, 3 convolutions, 8 features", 3045, 23.0, 23.4, 23.2, -0.2, -0.3, -0.1),
+        ("5 cascades, 2 convolutions, 32 features", 3085, 23.1, 23.5, 23.7, 0.2, 0.1, 0.3),
+        ("large", 49285, 24.0, 24.2, NAN, NAN, NAN, NAN),
+    ],
+    columns=["size", "parameters", "alone", "alone_at_cost", "distilled", "lead", "low", "high"],
 )
 TIMES = pd.DataFrame(
-    {
-        "network": ["teacher"] * 3 + ["student"] * 3,
-        "implementation": ["plain", "fast", "GPU"] * 2,
-        "ms": [80.0, 20.0, np.nan, 40.0, 10.0, np.nan],
-        "q25": [78.0, 19.0, np.nan, 39.0, 9.5, np.nan],
-        "q75": [85.0, 22.0, np.nan, 41.0, 12.0, np.nan],
-    }
+    [
+        *(("teacher", "plain", 80, 78, 85), ("teacher", "fast", 20, 19, 22), ("teacher", "GPU", NAN, NAN, NAN)),
+        *(("student", "plain", 40, 39, 41), ("student", "fast", 10, 9.5, 12), ("student", "GPU", NAN, NAN, NAN)),
+    ],
+    columns=["network", "implementation", "ms", "q25", "q75"],
 )
+GROUPS = {n: [[f"{c}.{i}" for i in range(n)] for c in range(3)] for n in (5, 3)}
 MAPS = {name: [RNG.random((20, 16)) for _ in range(2)] for name in ("Teacher", "Student", "Distilled student")}
 
 DRAWN = {
@@ -84,6 +75,8 @@ DRAWN = {
     "positions": lambda: figures.positions(PAIRS, (2, 2), 24.5, "title"),
     "sizes": lambda: figures.sizes(SIZES, 24.3, "title"),
     "times": lambda: figures.times(TIMES, "title"),
+    "where_compared": lambda: figures.where_compared(GROUPS[5], GROUPS[3], [("0.2", "0.1"), ("2.0", "2.2")]),
+    "lines": lambda: figures.lines({"a": [(1e12, 30), (4e12, 31)]}, "compute", "test PSNR / dB", "title"),
 }
 
 
@@ -136,6 +129,22 @@ def test_lines_differ_without_any_colour():
     assert len({(s["linestyle"], s["color"]) for s in styles}) == 24
 
 
+def test_attention_is_compared_from_bar_to_bar_of_each_pair():
+    (axis,) = DRAWN["where_compared"]().axes
+    assert len(axis.patches) == 3 * (5 + 1) + 3 * (3 + 1), "a bar for each convolution, one for data consistency"
+    teacher, student = (
+        sorted(
+            p.get_x() + p.get_width() / 2
+            for p in axis.patches
+            if (p.get_y() > 0.5) == upper and p.get_facecolor()[0] < 0.5
+        )
+        for upper in (True, False)
+    )
+    arrows = [(a.xyann[0], a.xy[0]) for a in axis.texts if getattr(a, "arrow_patch", None)]
+    expected = [(student[1], teacher[2]), (student[8], teacher[10])]
+    np.testing.assert_allclose(arrows[:2], expected, atol=0.01)
+
+
 def test_curves_are_whole_within_the_axes_and_end_where_the_legend_says():
     figure = figures.learning_curves(CURVES, "title", ALONE)
     figure.canvas.draw()
@@ -148,7 +157,7 @@ def test_curves_are_whole_within_the_axes_and_end_where_the_legend_says():
     assert bands[:, 1].min() == 10 and bands[:, 1].min() >= low and bands[:, 1].max() <= high
     assert axis.lines[0].get_xdata().tolist() == [1, 1.5, 2] and axis.lines[0].get_ydata().tolist() == [15, 30.5, 33.5]
     words = [label.get_text() for label in ends.get_yticklabels()][::-1]
-    assert words[0] == "Teacher: 33.50" and words[1] == "Student alone, longer: 33.25" and words[2] == "Student: 31.50"
+    assert words[0] == "Teacher: 33.50" and words[1] == "No teacher, longer: 33.25" and words[2] == "Student: 31.50"
     assert words[3] == r"$L_\mathrm{rec}$ + $L_\mathrm{AT}$: failed", "the mean of the other seeds would be of fewer"
     assert "mean of 2 seeds; band: their range" in axis.get_title()
     assert "compute" in axis.get_xlabel() and "dB" in axis.get_ylabel()
@@ -208,16 +217,12 @@ def test_the_zoom_is_where_detail_is():
 
 @given(st.integers(12, 90), st.integers(12, 90), st.integers(0, 99))
 def test_a_zoom_never_hides_its_own_place(height, width, seed):
-    image = np.random.default_rng(seed).random((height, width))
-    place = figures.detail(image)
-    top, left, side = place
+    top, left, side = place = figures.detail(np.random.default_rng(seed).random((height, width)))
     assert 0 <= top <= height - side and 0 <= left <= width - side
-    bottom, right = figures.free_corner(image, place)
-    hidden, size = np.zeros((height, width), dtype=bool), round(0.4 * min(height, width))
-    hidden[
-        slice(height - size, None) if bottom else slice(size), slice(width - size, None) if right else slice(size)
-    ] = 1
-    assert not hidden[top : top + side, left : left + side].any()
+    bottom, right = figures.free_corner((height, width), place)
+    size = 0.4 * min(height, width)
+    apart_down = top + side <= height - size if bottom else top >= size
+    assert apart_down or (left + side <= width - size if right else left >= size)
 
 
 def _lines_seen(path, axis, figure):
@@ -312,14 +317,11 @@ def test_attention_has_bars_that_say_what_they_measure_and_distances():
     assert f"distance {apart:.3f}" in {axis.get_title() for axis in figure.axes}
 
 
-@given(st.dictionaries(st.text("abc", min_size=1, max_size=3), st.integers(1, 30), min_size=1), st.integers(1, 9))
-def test_a_contact_sheet_holds_every_image_once_in_order(sizes, columns):
-    groups = {name: {f"{name}{n}": np.zeros((1, 1)) for n in range(size)} for name, size in sizes.items()}
-    rows = figures.packed(groups, columns)
-    assert all(1 <= len(row) <= columns for row in rows)
-    assert [(group, label) for row in rows for group, label, _ in row] == [
-        (g, label) for g in groups for label in groups[g]
-    ]
+def test_a_contact_sheet_holds_every_image_once_in_order_and_names_each_group():
+    groups = {name: {f"{name}{n}": np.full((2, 2), 0.5) for n in range(size)} for name, size in (("a", 4), ("b", 1))}
+    axes = [axis for axis in figures.contact_sheet(groups, "title", columns=3).axes if axis.images]
+    assert [axis.get_title() for axis in axes] == ["a0", "a1", "a2", "a3", "b0"]
+    assert [axis.get_ylabel() for axis in axes] == ["a", "", "", "", "b"]
 
 
 @pytest.mark.parametrize("shown", [True, False])
