@@ -1,27 +1,24 @@
-# Which notebook and which training makes what from what. ./run_all.sh runs it; all of it comes from kdmri_study.jobs.
-import re
+# Which job makes what from what. ./run_all.sh runs it; all of it comes from kdmri_study.evidence and kdmri_study.workflow.
 import shlex
 
-from kdmri_study.evidence import pieces
-from kdmri_study.jobs import jobs, mask_files
-from kdmri_study.provenance import code_digest, preparing_code, training_code
-from kdmri_study.report import FILES, report_page
-from kdmri_study.runs import RunFolder
-from kdmri_study.study import Study
+from kdmri_lib.datasets.preparing import images_number
+from kdmri_lib.declared import mask_file
+from kdmri_study.evidence import FILES, datasets, jobs
+from kdmri_study.profile import Study
+from kdmri_study.report import report_page
+from kdmri_study.runs import loss_sources
+from kdmri_study.workflow import pages
 
 profile = config.get("profile", "quick")
 study = Study(profile, config.get("folder", ""))
-# How every command below finds the same study; a notebook takes it as parameters.
+every_job = jobs(study)
+every_page = list(pages(study))
+# How every command below finds the same study; a notebook that needs it takes it as parameters.
 where = f"--profile {shlex.quote(profile)} --folder {shlex.quote(str(study.folder))}"
 
 
-def records(runs):
-    return [RunFolder(study, run).path / "run.json" for run in runs]
-
-
-def parameters(job):
-    given = {"profile": profile, "folder": str(study.folder), **job.parameters}
-    return " ".join(f"--parameter {shlex.quote(f'{name}={value}')}" for name, value in given.items())
+def evidence(name):
+    return every_job[name].folder(study) / FILES[0]
 
 
 def asked(kind):
@@ -31,146 +28,126 @@ def asked(kind):
     return {"mem_mb": round(1000 * needs.memory_gb), "runtime": needs.minutes, **gpus}
 
 
-def together(kind):
-    """A group, whose jobs a cluster is given as one, where a training is declared to take minutes."""
-    # Starting one there takes as long. Longer ones stay jobs of their own, since a group that fails, or meets its time limit,
-    # is made again as a whole.
-    return kind if study.profile.resources.train.minutes <= 10 else None
+def parameters(page):
+    return " ".join(f"--parameter {shlex.quote(f'{name}={value}')}" for name, value in page.parameters.items())
 
 
-wildcard_constraints:
-    run="|".join(re.escape(run) for run in study.runs),
+def logged(name):
+    return study.results / "logs" / f"{name}.txt"
 
 
 rule all:
     input:
-        # Every file by name: what is deleted is made again.
-        [file for job in jobs(study) for file in job.written(study)],
-        records(study.runs.values()),
-        [piece.file(study) for piece in pieces(study)],
-        [study.prepared(dataset) for dataset in study.used_datasets],
+        [evidence(name) for name in every_job],
+        [page.executed(study) for page in every_page],
         report_page(study),
 
 
-for dataset in study.used_datasets:
+for dataset in datasets(every_job.values()):
 
     rule:
         name:
-            f"prepare_{dataset}"
+            f"prepare_{dataset.file_name.removesuffix('.h5').replace('-', '_')}"
         input:
             # Touched by `check` when files changed that the data set was prepared from.
             [stamp for stamp in [study.source_stamp(dataset)] if stamp.exists()],
         output:
             study.prepared(dataset),
+        log:
+            logged(f"prepare_{dataset.file_name.removesuffix('.h5')}"),
         params:
-            dataset=dataset,
+            dataset=dataset.file_name.removesuffix(".h5"),
             where=where,
-            code=preparing_code(study.dataset(dataset)),
+            images=images_number(dataset),
         threads:
             # Files are read side by side; generated images are made beside other data sets.
-            workflow.cores if study.dataset(dataset).folder else 1
+            workflow.cores if dataset.folder else 1
         resources:
             **asked("prepare"),
         message:
-            f"preparing {dataset}"
+            f"preparing {dataset.name}"
         shell:
-            "python -m kdmri_lib prepare {params.where} --jobs {threads} {params.dataset}"
+            "python -m kdmri_study prepare {params.where} --jobs {threads} {params.dataset} > {log:q} 2>&1"
 
 
-rule train:
-    input:
-        data=lambda w: study.prepared(study.runs[w.run].dataset.name),
-        mask=lambda w: list(mask_files([(study.runs[w.run].dataset, study.runs[w.run].degradation)])),
-        needs=lambda w: records(study.runs[w.run].needs),
-    output:
-        study.results / "runs/{run}/run.json",
-    params:
-        where=where,
-        code=lambda w: training_code(study.runs[w.run]),
-        label=lambda w: study.labels[w.run],
-    threads: study.profile.threads
-    group:
-        together("trainings")
-    resources:
-        **asked("train"),
-    message:
-        "training: {params.label}"
-    shell:
-        "python -m kdmri_lib train {params.where} {wildcards.run}"
+for name, job in every_job.items():
 
-
-for piece in pieces(study):
-
-    # By its name, a piece can be made alone: ./run_all.sh --profile table1 brain_4x_seed0
+    # By its name a job can be made alone: ./run_all.sh --profile table1 brain_4x_seed0
     rule:
         name:
-            piece.name
+            name
         input:
-            records(piece.runs),
-            study.prepared(piece.runs[0].dataset.name),
+            [study.prepared(dataset) for dataset in datasets([job])],
+            sorted({file for setting in job.settings if (file := mask_file(*setting))}),
         output:
-            piece.file(study),
+            evidence(name),
+        log:
+            logged(name),
         params:
             where=where,
-            piece=piece.name,
-            code=code_digest(["kdmri_study.evidence", "kdmri_lib.evaluation"]),
-        group:
-            together("evidence")
+            job=name,
+            # Named by their declarations and by NUMERICS; with how their losses are written.
+            runs=[f"{run.id} {loss_sources(run)}" for run in job.runs.values()],
+        threads: study.profile.threads
         resources:
-            **asked("notebook"),
+            **asked("train"),
         message:
-            f"evidence of {piece.name}"
+            f"training {name.replace('_', ' ')}"
         shell:
-            "python -m kdmri_lib evidence {params.where} {params.piece}"
+            "python -m kdmri_study train {params.where} {params.job} > {log:q} 2>&1"
 
 
-written = []
-for job in jobs(study):
+for page in every_page:
 
     rule:
         name:
-            job.name
+            page.name
         input:
-            # Runs by name: a checkout holds committed tables, and these alone must not count as made here.
-            records(job.runs),
-            [study.prepared(dataset) for dataset in job.datasets],
-            job.files,
-            written if job.notebook == "09_report" else [],
+            [evidence(name) for name in page.needs(every_job)],
+            [study.prepared(study.dataset(name)) for name in page.datasets],
+            page.source,
         output:
-            job.written(study),
+            page.executed(study),
+        log:
+            logged(page.name),
         params:
-            parameters=parameters(job),
-            source=job.source,
-            executed=job.executed(study),
-            code=job.code,
-            settings=str((study.stamp, *job.settings)),
-        threads: workflow.cores if job.alone else 1
-        group:
-            together("notebooks")
+            parameters=parameters(page),
+            source=page.source,
+        threads: workflow.cores if page.alone else 1
         resources:
             **asked("notebook"),
         message:
-            f"notebook {job.name}"
+            f"notebook {page.name}"
         shell:
-            "python -m kdmri_lib notebook {params.source:q} {params.executed:q} {params.parameters}"
-
-    written = [*written, *job.written(study)]
+            "python -m kdmri_study notebook {params.source:q} {output:q} {params.parameters} > {log:q} 2>&1"
 
 
-localrules:
-    report,
+rule tables:
+    input:
+        [evidence(name) for name in every_job],
+    output:
+        study.table("trainings"),
+    log:
+        logged("tables"),
+    params:
+        where=where,
+    message:
+        "tables"
+    shell:
+        "python -m kdmri_study tables {params.where} > {log:q} 2>&1"
 
 
 rule report:
     input:
-        written,
-        FILES,
+        study.table("trainings"),
+        [page.executed(study) for page in every_page],
     output:
         report_page(study),
+    log:
+        logged("report"),
     params:
         where=where,
-        code=code_digest(["kdmri_study.report"]),
     message:
-        "building the report"
+        "report"
     shell:
-        "python -m kdmri_lib report {params.where}"
+        "python -m kdmri_study report {params.where} > {log:q} 2>&1"

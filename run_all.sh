@@ -29,10 +29,10 @@ case "$profile" in *.yaml | *.yml) profile=$(realpath "$profile") ;; esac
 cd "$project"
 if [ -n "$help" ]; then # before the environment is made, which takes minutes
     cat <<'END'
-./run_all.sh [--profile NAME|FILE.yaml] [--jobs N] [--folder DIR] [PIECE...] [anything else goes to Snakemake]
+./run_all.sh [--profile NAME|FILE.yaml] [--jobs N] [--folder DIR] [JOB...] [anything else goes to Snakemake]
 
-Makes every table and figure of a profile, in results/NAME/, or only the evidence of the pieces that are named: a cell or an
-experiment with a seed, such as brain_4x_seed0. What is up to date isn't made again; what was killed goes on from its last
+Makes every table and figure of a profile, in results/NAME/, or only the jobs that are named: a setting or an experiment
+with a seed, such as brain_4x_seed0. What is up to date isn't made again; what was killed goes on from its last
 checkpoint. --jobs: cores, on which trainings and notebooks run side by side (default 2). --folder: where
 data/prepared and results are (default: here). On a cluster: see cluster/README.md.
 
@@ -44,9 +44,6 @@ END
     done
     exit
 fi
-. ./environment.sh
-# Values are checked when they are prepared, and what is wrong there is left out by its name.
-python -m kdmri_lib check --headers --profile "$profile" --folder "$folder" --names "${names[@]}"
 mkdir -p "$folder/results"
 # Held until this shell and its Snakemake end, however they end; a second start says so in place of waiting.
 exec 9> "$folder/results/.lock"
@@ -54,29 +51,25 @@ if command -v flock > /dev/null && ! flock --nonblock 9; then
     echo "kdmri: another ./run_all.sh is at work in $folder; wait for it or stop it first" >&2
     exit 1
 fi
+. ./environment.sh
+# Downloads, and what is asked for by name, are looked at first; values are checked when they are prepared.
+file=$profile
+if [ ! -f "$file" ]; then file=profiles/$profile.yaml; fi
+if [ ! -f "$file" ] || [ "${#names[@]}" -gt 0 ] || grep -q '^ *folder:\|[{,] *folder:' "$file"; then
+    python -m kdmri_study check --headers --profile "$profile" --folder "$folder" --names "${names[@]}"
+fi
 slurm=()
 . ./cluster/slurm/functions.sh
 if uses_slurm "${rest[@]}"; then slurm_options; fi
-# In a terminal: one line over all, a bar for each job; the rest goes to results/NAME/logs.
-shown=
-case " ${rest[*]} " in
-    *" --dry-run "* | *" -n "*) exec 8>&1 ;;
-    *)
-        if [ -t 1 ]; then
-            exec 8> >(exec python -m kdmri_lib follow --profile "$profile" --folder "$folder" --jobs "$jobs")
-            shown=$!
-        else
-            exec 8>&1
-        fi
-        ;;
-esac
+# In a terminal bars; elsewhere a line a job. What a job prints is in results/NAME/logs.
+shown=(--quiet host reason progress)
+if [ -t 1 ]; then shown=(--logger rich --quiet host reason); fi
 # In a process group of its own, to which a signal to this shell is passed on: trainings save and end within seconds.
 # Greedy: which job is first hardly matters, and the default solves an integer programme whenever one ends.
 set -m
-snakemake --scheduler greedy "${slurm[@]}" "${rest[@]}" --quiet host --nolock --keep-going --rerun-incomplete \
-    --cores "$jobs" --config profile="$profile" folder="$folder" >&8 2>&8 8>&- &
+snakemake --scheduler greedy "${slurm[@]}" "${rest[@]}" "${shown[@]}" --nolock --keep-going --rerun-incomplete \
+    --cores "$jobs" --config profile="$profile" folder="$folder" &
 study=$!
-exec 8>&-
 set +m
 stop() {
     kill -TERM -- "-$study" 2> /dev/null || return 0
@@ -102,11 +95,14 @@ while kill -0 "$study" 2> /dev/null; do # a signal ends the wait early
     wait "$study" || status=$?
 done
 trap - TERM INT HUP
-if [ -n "$shown" ]; then wait "$shown" || true; fi
 if [ "$status" -ne 0 ]; then
     echo "kdmri: not finished; the same command goes on from here" >&2
     exit "$status"
 fi
 case " ${rest[*]} " in *" --dry-run "* | *" -n "*) exit ;; esac
-echo "kdmri: all is up to date. Start with $folder/results/$(basename "${profile%.yaml}")/report/index.html"
-python -m kdmri_lib failures --profile "$profile" --folder "$folder"
+results=$folder/results/$(basename "${profile%.y*ml}")
+if [ -s "$results/failed.txt" ]; then
+    echo "kdmri: trainings failed, whose numbers are holes in the tables:"
+    cat "$results/failed.txt"
+fi
+echo "kdmri: all is up to date. Start with $results/report/index.html"

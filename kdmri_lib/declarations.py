@@ -134,7 +134,6 @@ class Schedule(Declaration):
     averaging: float | None = Field(
         None, gt=0, lt=1, description="keep a moving average of the weights, this share of the old at each step"
     )
-    clip: PositiveFloat | None = Field(None, description="largest norm of a step's gradient; longer ones are scaled")
 
     @model_validator(mode="after")
     def _one_length(self):

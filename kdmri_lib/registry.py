@@ -1,4 +1,4 @@
-"""Things known by name, a file each: a loss, a model, an experiment is added by adding its file, and nothing else."""
+"""Things known by name, a file each: a loss or a model is added by adding its file, and nothing else."""
 
 from collections.abc import Callable
 from importlib import import_module

@@ -18,7 +18,6 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from kdmri_lib.answers import answered, in_fours
 from kdmri_lib.batches import Batches
 from kdmri_lib.channels import as_channels, as_image, magnitude
 from kdmri_lib.datasets.prepared import Slices, Volume
@@ -32,8 +31,10 @@ from kdmri_lib.models.base import Model
 from kdmri_lib.models.expansion import collapse, expand
 from kdmri_lib.operators import Measurement, Undersampling, line_matrix
 from kdmri_lib.storage import read_checked, write_checked
+from kdmri_lib.teacher_outputs import cached, in_fours
 
 CHECKPOINT_SECONDS = 60
+OUTPUTS = "teacher_outputs.f32"  # beside the checkpoint, where cached teacher outputs don't fit into memory
 CURVE_COLUMNS = (
     *("step", "learning_rate", "training_loss"),
     *("validation_psnr", "validation_l1", "validation_objective"),
@@ -75,7 +76,7 @@ class Step:
     each_step : ask the teacher at each step, of the batch itself, also where the objective could do with its answers to
         whole slices (`asks_once`).
     precision : see `accelerated`.
-    expansion, averaging, clip : as a `Schedule` says them.
+    expansion, averaging : as a `Schedule` says them.
 
     Raises
     ------
@@ -93,14 +94,12 @@ class Step:
         each_step: bool = False,
         expansion: int | None = None,
         averaging: float | None = None,
-        clip: float | None = None,
     ):
         if objective.uses_teacher and teacher is None:
             raise StudyError("the objective needs a teacher and none is given")
         self.fabric = accelerated(precision)
         self.objective = objective.to(self.fabric.device)
         self.asks_once = objective.asks_once and not each_step
-        self.clip = clip
         if expansion:
             expand(network, expansion)
         self.parameters = [*network.parameters(), *objective.parameters()]
@@ -181,8 +180,6 @@ class Step:
         if math.isfinite(value):
             self.optimizer.zero_grad()
             self.fabric.backward(loss)
-            if self.clip:
-                nn.utils.clip_grad_norm_(self.parameters, self.clip)
             self.optimizer.step()
             if self.averaged is not None:
                 self.averaged.update_parameters(self.network.module)
@@ -250,7 +247,6 @@ def train(
     training: Slices,
     validation: list[Volume],
     checkpoint: Path,
-    origin: str = "",
     truths: int | None = None,
     progress: Callable[[int, int, dict], None] = lambda step, steps, latest: None,
     stop: Callable[[], bool] = lambda: False,
@@ -262,7 +258,6 @@ def train(
     name : what messages call this training.
     step : the network with its objective and its teacher.
     training, validation : true images, their magnitudes in [0, 1].
-    origin : digest of what the teacher's answers depend on, which are kept beside the checkpoint (`kdmri_lib.answers`).
     truths : of how many slices, the first, the true images are at hand; of all when not given.
     progress : called after each step with the steps done, their number, and the last validation's values.
     stop : asked after each step; when true, the checkpoint is written and `StoppedError` raised.
@@ -299,7 +294,7 @@ def train(
     turn = batches.phased if step.objective.takes_teacher_image else lambda shown, number: shown
     answers = validation_answers = None
     if step.asks_once:
-        answers = answered(checkpoint.parent, step.ask, batches.images, origin, device, truths or 0)
+        answers = cached(step.ask, batches.images, truths or 0, checkpoint.with_name(OUTPUTS))
         if not step.objective.judges_image:
             validation_answers = torch.cat([step.ask(part) for part in in_fours(torch.cat(validated))])
 
@@ -328,7 +323,7 @@ def train(
     saved = time.monotonic()
     for number in range(first, steps):
         rate = learning_rate(schedule, number, steps)
-        shown = None if answers is None else turn(batches.cut(answers, number), number)
+        shown = None if answers is None else turn(batches.cut(answers, number).to(device), number)
         value = step(batches(number), rate, shown, np.random.default_rng([seed, number, 3]))
         if not math.isfinite(value):
             raise failed(f"the loss is {value}", number)

@@ -1,193 +1,285 @@
-"""What tables follow from, piece by piece: declarations, records, curves and metrics of runs, no weights.
+"""What stays of a study: jobs, and of each the declarations, costs, curves and metrics of its runs, as tables.
 
-A piece is a cell of Table 1, or an experiment, with one seed: one file in `results/<profile>/evidence/`. They are
-committed, so that whoever has the repository can check every table without training, and so that a study too long for one
-sitting, or one machine, grows piece by piece: a profile that is `in_pieces` has tables of those that are there.
+A job is a setting of Table 1, or an experiment, with one seed. One process trains all of its runs and writes its evidence,
+`results/<profile>/evidence/<job>/`, from which every table follows without images or weights. So a study too long for one
+sitting, or one machine, grows job by job.
 """
 
-import io
 import json
 import lzma
-import tarfile
-from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
+import math
+from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from kdmri_lib.declarations import Run
+import pandas as pd
+
+from kdmri_lib.datasets.prepared import test_volumes
+from kdmri_lib.declarations import Dataset, Degradation, Run
+from kdmri_lib.declared import declared_operator
 from kdmri_lib.errors import StudyError
-from kdmri_lib.storage import atomic_write, read_json
-from kdmri_study.experiments.part import PARTS, Rows
-from kdmri_study.metrics import untrained, untrained_folder
-from kdmri_study.runs import CURVE, SLICES, VOLUMES, RunFolder
-from kdmri_study.study import Study, with_needs
+from kdmri_lib.evaluation import evaluate
+from kdmri_lib.models.bicubic import Bicubic
+from kdmri_lib.storage import atomic_write
+from kdmri_study.profile import Study, with_needs
+from kdmri_study.recipes import Row, Rows, part_of, stage
+from kdmri_study.runs import DONE, Outcome, RunFolder, prepare_dataset, trained
 
-OF_RUN = ("declaration.json", "run.json", CURVE, VOLUMES, SLICES)
-OF_UNTRAINED = ("inputs.json", VOLUMES, SLICES)
+UNTRAINED = {"zero_filled": "Zero-filled", "bicubic": "Bicubic"}
+FILES = ("runs.csv", "curves.csv.xz", "metrics.csv.xz", "slices.csv.xz")
+DECLARED = ("network", "objective", "schedule", "seed", "precision", "subjects", "truths", "teacher_asked", "taken")
 
 
-class Piece(NamedTuple):
-    """A cell or an experiment with one seed: its runs, each after those that it needs; and (setting, method) of the methods
-    without training that its tables show."""
+class Job(NamedTuple):
+    """A setting of Table 1, or an experiment, with one seed.
+
+    Attributes
+    ----------
+    name : such as brain_4x_seed0.
+    rows : its rows by part; of a setting the part is "table1".
+    untrained : methods without training that its tables show.
+    """
 
     name: str
-    runs: tuple[Run, ...]
-    untrained: tuple[tuple[Run, str], ...]
+    rows: dict[str, Rows]
+    untrained: tuple[str, ...]
 
-    def file(self, study: Study) -> Path:
+    @property
+    def all_rows(self) -> list[Row]:
+        """Its rows, whatever part they are of."""
+        return [row for rows in self.rows.values() for row in rows.values()]
+
+    @property
+    def runs(self) -> dict[str, Run]:
+        """Its runs by their ids, each after those that it needs."""
+        return with_needs(row.run for row in self.all_rows)
+
+    @property
+    def settings(self) -> list[tuple[Dataset, Degradation]]:
+        """Images and masks that its rows are tested on."""
+        found = {(row.run.dataset.digest, row.run.degradation.digest): row.run for row in self.all_rows}
+        return [(run.dataset, run.degradation) for run in found.values()]
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """What its evidence consists of; metrics per slice are kept of Table 1 alone."""
+        return FILES if "table1" in self.rows else FILES[:3]
+
+    def folder(self, study: Study) -> Path:
         """Where its evidence lies."""
-        return study.results / "evidence" / f"{self.name}.tar.xz"
+        return study.results / "evidence" / self.name
 
 
-def _runs_of(rows: Iterable[Rows]) -> tuple[Run, ...]:
-    return tuple(with_needs(row.run for named in rows for row in named.values()).values())
-
-
-def pieces(study: Study) -> list[Piece]:
-    """All pieces of a study: every run is in at least one."""
-    found = []
-    for cell in study.cells:
-        for seed in study.profile.seeds:
-            rows = study.rows(cell, seed)
-            shown = ((rows["student"].run, "zero_filled"),)
-            found.append(Piece(f"{cell.tag}_seed{seed}", _runs_of([rows]), shown))
-    for name in study.profile.experiments:
-        parts = [PARTS.find(part) for part in study.experiment_parts(name)]
-        for seed in study.experiment_seeds(name):
-            rows = [(part, study.experiment_rows(name, part.name, seed)) for part in parts]
-            shown = [
-                (next(iter(named.values())).run, method)
-                for part, named in rows
-                if part.tabled
-                for method in part.untrained
-            ]
-            found.append(Piece(f"{name}_seed{seed}", _runs_of(named for _, named in rows), tuple(shown)))
-    return found
-
-
-def piece(study: Study, name: str) -> Piece:
-    """The piece of that name; `StudyError` when there is none."""
-    for found in pieces(study):
-        if found.name == name:
-            return found
-    raise StudyError(f"profile '{study.name}' has no piece '{name}'; it has {', '.join(p.name for p in pieces(study))}")
-
-
-def write_evidence(study: Study, of: Piece) -> Path:
-    """Write the evidence of a piece whose runs are finished; the same runs give the same bytes."""
-    for setting, method in of.untrained:
-        untrained(study, setting, method)  # measures it where it isn't there
-    folders = {untrained_folder(study, s.dataset, s.degradation, method) for s, method in of.untrained}
-    files = [RunFolder(study, run).path / name for run in of.runs for name in OF_RUN]
-    files += [folder / name for folder in folders for name in OF_UNTRAINED]
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
-        for file in sorted(files):
-            content = file.read_bytes()
-            about = tarfile.TarInfo(file.relative_to(study.results).as_posix())  # of no owner and no time
-            about.size = len(content)
-            archive.addfile(about, io.BytesIO(content))
-    with atomic_write(of.file(study)) as temporary:
-        temporary.write_bytes(lzma.compress(buffer.getvalue()))
-    return of.file(study)
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[tarfile.TarFile]:
-    """A piece's file to read; `StudyError` when it is damaged."""
-    try:
-        # Whole first: a tar stops reading at its end, before the checks of the last block.
-        content = io.BytesIO(lzma.decompress(path.read_bytes()))
-        with tarfile.open(fileobj=content, mode="r") as archive:
-            yield archive
-    except (tarfile.TarError, lzma.LZMAError, EOFError) as error:
-        raise StudyError(f"{path}: damaged or cut short ({error})") from None
-
-
-def recorded(study: Study) -> dict[str, dict]:
-    """What is recorded (run.json) of each run that is here or in a piece that is, by its id.
-
-    Raises
-    ------
-    StudyError
-        When a piece or a record is damaged.
-    """
+def jobs(study: Study) -> dict[str, Job]:
+    """All jobs of a study by name; every run is in at least one."""
     found = {}
-    for path in (each.file(study) for each in pieces(study)):
-        if path.exists():
-            with _opened(path) as archive:
-                records = [member for member in archive if Path(member.name).name == "run.json"]
-                found |= {Path(m.name).parent.name: json.load(archive.extractfile(m)) for m in records}
-    here = {run: study.results / "runs" / run / "run.json" for run in study.runs}
-    return found | {run: read_json(path) for run, path in here.items() if path.exists()}
-
-
-def unpacked(study: Study, folder: Path, whole: Collection[str] | None = None) -> Study:
-    """The same study in another, empty folder, with its evidence in place of its runs; of a run that several pieces hold,
-    the first one's (`made_twice`).
-
-    `whole` : the pieces that must hold all runs that the profile declares, where they are there at all; all by default. An
-        experiment that was changed since its evidence was made is no reason not to show another.
-
-    Raises
-    ------
-    StudyError
-        When there is no evidence, it is damaged, or it holds other runs than the profile declares; when a piece is missing
-        of a profile that isn't `in_pieces`.
-    """
-    there, found = Study(study.source, folder), 0
-    for each in pieces(study):
-        path = each.file(study)
-        if not path.exists():
-            if study.profile.in_pieces:
-                continue
-            raise StudyError(f"{path}: no such file; ./run_all.sh --profile {study.name} makes it")
-        with _opened(path) as archive:
-            for member in archive:
-                target = (there.results / member.name).resolve()
-                # By hand: Python before 3.11.4 extracts whatever an archive names.
-                if not member.isfile() or not target.is_relative_to(there.results):
-                    raise StudyError(f"{path}: holds {member.name}, which is no file of this study's results")
-                if not target.exists():
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    target.write_bytes(archive.extractfile(member).read())
-        asked = each.runs if whole is None or each.name in whole else ()
-        missing = [run.id for run in asked if not RunFolder(there, run).ended]
-        if missing:
-            raise StudyError(
-                f"{path}: {len(missing)} of the {len(each.runs)} runs that the profile declares aren't in it; the first: "
-                f"{missing[0]}; ./run_all.sh --profile {study.name} {each.name} trains them"
-            )
-        found += 1
-    if not found:
-        raise StudyError(f"{study.results / 'evidence'}: no evidence; ./run_all.sh --profile {study.name} makes it")
-    return there
-
-
-def made_twice(study: Study) -> list[str]:
-    """Which runs two pieces hold with other numbers, in words: two machines trained them, each for its own piece."""
-    known: dict[str, tuple[Path, bytes]] = {}
-    found = []
-    for path in (each.file(study) for each in pieces(study)):
-        if path.exists():
-            with _opened(path) as archive:
-                for member in (m for m in archive if Path(m.name).name == VOLUMES):
-                    content = archive.extractfile(member).read()
-                    first, its = known.setdefault(member.name, (path, content))
-                    if content != its:
-                        run = Path(member.name).parent.name
-                        found.append(f"{path}: run {run} was trained twice; its numbers are those in {first.name}")
+    for setting in study.settings:
+        for seed in study.profile.seeds:
+            name = f"{setting.tag}_seed{seed}"
+            found[name] = Job(name, {"table1": study.rows(setting, seed)}, ("zero_filled",))
+    for experiment in study.profile.experiments:
+        parts = [part_of(name) for name in study.experiment_parts(experiment)]
+        methods = tuple(dict.fromkeys(m for part in parts if part.tabled for m in part.untrained))
+        for seed in study.experiment_seeds(experiment):
+            rows = {part.name: study.experiment_rows(experiment, part.name, seed) for part in parts}
+            name = f"{experiment}_seed{seed}"
+            found[name] = Job(name, rows, methods)
     return found
 
 
-def record_of(study: Study, run: Run) -> dict:
-    """What the evidence has as the run.json of a run; `StudyError` when it hasn't that run, or is damaged."""
-    for path in (each.file(study) for each in pieces(study) if run in each.runs):
-        try:
-            with tarfile.open(fileobj=io.BytesIO(lzma.decompress(path.read_bytes())), mode="r") as archive:
-                return json.load(archive.extractfile(f"runs/{run.id}/run.json"))
-        except FileNotFoundError:
-            continue
-        except (KeyError, tarfile.TarError, lzma.LZMAError, EOFError, ValueError) as error:
-            raise StudyError(f"{path}: damaged, cut short, or without run {run.id} ({error})") from None
-    raise StudyError(f"{study.results / 'evidence'}: run {run.id} isn't in it")
+def datasets(of: Iterable[Job]) -> list[Dataset]:
+    """Every data set that these jobs train or test on, those that a teacher comes from included."""
+    found = {run.dataset.digest: run.dataset for each in of for run in each.runs.values()}
+    return list(found.values())
+
+
+def job(study: Study, name: str) -> Job:
+    """The job of that name; `StudyError` when there is none."""
+    known = jobs(study)
+    if name not in known:
+        raise StudyError(f"profile '{study.name}' has no job '{name}'; it has {', '.join(known)}")
+    return known[name]
+
+
+def train_job(study: Study, of: Job, stop=lambda: False) -> Path:
+    """Prepare images and train every run of a job that isn't there, in this process, then write its evidence; where that
+    lies.
+
+    Killed, it goes on where it was. `StoppedError` when `stop()` became true.
+    """
+    labels = {row.run.id: row.label for row in of.all_rows}
+    for run in of.runs.values():
+        if not study.prepared(run.dataset).exists():
+            prepare_dataset(study, run.dataset)
+        trained(study, run, f"{of.name.replace('_', ' ')}: {labels.get(run.id, 'a stage before')}", stop)
+    return write_evidence(study, of)
+
+
+def untrained(study: Study, dataset: Dataset, degradation: Degradation, method: str) -> Outcome:
+    """The metrics of a method without training on all test sets, measured now."""
+    model = Bicubic(degradation.acceleration) if method == "bicubic" else None
+    operator = declared_operator(dataset, degradation)
+    volumes, slices = evaluate(model, operator, test_volumes(study.prepared(dataset)))
+    return Outcome({"run": _key(method, dataset, degradation)}, pd.DataFrame(), volumes, slices)
+
+
+def _key(method: str, dataset: Dataset, degradation: Degradation) -> str:
+    """What evidence calls a method without training on a setting's images."""
+    return f"{method} {dataset.name} {dataset.digest} {degradation.tag} {degradation.digest}"
+
+
+def write_evidence(study: Study, of: Job) -> Path:
+    """Write the evidence of a job whose runs are finished; the same runs give the same tables."""
+    outcomes = {run.id: RunFolder(study, run).outcome for run in of.runs.values()}
+    for dataset, degradation in of.settings:
+        for method in of.untrained:
+            outcome = untrained(study, dataset, degradation, method)
+            outcomes[outcome.record["run"]] = outcome
+    return write_outcomes(of, of.folder(study), outcomes)
+
+
+def write_outcomes(of: Job, folder: Path, outcomes: dict[str, Outcome]) -> Path:
+    """Write a job's outcomes, by run's id or by the key of a method without training, in a folder."""
+    about = [_about(run) | outcomes[name].record for name, run in of.runs.items()]
+    tables = [
+        pd.DataFrame(about),
+        *(
+            pd.concat([getattr(o, kind).assign(run=name) for name, o in outcomes.items()], ignore_index=True)
+            for kind in ("curve", "volumes", "slices")
+        ),
+    ]
+    # The first one last, since it is what says that the evidence is there.
+    (folder / FILES[0]).unlink(missing_ok=True)
+    for name in reversed(of.files):
+        table = tables[FILES.index(name)]
+        table = table[["run", *(column for column in table if column != "run")]]
+        with atomic_write(folder / name) as temporary:
+            table.to_csv(temporary, index=False, compression="xz" if name.endswith(".xz") else None)
+    return folder
+
+
+def _about(run: Run) -> dict:
+    """A run's declaration in columns, and what it costs: optimiser steps and multiply-accumulates, its teacher given."""
+    declared = run.model_dump(mode="json", exclude_none=True, include=set(DECLARED))
+    columns = {k: json.dumps(v) if isinstance(v, dict | list) else v for k, v in declared.items()}
+    steps, macs = stage(run)
+    return {
+        **{"run": run.id, "dataset": run.dataset.name, "images": run.dataset.digest, "mask": run.degradation.tag},
+        **{name: columns.get(name, "") for name in DECLARED},
+        **{name: needed.id if needed else "" for name, needed in (("teacher", run.teacher), ("start", run.start))},
+        **{"steps": steps, "macs": macs},
+    }
+
+
+def _table(path: Path) -> pd.DataFrame:
+    """One file of a job's evidence; `StudyError` names it where it can't be read."""
+    try:
+        table = pd.read_csv(path)
+    except FileNotFoundError:
+        raise StudyError(f"{path}: no such file, and others of this evidence are there") from None
+    except (OSError, EOFError, ValueError, lzma.LZMAError) as error:
+        raise StudyError(f"{path}: damaged or cut short ({error})") from None
+    if ("torch" if path.name == FILES[0] else "run") not in table:
+        raise StudyError(f"{path}: not a job's evidence; columns found: {', '.join(table)}")
+    return table
+
+
+@cache
+def _outcomes(folder: Path, files: tuple[str, ...], stamp: tuple[int, ...]) -> dict[str, Outcome]:
+    """A job's outcomes from its evidence, by run's id or by the key of a method without training; `stamp` tells whether
+    the files changed since they were read."""
+    tables = [_table(folder / name) for name in files]
+    # The compressed files hold checksums of their own; the first is told by the runs that they are of.
+    wrong = {*tables[0].run} ^ {*tables[1].run} or {*tables[0].run[tables[0].torch.isna()]}
+    if wrong:
+        raise StudyError(
+            f"{folder / FILES[0]}: damaged or cut short: {', '.join(sorted(map(str, wrong)))} isn't in it whole, or isn't "
+            f"in {FILES[1]}"
+        )
+    tables += [pd.DataFrame(columns=["run"])] * (len(FILES) - len(files))
+    records = {row["run"]: {k: v for k, v in row.items() if v == v} for row in tables[0].to_dict("records")}
+    curves, volumes, slices = (
+        {name: rows.drop(columns="run").reset_index(drop=True) for name, rows in table.groupby("run")}
+        for table in tables[1:]
+    )
+    empty = pd.DataFrame()
+    return {
+        name: Outcome(records.get(name, {"run": name}), curves.get(name, empty), found, slices.get(name, empty))
+        for name, found in volumes.items()
+    }
+
+
+class Evidence:
+    """The outcomes of a study's runs, from the tables of its jobs or, where a run is here and whole, from its folder.
+
+    `jobs` : the study's. Of a run that two jobs hold, the first one's outcome counts.
+    """
+
+    def __init__(self, study: Study):
+        self.study, self.jobs = study, jobs(study)
+        self._seen: dict[tuple[str, int], Outcome] = {}
+        self._where: dict[str, list[tuple[Path, tuple[str, ...]]]] = {}
+        for each in self.jobs.values():
+            folder = each.folder(study)
+            if (folder / FILES[0]).exists():
+                keys = [_key(m, d, g) for d, g in each.settings for m in each.untrained]
+                for name in (*each.runs, *keys):
+                    self._where.setdefault(name, []).append((folder, each.files))
+
+    def _stored(self, name: str) -> Outcome | None:
+        for folder, files in self._where.get(name, []):
+            stamp = tuple((folder / f).stat().st_mtime_ns for f in files if (folder / f).exists())
+            if found := _outcomes(folder, files, stamp).get(name):
+                return found
+        return None
+
+    def of(self, run: Run) -> Outcome | None:
+        """A run's outcome, from its folder where that is whole and, if its images are here, up to date; else from evidence;
+        None where neither is."""
+        folder = RunFolder(self.study, run)
+        if folder.ended:
+            key = run.id, (folder.path / "run.json").stat().st_mtime_ns
+            if key in self._seen:
+                return self._seen[key]
+            if folder.state(inputs=self.study.prepared(run.dataset).exists()) in DONE:
+                return self._seen.setdefault(key, folder.outcome)
+        return self._stored(run.id)
+
+    def of_untrained(self, dataset: Dataset, degradation: Degradation, method: str) -> Outcome:
+        """Of a method without training: stored, or measured now where the prepared images are here; else `StudyError`."""
+        if found := self._stored(_key(method, dataset, degradation)):
+            return found
+        if not self.study.prepared(dataset).exists():
+            raise StudyError(
+                f"{self.study.prepared(dataset)}: no such file, and no evidence of {method} on {dataset.name}"
+            )
+        return untrained(self.study, dataset, degradation, method)
+
+    def whole(self, rows: Rows) -> bool:
+        """Whether every run of these rows is here or in evidence."""
+        return all(self.of(run) for row in rows.values() for run in with_needs([row.run]).values())
+
+    def metrics(
+        self, rows: dict[int, Rows], methods: Iterable[str] = ("zero_filled",)
+    ) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Metrics of rows by seed, and of methods without training on the first row's images: a row per volume, and a row
+        per slice, with columns method, seed (-1 where nothing is trained), dataset and acceleration."""
+        setting = next(iter(next(iter(rows.values())).values())).run
+        found = [(-1, m, self.of_untrained(setting.dataset, setting.degradation, m)) for m in methods]
+        found += [(seed, name, self.of(row.run)) for seed, named in rows.items() for name, row in named.items()]
+        where = {"dataset": setting.dataset.name, "acceleration": setting.degradation.acceleration}
+        return tuple(
+            pd.concat([getattr(o, kind).assign(method=m, seed=s, **where) for s, m, o in found], ignore_index=True)
+            for kind in ("volumes", "slices")
+        )
+
+    def seconds(self, run: Run) -> float:
+        """Measured time of one training; NaN where it isn't known."""
+        found = self.of(run)
+        return float(found.record.get("seconds", math.nan)) if found else math.nan
+
+    def failures(self) -> list[str]:
+        """The runs that failed, each with how its numbers went wrong."""
+        runs = {run.id: run for job in self.jobs.values() for run in job.runs.values()}
+        return [found.failed for run in runs.values() if (found := self.of(run)) and found.failed]

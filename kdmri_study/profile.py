@@ -1,18 +1,38 @@
-"""A profile: how large the study is. Everything that it names is checked when it is loaded."""
+"""A profile, how large the study is, checked when it is loaded; and the study: what follows from it.
 
+Which runs there are, what they are called, where files lie. Nothing here trains or reads images, so that the workflow can
+ask it what there is to do.
+"""
+
+import itertools
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
 import yaml
 from pydantic import AfterValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError, model_validator
 
-from kdmri_lib.declarations import Dataset, Declaration, Degradation, Distillation, Name, Network, Schedule, plain_name
+from kdmri_lib.declarations import (
+    Dataset,
+    Declaration,
+    Degradation,
+    Distillation,
+    Name,
+    Network,
+    Run,
+    Schedule,
+    plain_name,
+)
+from kdmri_lib.declared import plain_network
 from kdmri_lib.errors import StudyError
+from kdmri_lib.masks import FACTORS
 from kdmri_lib.storage import PROJECT
-from kdmri_study.build import plain_network
-from kdmri_study.experiments.part import parts_of
-from kdmri_study.experiments.site import SETS
-from kdmri_study.experiments.table1 import Beside
+from kdmri_study.beyond import SETS
+from kdmri_study.paper import Beside, beside_table1, table1
+from kdmri_study.recipes import Recipe, Rows, part_of, parts_of, with_controls
+
+TEACHER = Network(options={"cascades": 5, "convolutions": 5, "features": 32})
+STUDENT = Network(options={"cascades": 5, "convolutions": 3, "features": 32})
 
 
 def _buildable(network: Network) -> Network:
@@ -25,6 +45,13 @@ def _buildable(network: Network) -> Network:
 
 Accelerations = Annotated[tuple[float, ...], Field(min_length=1)]
 CheckedNetwork = Annotated[Network, AfterValidator(_buildable)]
+
+
+def completed(given: Network, usual: Network) -> Network:
+    """A network with the options that it names, and those of the usual one of its kind that it doesn't."""
+    if given.kind != usual.kind:
+        return given
+    return given.model_copy(update={"options": {**usual.options, **given.options}})
 
 
 class Experiment(Declaration):
@@ -81,22 +108,13 @@ class Profile(Declaration):
     )
     result: bool = Field(True, description="false stamps every output as a trial of the software, not a result")
     datasets: dict[Name, Dataset]
-    cells: dict[Name, Annotated[tuple[float, ...], Field(min_length=1)]] = Field(
-        description="accelerations of each data set in Table 1"
-    )
-    seeds: tuple[NonNegativeInt, ...] = Field((0,), min_length=1)
-    over_seeds: bool = Field(
-        False, description="its comparisons are to hold for other seeds: fewer than two are refused; tests need six"
-    )
-    in_pieces: bool = Field(
-        False,
-        description="too long for one sitting: tables hold the cells, experiments and seeds whose evidence is there",
-    )
+    settings: dict[Name, Accelerations] = Field(description="accelerations of each data set in Table 1")
+    seeds: tuple[NonNegativeInt, ...] = (0,)
     beside: tuple[Beside, ...] = Field(
         ("steps", "whole"), description="rows of Table 1 beside the paper's and the control of its distilled student"
     )
-    teacher: CheckedNetwork = Network(options={"cascades": 5, "convolutions": 5, "features": 32})
-    student: CheckedNetwork = Network(options={"cascades": 5, "convolutions": 3, "features": 32})
+    teacher: CheckedNetwork = Field(TEACHER, description="options that aren't given are the paper's")
+    student: CheckedNetwork = STUDENT
     distillation: Distillation = Distillation()
     schedule: Schedule
     schedules: dict[Name, Schedule] = Field({}, description="in place of `schedule`, for these data sets")
@@ -115,6 +133,19 @@ class Profile(Declaration):
 
     @model_validator(mode="before")
     @classmethod
+    def _completed_networks(cls, values):
+        """An option that a profile names adds to the usual network, and doesn't replace its others."""
+        if isinstance(values, dict):
+            for who, usual in (("teacher", TEACHER), ("student", STUDENT)):
+                given = values.get(who)
+                if isinstance(given, dict) and given.get("kind", usual.kind) == usual.kind:
+                    options = given.get("options", {})
+                    if isinstance(options, dict):
+                        values = {**values, who: {**given, "options": {**usual.options, **options}}}
+        return values
+
+    @model_validator(mode="before")
+    @classmethod
     def _named_datasets(cls, values):
         """A data set is named by its key, and of the profile's domain."""
         if isinstance(values, dict) and isinstance(values.get("datasets"), dict):
@@ -126,7 +157,7 @@ class Profile(Declaration):
     @model_validator(mode="after")
     def _known_datasets(self):
         for key in (
-            *self.cells,
+            *self.settings,
             *self.schedules,
             *(name for e in self.experiments.values() for name in (e.dataset, *e.elsewhere)),
         ):
@@ -137,19 +168,11 @@ class Profile(Declaration):
                 if (found := self.datasets[key].domain) != (own := self.datasets[experiment.dataset].domain):
                     words = f"'{key}' is of {found or 'magnitude'} images, not {own or 'magnitude'} ones"
                     raise ValueError(f"experiments.{name}.elsewhere: {words}")
-        for factors in self.cells.values():
+        for dataset, factors in self.settings.items():
             for factor in factors:
                 Degradation(acceleration=factor)
-        return self
-
-    @model_validator(mode="after")
-    def _several_seeds(self):
-        asked = {"seeds": self.seeds} | {
-            f"experiments.{k}.seeds": e.seeds or self.seeds for k, e in self.experiments.items()
-        }
-        for key, seeds in asked.items():
-            if self.over_seeds and len(set(seeds)) < 2:
-                raise ValueError(f"over_seeds: {key} holds {len(set(seeds))}; a test over seeds needs at least two")
+                if (tag := Setting(dataset, factor).tag) in self.experiments:
+                    raise ValueError(f"experiments.{tag}: a setting is called so; expected another name")
         return self
 
 
@@ -176,8 +199,8 @@ def load_profile(name: str) -> tuple[str, Profile]:
         raise StudyError(f"{path}: {problems}") from None
 
 
-class Cell(NamedTuple):
-    """One data set at one acceleration: a cell of Table 1."""
+class Setting(NamedTuple):
+    """One data set at one acceleration; Table 1 has nine."""
 
     dataset: str
     acceleration: float
@@ -196,3 +219,206 @@ class Cell(NamedTuple):
     def degradation(self) -> Degradation:
         """The study's Cartesian mask of that acceleration."""
         return Degradation(acceleration=self.acceleration)
+
+
+class Study:
+    """A profile and where its files are.
+
+    Parameters
+    ----------
+    profile : name of a profile, or path of a .yaml.
+    folder : where `data/prepared` and `results` are; the project's folder by default.
+    """
+
+    def __init__(self, profile: str = "quick", folder: str | Path = ""):
+        self.source = str(profile)
+        self.name, self.profile = load_profile(profile)
+        self.missing = self._missing() if self.profile.leave_out_missing else {}
+        if self.missing:
+            self.profile = self._without(self.missing)
+        self.folder = Path(folder or PROJECT).resolve()
+        self.results = self.folder / "results" / self.name
+
+    def _missing(self) -> dict[str, str]:
+        """Folders that aren't there, by data set."""
+        declared = {name: d.folder for name, d in self.profile.datasets.items() if d.folder}
+        return {name: folder for name, folder in declared.items() if not (PROJECT / folder).is_dir()}
+
+    def _without(self, missing: dict[str, str]) -> Profile:
+        """The profile without the data sets that are missing; `StudyError` when none is left for Table 1."""
+        profile = self.profile
+        settings = {name: factors for name, factors in profile.settings.items() if name not in missing}
+        if not settings:
+            folders = ", ".join(missing.values())
+            raise StudyError(f"profile '{self.name}': none of its folders is there ({folders}); see data/README.md")
+        kept = {
+            name: e.model_copy(update={"elsewhere": tuple(d for d in e.elsewhere if d not in missing)})
+            for name, e in profile.experiments.items()
+            if e.dataset not in missing
+        }
+        return profile.model_copy(update={"settings": settings, "experiments": kept})
+
+    @property
+    def stamp(self) -> str:
+        """What is written on every figure and table."""
+        return f"profile {self.name}" + ("" if self.profile.result else ": a trial of the software, not a result")
+
+    @property
+    def settings(self) -> list[Setting]:
+        """The settings of Table 1."""
+        return [Setting(dataset, factor) for dataset, factors in self.profile.settings.items() for factor in factors]
+
+    @property
+    def used_datasets(self) -> list[str]:
+        """Data sets that a setting or an experiment uses, in the profile's order."""
+        used = {*self.profile.settings}
+        used.update(name for e in self.profile.experiments.values() for name in (e.dataset, *e.elsewhere))
+        return [name for name in self.profile.datasets if name in used]
+
+    def dataset(self, name: str) -> Dataset:
+        """A data set's declaration; `StudyError` when the profile has none of that name."""
+        return _known(self.profile.datasets, name, f"profile '{self.name}'", "data set")
+
+    def images_of(self, name: str) -> str:
+        """What titles call a data set: "Brain", "Cardiac phantom"."""
+        kind = " phantom" * self.dataset(name).source.endswith("_phantom")
+        return f"{name[0].upper()}{name[1:].replace('_', ' ')}{kind}"
+
+    def title(self, name: str, degradation: Degradation) -> str:
+        """What titles call a data set and what is left of its k-space: "Cardiac phantom 8x"."""
+        more = {
+            "cartesian": f" {degradation.tag}",
+            "gaussian_2d": f" {degradation.tag}, points",
+            "truncation": f", 1∕{degradation.acceleration:g} of the resolution",
+        }[degradation.kind]
+        own = f", mask {Path(degradation.mask).stem}" if degradation.mask else ""
+        drawn = f", mask drawn with seed {degradation.seed}" if degradation.seed is not None else ""
+        return f"{self.images_of(name)}{more}{own}{drawn}"
+
+    @property
+    def both_domains(self) -> list[tuple[Setting, Setting]]:
+        """Settings of magnitude images, each with that of the same images before their magnitude was taken."""
+
+        def images(setting: Setting) -> Dataset:
+            return self.dataset(setting.dataset).model_copy(update={"name": "", "domain": None, "sampled_like": None})
+
+        is_complex = {setting: self.dataset(setting.dataset).domain == "complex" for setting in self.settings}
+        return [
+            (one, other)
+            for one, other in itertools.product(self.settings, repeat=2)
+            if not is_complex[one] and is_complex[other] and self.dataset(other.dataset).sampled_like == one.dataset
+            if one.acceleration == other.acceleration and images(one) == images(other)
+        ]
+
+    def degradations(self, name: str) -> dict[str, Degradation]:
+        """How the study undersamples a data set, by what titles call it; at the paper's three accelerations where it
+        doesn't."""
+        used = [s.degradation for s in self.settings if s.dataset == name]
+        used += [e.degradation for e in self.profile.experiments.values() if e.dataset == name]
+        shown = used or [Degradation(acceleration=factor) for factor in FACTORS]
+        return {self.title(name, degradation): degradation for degradation in shown}
+
+    def prepared(self, dataset: Dataset) -> Path:
+        """Where a data set's prepared file lies."""
+        return self.folder / "data" / "prepared" / dataset.file_name
+
+    def source_stamp(self, dataset: Dataset) -> Path:
+        """A file that is touched when files changed that a data set was prepared from; then the workflow prepares anew."""
+        return self.prepared(dataset).with_suffix(".changed")
+
+    def figure(self, name: str) -> Path:
+        """Where a figure lies (PNG)."""
+        return self.results / "figures" / f"{name}.png"
+
+    def table(self, name: str) -> Path:
+        """Where a table lies (CSV)."""
+        return self.results / "tables" / f"{name}.csv"
+
+    @property
+    def failed(self) -> Path:
+        """A text that the command `tables` writes: the trainings that failed, a line each."""
+        return self.results / "failed.txt"
+
+    def setting(self, tag: str) -> Setting:
+        """The setting of that tag, such as brain_4x; `StudyError` when the profile has none."""
+        return _known({s.tag: s for s in self.settings}, tag, f"profile '{self.name}'", "setting")
+
+    def _recipe(self, dataset: str, seed: int, **declared) -> Recipe:
+        profile = self.profile
+        schedule = profile.schedules.get(dataset, profile.schedule)
+        usual = {"teacher_network": profile.teacher, "student_network": profile.student, "schedule": schedule}
+        for who in ("teacher_network", "student_network"):
+            if declared.get(who):
+                declared[who] = completed(declared[who], usual[who])
+        given = {key: value for key, value in declared.items() if value is not None}
+        return Recipe(
+            dataset=self.dataset(dataset),
+            seed=seed,
+            distillation=profile.distillation,
+            precision=profile.precision,
+            **(usual | given),
+        )
+
+    def recipe(self, setting: Setting, seed: int) -> Recipe:
+        """The recipe of a setting of Table 1."""
+        return self._recipe(setting.dataset, seed, degradation=setting.degradation)
+
+    def experiment(self, name: str) -> Experiment:
+        """An experiment's declaration; `StudyError` when the profile has none of that name."""
+        return _known(self.profile.experiments, name, f"profile '{self.name}'", "experiment")
+
+    def experiment_recipe(self, name: str, seed: int) -> Recipe:
+        """The recipe of an experiment."""
+        declared = self.experiment(name)
+        return self._recipe(
+            declared.dataset,
+            seed,
+            degradation=declared.degradation,
+            teacher_network=declared.teacher,
+            student_network=declared.student,
+            schedule=declared.schedule,
+            elsewhere=tuple(map(self.dataset, declared.elsewhere)),
+        )
+
+    def experiment_seeds(self, name: str) -> tuple[int, ...]:
+        """The seeds of an experiment, the profile's where it has none of its own."""
+        return self.experiment(name).seeds or self.profile.seeds
+
+    def experiment_parts(self, name: str, notebook: str = "") -> tuple[str, ...]:
+        """The parts of `notebook` (by default its own) that an experiment asks for, or all that its networks allow."""
+        declared, recipe = self.experiment(name), self.experiment_recipe(name, 0)
+        notebook = notebook or declared.notebook
+        if declared.parts and notebook == declared.notebook:
+            return declared.parts
+        return tuple(p.name for p in parts_of(notebook) if recipe.in_cascades or not p.needs_cascades)
+
+    def rows(self, setting: Setting, seed: int) -> Rows:
+        """The rows of Table 1 for one setting and seed, and those that its notebooks show beside."""
+        recipe = self.recipe(setting, seed)
+        return table1(recipe, self.profile.beside) | beside_table1(recipe, self.profile.precision_check)
+
+    def experiment_rows(self, name: str, part: str, seed: int) -> Rows:
+        """The rows of one part of an experiment; `StudyError` where the experiment's networks don't allow it."""
+        declared, recipe = part_of(part), self.experiment_recipe(name, seed)
+        try:
+            if declared.needs_cascades and not recipe.in_cascades:
+                raise StudyError("it needs networks made of cascades")
+            rows = declared.rows(recipe)
+            return with_controls(recipe, rows) if declared.tabled else rows
+        except StudyError as error:
+            raise StudyError(f"profile '{self.name}', experiment '{name}', part '{part}': {error}") from None
+
+
+def _known(found: dict, name: str, whose: str, what: str):
+    """The item of that name; `StudyError` says which there are."""
+    if name not in found:
+        raise StudyError(f"{whose} has no {what} '{name}'; it has {', '.join(found) or 'none'}")
+    return found[name]
+
+
+def with_needs(runs: Iterable[Run]) -> dict[str, Run]:
+    """Runs and all that they need, by their ids, each after those that it needs."""
+    found: dict[str, Run] = {}
+    for run in runs:
+        found |= with_needs(run.needs) | {run.id: run}
+    return found

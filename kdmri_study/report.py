@@ -1,9 +1,10 @@
-"""The report: a small site of every table and figure, the notebooks and the library, that opens from a file.
+"""The report: a small site that opens from a file: the answer, tables, pictures, notebooks and the library's pages.
 
-`kdmri_study.pages` writes its pages, Sphinx builds them as `docs/conf.py` says.
+Sphinx builds it as `docs/conf.py` says. What isn't there of a study's results isn't in it.
 """
 
 import html
+import re
 import shutil
 import subprocess
 import sys
@@ -13,12 +14,34 @@ from pathlib import Path
 from kdmri_lib.errors import StudyError
 from kdmri_lib.looking.page import middle_slices, write_page
 from kdmri_lib.storage import PROJECT, write_text
-from kdmri_study.committed import ABOUT, TITLE, look_at_people
-from kdmri_study.pages import LOOK, write_pages
-from kdmri_study.study import Study
+from kdmri_study.models import look_at_people
+from kdmri_study.profile import Study
+from kdmri_study.workflow import pages
 
-FILES = tuple(sorted((PROJECT / "docs").glob("*.*")))
-"""What the report is built by, beside its code."""
+LOOK = "look_inside.html"  # the page of the viewer, beside these
+ABOUT = (
+    "Nine real people on whom no network was trained: change the method in place, wipe between two, zoom by a click."
+)
+FIRST = ("over_settings", "table1", "people")  # tables that the page of tables begins with
+LINK = re.compile(r"\[([^\[\]]*)\]\((\d\d_\w+)\.ipynb\)")
+PICTURES = (
+    "figure2",
+    "reconstructions",
+    "attention",
+    "curves",
+)  # what names of figures on the first page begin or end with
+API = (
+    *(
+        "losses.base",
+        "losses.attention_transfer",
+        "losses.imitation",
+        "models.base",
+        "models.dccnn",
+        "operators",
+        "masks",
+    ),
+    *("training", "declarations", "evaluation", "statistics", "attention", "figures"),
+)
 
 
 def report_page(study: Study) -> Path:
@@ -26,33 +49,90 @@ def report_page(study: Study) -> Path:
     return study.results / "report" / "index.html"
 
 
-def write_report(study: Study) -> list[str]:
-    """Build a study's report from what is there of its results, in place of the one before.
-
-    Returns
-    -------
-    What Sphinx warned of.
+def write_report(study: Study) -> Path:
+    """Build a study's report from what is there of its results, in place of the one before; its first page.
 
     Raises
     ------
     StudyError
-        When the evidence is damaged, or Sphinx fails; then the report before stays.
+        When Sphinx fails; then the report before stays.
     """
     folder = report_page(study).parent
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".report-") as aside:
-        pages, made, trees = (Path(aside) / name for name in ("pages", "made", "trees"))
-        write_pages(study, pages)
+        source, made, trees = (Path(aside) / name for name in ("pages", "made", "trees"))
+        _write_pages(study, source)
         command = [sys.executable, "-m", "sphinx", "-q", "-b", "html", "-c", PROJECT / "docs", "-d", trees]
         title = f"html_title=KD-MRI, profile {study.name}"
-        told = subprocess.run([*command, "-D", title, pages, made], capture_output=True, text=True, cwd=PROJECT)
+        told = subprocess.run([*command, "-D", title, source, made], capture_output=True, text=True, cwd=PROJECT)
         if told.returncode:
             raise StudyError(f"{folder}: can't be built: {told.stderr.strip()[-2000:]}")
         try:
             views = look_at_people()
-            write_page(made / LOOK, views, middle_slices(views), TITLE, ABOUT)
+            write_page(made / LOOK, views, middle_slices(views), "Look inside", ABOUT)
         except StudyError as error:  # without weights there is nothing to look at
-            write_text(made / LOOK, f'<meta charset="utf-8"><title>{TITLE}</title><p>{html.escape(str(error))}</p>\n')
+            write_text(
+                made / LOOK, f'<meta charset="utf-8"><title>Look inside</title><p>{html.escape(str(error))}</p>\n'
+            )
         shutil.rmtree(folder, ignore_errors=True)
         made.rename(folder)
-    return [line.replace(f"{pages}/", "") for line in told.stderr.splitlines() if "WARNING" in line or "ERROR" in line]
+    return report_page(study)
+
+
+def _write_pages(study: Study, folder: Path) -> None:
+    """The pages as Markdown, with copies of all they show, in a folder that isn't there yet."""
+    (folder / "notebooks").mkdir(parents=True)
+    (folder / "figures").mkdir()
+    shown = [page.executed(study) for page in pages(study) if page.executed(study).exists()]
+    for path in shown:
+        text = LINK.sub(lambda m: _linked(m, shown), path.read_text(encoding="utf-8"))
+        write_text(folder / "notebooks" / path.name, text)
+    pictures = sorted((study.results / "figures").glob("*.png"))
+    for path in pictures:
+        shutil.copy(path, folder / "figures")
+    tables = {path.stem: path.read_text(encoding="utf-8") for path in sorted((study.results / "tables").glob("*.md"))}
+    write_text(folder / "tables.md", _sections("Tables", {n: tables[n] for n in (*FIRST, *tables) if n in tables}))
+    found = {path.stem: f"![{path.stem}](figures/{path.name})\n" for path in pictures}
+    write_text(folder / "figures.md", _sections("Figures", found))
+    for name in API:
+        text = f"# kdmri_lib.{name}\n\n```{{automodule}} kdmri_lib.{name}\n```\n"
+        write_text(folder / f"api_{name.replace('.', '_')}.md", text)
+    chosen = [path for path in pictures if path.stem.startswith(PICTURES) or path.stem.endswith(PICTURES)][:6]
+    trees = {
+        "Results": ["tables", "figures"],
+        "Notebooks": [f"notebooks/{path.stem}" for path in shown],
+        "Library": [f"api_{name.replace('.', '_')}" for name in API],
+    }
+    listed = [f"```{{toctree}}\n:hidden:\n:caption: {k}\n" + "\n".join(v) + "\n```\n" for k, v in trees.items()]
+    answer = (PROJECT / "docs" / "answer.md").read_text(encoding="utf-8")
+    first = f"This report is of {study.stamp}. {study.profile.description[0].upper()}{study.profile.description[1:]}.\n"
+    look = f'<a href="{LOOK}">Look inside</a>: real people, slice by slice, by the committed networks.\n'
+    compared = tables.get("over_settings", f"Not made yet: `./run_all.sh --profile {study.source}` makes the tables.\n")
+    failed = study.failed.read_text(encoding="utf-8").splitlines() if study.failed.exists() else []
+    holes = ["## Trainings that failed\n", *(f"- {line}\n" for line in failed)] if failed else []
+    images = [f"![{path.stem.replace('_', ' ')}](figures/{path.name})\n" for path in chosen]
+    parts = [
+        answer,
+        first,
+        look,
+        "## Over all settings of this profile\n",
+        compared,
+        *holes,
+        "## Pictures\n",
+        *images,
+        *listed,
+    ]
+    write_text(folder / "index.md", "\n".join(parts))
+
+
+def _linked(found: re.Match, shown: list[Path]) -> str:
+    """A link to a notebook as one to its executed copy; where there is none, its words."""
+    words, name = found.groups()
+    to = next((path.name for path in shown if path.stem.startswith(name)), "")
+    return f"[{words}]({to})" if to else words
+
+
+def _sections(title: str, found: dict[str, str]) -> str:
+    """A page with a section for each text, by its name."""
+    parts = [f"## {name.replace('_', ' ')}\n\n{text}" for name, text in found.items()]
+    return "\n".join([f"# {title}\n", *(parts or ["None is there yet.\n"])])

@@ -1,41 +1,97 @@
 """Run folders: trained once by whoever needs them first, under a lock, and loaded by everyone else."""
 
+import inspect
 import math
+import os
+import platform
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cache, cached_property
+from importlib import metadata
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 import safetensors.torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from torch import nn
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from kdmri_lib import training
-from kdmri_lib.answers import forget
 from kdmri_lib.datasets.prepared import Slices, content_checksum, read_prepared, test_volumes
-from kdmri_lib.datasets.preparing import Preparation, prepare
-from kdmri_lib.declarations import Run
+from kdmri_lib.datasets.preparing import Preparation, images_number, prepare
+from kdmri_lib.declarations import Dataset, Run
+from kdmri_lib.declared import declared_network, declared_operator, mask_file, training_step
 from kdmri_lib.devices import computed_on
-from kdmri_lib.errors import NotFiniteError, StudyError
+from kdmri_lib.errors import NotFiniteError, StoppedError, StudyError
 from kdmri_lib.evaluation import METRICS, evaluate
+from kdmri_lib.losses.base import LOSSES, Loss
 from kdmri_lib.losses.objective import Objective
 from kdmri_lib.models.base import Model
-from kdmri_lib.overview import write_overview
-from kdmri_lib.storage import atomic_write, digest_json, read_json, sha256_file, write_bytes, write_json
-from kdmri_study.build import declared_network, declared_operator, mask_file, training_step
-from kdmri_study.progress import Progress, training_progress
-from kdmri_study.provenance import environment, preparing_code, training_code
-from kdmri_study.study import Study
+from kdmri_lib.storage import PROJECT, atomic_write, digest_json, read_json, sha256_file, write_bytes, write_json
 
-SITTING = "sitting.json"  # when the training went on last, and for how long it had gone before
 WEIGHTS, CURVE, VOLUMES, SLICES = "weights.safetensors", "curve.csv", "metrics_volume.csv", "metrics_slice.csv"
-
+SITTING = "sitting.json"  # when the training went on last, and for how long it had gone before
 DONE = ("finished", "failed")  # states in which a run has nothing left to do
+
+
+# Where a number came from.
+
+
+def git_commit() -> str:
+    """The checkout's commit, with "+changes" when code differs from it; "unknown" outside a checkout."""
+    code = ["kdmri_lib", "kdmri_study", "notebooks", "profiles", "constraints.txt"]
+    commands = (["rev-parse", "--short", "HEAD"], ["status", "--porcelain", "--untracked-files=no", "--", *code])
+    try:
+        commit, changes = (
+            subprocess.run(["git", "-C", PROJECT, *c], capture_output=True, text=True, check=True).stdout.strip()
+            for c in commands
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return commit + ("+changes" if changes else "")
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def processor_name() -> str:
+    """Marketing name of the CPU where the system tells it, and how many cores this process may use."""
+    name = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        name = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        pass
+    return f"{name}, {cores()} cores"
+
+
+def loss_sources(run: Run) -> dict[str, str]:
+    """Digest by name of how each loss of a run is written, so that one that is changed, in a notebook or a file, isn't
+    taken for what it was."""
+    return {name: _source(LOSSES.find(name)) for name in sorted({term.loss for term in run.objective})}
+
+
+@cache
+def _source(loss: type[Loss]) -> str:
+    parts = []
+    for cls in loss.__mro__[: loss.__mro__.index(Loss)]:
+        for name, value in vars(cls).items():
+            value = getattr(value, "__func__", getattr(value, "fget", value))  # of class methods and of properties
+            if inspect.isfunction(value):
+                parts.append(inspect.getsource(value))
+            elif not name.startswith("__") and isinstance(value, str | int | float | tuple):
+                parts.append(f"{name} {value!r}")
+    return digest_json(parts)[:12]
+
+
+# What a run leaves.
 
 
 def load_weights(path: Path) -> dict:
@@ -48,39 +104,58 @@ def load_weights(path: Path) -> dict:
         raise StudyError(f"{path}: not a safetensors file, or cut short ({error})") from None
 
 
-def named_run(path: Path) -> str:
-    """The id of the run whose weights a safetensors file holds, as it says; "" where it doesn't, or can't be read."""
-    try:
-        with safetensors.safe_open(path, "pt") as file:
-            return (file.metadata() or {}).get("run", "")
-    except (safetensors.SafetensorError, OSError):
-        return ""
+class Outcome(NamedTuple):
+    """What is known of a run without its weights.
 
+    Attributes
+    ----------
+    record : its id, measured seconds, processor, device, precision, commit, and how it failed, if it did.
+    curve : a row per validation: `kdmri_lib.training.CURVE_COLUMNS`, PSNR in dB.
+    volumes, slices : metrics on all test sets, as `kdmri_lib.evaluation.evaluate` gives them.
+    """
 
-def checksum_of_mask(setting) -> str:
-    """SHA-256 of the file that the undersampling mask of a run, a recipe is read from; empty where it is generated."""
-    file = mask_file(setting.dataset, setting.degradation)
-    return sha256_file(file) if file and file.exists() else ""
+    record: dict
+    curve: pd.DataFrame
+    volumes: pd.DataFrame
+    slices: pd.DataFrame
+
+    @property
+    def failed(self) -> str:
+        """How the run's numbers went wrong; empty where they didn't."""
+        return self.record.get("failed", "")
+
+    def validation(self, run: Run) -> float:
+        """PSNR (dB) of the checkpoint that was kept, on the validation subjects; NaN of a run that failed, and of one that
+        holds lines out: its validation was of images from fewer lines."""
+        if self.failed or Objective(run.objective).held_out:
+            return math.nan
+        # One that judges no image is kept by its objective.
+        by_image = self.curve.validation_objective.isna().all()
+        score = self.curve.validation_psnr if by_image else -self.curve.validation_objective
+        return float(self.curve.validation_psnr[score.idxmax()])
 
 
 class RunFolder:
-    """What a finished run left: `record` (run.json), `curve`, `volumes` and `slices` (metrics), `network()`.
+    """The folder of a run: its `record` (run.json), weights, curve and metrics.
 
     A run whose numbers went wrong is finished too, and `failed` says how. Its curve ends in NaN, its metrics and weights
     are NaN, so that whatever is made from them is a hole and not a number.
+
+    `study` : has `results`, and `prepared(dataset)`, where a data set's prepared file lies.
     """
 
-    def __init__(self, study: Study, run: Run):
+    def __init__(self, study, run: Run):
         self.study, self.run = study, run
-        self.path = study.results / "runs" / run.id
+        self.path: Path = study.results / "runs" / run.id
 
     @property
     def inputs(self) -> dict:
-        """What the result depends on beside the declaration: code, data, and the weights it was trained with."""
+        """What the result depends on beside the declaration: losses' sources, mask, data, other runs' weights."""
+        file = mask_file(self.run.dataset, self.run.degradation)
         return {
-            "code": training_code(self.run),
-            "mask": checksum_of_mask(self.run),
-            "data": content_checksum(self.study.prepared(self.run.dataset.name)),
+            "losses": loss_sources(self.run),
+            "mask": sha256_file(file) if file and file.exists() else "",
+            "data": content_checksum(self.study.prepared(self.run.dataset)),
             "needs": {r.id: RunFolder(self.study, r).checksum() for r in self.run.needs},
         }
 
@@ -98,13 +173,14 @@ class RunFolder:
         """Whether its training came to an end, finished or failed; whether it is up to date isn't asked (`state`)."""
         return (self.path / "run.json").exists()
 
-    def state(self) -> str:
-        """ "finished" or "failed", or why it is neither: "missing", "out of date", or which file is damaged."""
+    def state(self, inputs: bool = True) -> str:
+        """ "finished" or "failed", or why it is neither: "missing", "out of date" (not asked without `inputs`), or which
+        file is damaged."""
         if not self.ended:
             return "missing"
         try:
             found = read_json(self.path / "run.json")
-            if found["inputs"] != self.inputs:
+            if inputs and found["inputs"] != self.inputs:
                 return "out of date"
             for name, checksum in found["files"].items():
                 if not (self.path / name).exists() or sha256_file(self.path / name) != checksum:
@@ -113,107 +189,74 @@ class RunFolder:
             return f"run.json is damaged ({error})"
         return "failed" if found.get("failed") else "finished"
 
+    @cached_property
+    def record(self) -> dict:
+        """What run.json says: inputs, checksums, device, precision, seconds, commit, libraries."""
+        return read_json(self.path / "run.json")
+
     @property
     def failed(self) -> str:
         """How the run's numbers went wrong; empty where they didn't."""
         return self.record.get("failed", "")
 
     @cached_property
-    def record(self) -> dict:
-        """What run.json says: inputs, checksums, device, precision, seconds, code and libraries."""
-        return read_json(self.path / "run.json")
-
-    @cached_property
-    def curve(self) -> pd.DataFrame:
-        """A row per validation: `kdmri_lib.training.CURVE_COLUMNS`, PSNR in dB."""
-        return pd.read_csv(self.path / CURVE)
-
-    @property
-    def validation(self) -> float:
-        """PSNR (dB) of the checkpoint that was kept, on the validation subjects.
-
-        NaN of a run that failed, and of one that holds lines out: its validation was of images from fewer lines.
-        """
-        if self.failed or Objective(self.run.objective).held_out:
-            return math.nan
-        curve = self.curve
-        # One that judges no image is kept by its objective.
-        score = curve.validation_psnr if curve.validation_objective.isna().all() else -curve.validation_objective
-        return float(curve.validation_psnr[score.idxmax()])
-
-    @cached_property
-    def volumes(self) -> pd.DataFrame:
-        """Metrics on the test sets, a row per volume, as `kdmri_lib.evaluation.evaluate` gives them."""
-        return pd.read_csv(self.path / VOLUMES)
-
-    @cached_property
-    def slices(self) -> pd.DataFrame:
-        """The same, a row per slice."""
-        return pd.read_csv(self.path / SLICES)
+    def outcome(self) -> Outcome:
+        """Its record, curve and metrics."""
+        record = {k: v for k, v in self.record.items() if k not in ("inputs", "files")}
+        tables = (pd.read_csv(self.path / name) for name in (CURVE, VOLUMES, SLICES))
+        return Outcome({"run": self.run.id, **record}, *tables)
 
     def network(self) -> Model:
         """The trained network, on the CPU, in evaluation mode; all NaN of a run that failed."""
-        if not self.failed:
-            return self.loaded()
         network = declared_network(self.run)
-        for parameter in network.parameters():
-            nn.init.constant_(parameter, math.nan)
-        return network.eval()
-
-    def loaded(self) -> Model:
-        """The network of the weights that lie in the folder, whether or not the run is finished; in evaluation mode."""
-        network = declared_network(self.run)
-        network.load_state_dict(load_weights(self.weights))
+        if self.failed:
+            for parameter in network.parameters():
+                nn.init.constant_(parameter, math.nan)
+        else:
+            network.load_state_dict(load_weights(self.weights))
         return network.eval()
 
 
-def check_finished(study: Study) -> None:
-    """`StudyError` names the first of the study's runs that isn't finished, whole and up to date."""
-    states = {run.id: RunFolder(study, run).state() for run in study.runs.values()}
-    unfinished = {name: state for name, state in states.items() if state not in DONE}
-    if unfinished:
-        name, state = next(iter(unfinished.items()))
-        raise StudyError(
-            f"{len(unfinished)} of {len(states)} runs can't vouch for a table; the first: {name}, {state} "
-            f"(./run_all.sh --profile {study.source} makes what is missing)"
-        )
+# Preparing and training.
 
 
-def prepare_dataset(study: Study, name: str, jobs: int = 1, bar: type[tqdm] = tqdm) -> Preparation:
-    """Prepare a data set of the study where it isn't there or up to date, with its index and contact sheet beside it.
-
-    `bar` : shows how it comes along.
-    """
-    dataset, path = study.dataset(name), study.prepared(name)
-    result = prepare(dataset, path, preparing_code(dataset), jobs, bar)
-    if result.made or not all(path.with_suffix(ending).exists() for ending in (".csv", ".png")):
-        write_overview(path)
-    return result
+def prepare_dataset(study, dataset: Dataset, jobs: int = 1) -> Preparation:
+    """Prepare a data set where it isn't there or up to date; under a lock, since several jobs may want it."""
+    path = study.prepared(dataset)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name(f".{path.name}.lock")):
+        return prepare(dataset, path, images_number(dataset), jobs, tqdm)
 
 
-def trained(
-    study: Study, run: Run, label: str = "", stop=lambda: False, progress: Progress = training_progress
-) -> RunFolder:
+def trained(study, run: Run, label: str = "", stop: Callable[[], bool] = lambda: False) -> RunFolder:
     """The finished folder of `run`: loaded where it is whole and up to date, trained (after what it needs) otherwise.
 
-    `progress` : shows how a training comes along, as `training_progress` does. A run whose numbers go wrong comes back
-    too, with `failed` saying how.
+    A run whose numbers go wrong comes back too, with `failed` saying how.
     """
     folder = RunFolder(study, run)
     for needed in run.needs:
-        trained(study, needed, label_of_needed(study, needed, label), stop, progress)
+        trained(study, needed, f"{label}, a stage before", stop)
     folder.path.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.path / ".lock"):
+    lock = FileLock(folder.path / ".lock")
+    while not lock.is_locked:  # another job may be training it
+        try:
+            lock.acquire(timeout=1)
+        except Timeout:
+            if stop():
+                raise StoppedError(f"run {run.id}: stopped while another process trains it") from None
+    try:
         if folder.state() not in DONE:
-            _train(folder, label, stop, progress)
+            _train(folder, label or run.id, stop)
+    finally:
+        lock.release()
     if folder.failed:
         print(f"kdmri: {folder.failed}; to try again, delete {folder.path}", file=sys.stderr)
     return folder
 
 
-def train_run(study: Study, run: Run, folder: Path, progress, stop) -> training.Trained:
+def train_run(study, run: Run, folder: Path, progress, stop) -> training.Trained:
     """Train `run` on the study's data, from the weights it needs, with its checkpoint in `folder`."""
-    data = study.prepared(run.dataset.name)
+    data = study.prepared(run.dataset)
     networks = {r.id: RunFolder(study, r).network() for r in run.needs}
     teacher, start = (networks[r.id] if r else None for r in (run.teacher, run.start))
     slices = Slices(data, "train", subjects=run.subjects)
@@ -225,19 +268,27 @@ def train_run(study: Study, run: Run, folder: Path, progress, stop) -> training.
         slices,
         list(read_prepared(data, "validation")),
         folder / "checkpoint.pt",
-        digest_json(RunFolder(study, run).inputs),
         None if run.truths is None else slices.of_first(run.truths),
         progress,
         stop,
     )
 
 
-def label_of_needed(study: Study, needed: Run, label: str) -> str:
-    """What people call a run that the run called `label` needs: by the study, or for it where the study has it not."""
-    return study.labels.get(needed.id) or (f"{label}, a stage before" if label else "")
+@contextmanager
+def _bar(label: str) -> Iterator[Callable[[int, int, dict], None]]:
+    """A training's progress bar, where somebody looks: in a notebook, or a terminal."""
+    with tqdm(desc=label, unit="step", leave=False, disable=None) as bar:
+
+        def show(done: int, steps: int, latest: dict) -> None:
+            bar.total, bar.n = steps, done
+            if latest:
+                bar.set_postfix_str(f"{latest['validation_psnr']:.2f} dB", refresh=False)
+            bar.update(0)
+
+        yield show
 
 
-def _train(folder: RunFolder, label: str, stop, progress: Progress) -> None:
+def _train(folder: RunFolder, label: str, stop) -> None:
     study, run = folder.study, folder.run
     inputs = folder.inputs
     checkpoint, begun = folder.path / "checkpoint.pt", folder.path / "begun.json"
@@ -247,27 +298,31 @@ def _train(folder: RunFolder, label: str, stop, progress: Progress) -> None:
     # A checkpoint goes on only with what it began with.
     if checkpoint.exists() and (not begun.exists() or read_json(begun) != inputs):
         checkpoint.unlink()
-        forget(folder.path)
     write_json(begun, inputs)
     write_json(folder.path / "declaration.json", run.model_dump(mode="json"))
-    before = seconds_before(folder.path, checkpoint)
+    before = _seconds_before(folder.path, checkpoint)
     started = time.monotonic()
     failed = ""
     try:
         for needed in (RunFolder(study, r) for r in run.needs):
             if needed.failed:
                 raise NotFiniteError(f"run {run.id}: it needs one that failed ({needed.failed})")
-        with progress(label or run.id) as report:
+        with _bar(label) as report:
             result = train_run(study, run, folder.path, report, stop)
         network, curve = result.network, result.curve
     except NotFiniteError as error:
-        network, curve, failed = None, _cut_short(error.rows), str(error)
+        # Validations, and the step that it ended at, where all is NaN.
+        rows = error.rows or [{"step": 0}]
+        network, curve, failed = None, pd.DataFrame(rows, columns=training.CURVE_COLUMNS), str(error)
     if not failed:
         contiguous = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
         write_bytes(folder.weights, safetensors.torch.save(contiguous, {"run": run.id}))
         # Measured is what whoever loads the weights has: a training may leave more in its network than weights.
-        network = folder.loaded()
-    volumes, slices = evaluate(network, declared_operator(run), test_volumes(study.prepared(run.dataset.name)))
+        network = declared_network(run)
+        network.load_state_dict(load_weights(folder.weights))
+        network.eval()
+    operator = declared_operator(run.dataset, run.degradation)
+    volumes, slices = evaluate(network, operator, test_volumes(study.prepared(run.dataset)))
     if not failed and volumes[list(METRICS)].isna().any(axis=None):
         failed = f"run {run.id}: a reconstruction of the test set holds NaN or infinite values"
     if failed:
@@ -279,24 +334,24 @@ def _train(folder: RunFolder, label: str, stop, progress: Progress) -> None:
     files = (CURVE, VOLUMES, SLICES) if failed else (WEIGHTS, CURVE, VOLUMES, SLICES)
     record = {
         **({"failed": failed} if failed else {}),
-        "inputs": inputs,
-        "files": {name: sha256_file(folder.path / name) for name in files},
+        **{"inputs": inputs, "files": {name: sha256_file(folder.path / name) for name in files}},
         **computed_on(run.precision),
-        "seconds": round(before + time.monotonic() - started, 1),
-        **environment(),
+        **{"seconds": round(before + time.monotonic() - started, 1), "commit": git_commit()},
+        **{"processor": processor_name(), "python": platform.python_version(), "torch": metadata.version("torch")},
     }
     # Last, since it is what says that the run is finished.
     write_json(folder.path / "run.json", record)
-    folder.__dict__.pop("record", None)
+    for known in ("record", "outcome"):
+        folder.__dict__.pop(known, None)
     if failed:
-        (folder.path / WEIGHTS).unlink(missing_ok=True)  # an earlier training's
+        for left in (WEIGHTS, training.OUTPUTS):  # an earlier training's
+            (folder.path / left).unlink(missing_ok=True)
         return  # the last good checkpoint stays
-    for file in (checkpoint, begun, folder.path / SITTING):
+    for file in (checkpoint, begun, folder.path / SITTING, folder.path / training.OUTPUTS):
         file.unlink(missing_ok=True)
-    forget(folder.path)
 
 
-def seconds_before(path: Path, checkpoint: Path) -> float:
+def _seconds_before(path: Path, checkpoint: Path) -> float:
     """For how long a run had been trained up to the checkpoint that it goes on from, in all sittings; a new one begins."""
     last, before = path / SITTING, 0.0
     if checkpoint.exists() and last.exists():
@@ -304,11 +359,6 @@ def seconds_before(path: Path, checkpoint: Path) -> float:
         before = told["before"] + max(0.0, checkpoint.stat().st_mtime - told["began"])
     write_json(last, {"before": before, "began": time.time()})
     return before
-
-
-def _cut_short(rows: list[dict]) -> pd.DataFrame:
-    """The curve of a run that failed: validations, and the step that it ended at, where all is NaN."""
-    return pd.DataFrame(rows or [{"step": 0}], columns=training.CURVE_COLUMNS)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 // `png` as a URL): the last one asked for is shown, others are passed over.
 function lookInside(root, index, ask) {
   const TRUTH = "Fully sampled";
-  const state = { person: 0, slice: 0, setting: 0, method: TRUTH, before: "Zero-filled", wipe: false, at: 0.5, zoom: 3,
+  const state = { person: 0, slice: 0, setting: 0, method: "Zero-filled", before: TRUTH, wipe: false, at: 0.5, zoom: 3,
                   x: 0.5, y: 0.45, masked: true };
   let picture = null;  // as received, with `planes`: name -> Float32Array of the image, `residues`: name -> the residue
   let asked = "";

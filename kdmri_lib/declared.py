@@ -1,6 +1,5 @@
 """From declarations to objects: masks, operators, networks, and the step that a run trains by."""
 
-from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -69,14 +68,9 @@ def declared_mask(dataset: Dataset, degradation: Degradation) -> np.ndarray:
     return published_mask(_sampled_like(dataset), acceleration, shape, seed)
 
 
-def declared_masks(dataset: Dataset, accelerations: Iterable[float]) -> dict[str, np.ndarray]:
-    """The study's Cartesian masks of a data set, by what people call them."""
-    return {f"{dataset.name} {a:g}x": declared_mask(dataset, Degradation(acceleration=a)) for a in accelerations}
-
-
-def declared_operator(declared) -> Undersampling:
-    """The undersampling operator of what has a `dataset` and a `degradation`: a run, a recipe, a cell."""
-    return Undersampling(declared_mask(declared.dataset, declared.degradation))
+def declared_operator(dataset: Dataset, degradation: Degradation) -> Undersampling:
+    """The undersampling operator of a data set and a degradation."""
+    return Undersampling(declared_mask(dataset, degradation))
 
 
 def declared_network(run: Run) -> Model:
@@ -112,23 +106,18 @@ def training_step(run: Run, teacher: Model | None = None, start: Model | None = 
     network = declared_network(run)
     if start is not None:
         begin_from(network, start, run.taken)
-    if teacher is not None and _sampling(run) != _sampling(run.teacher):
+    if teacher is not None and (run.dataset, run.degradation) != (run.teacher.dataset, run.teacher.degradation):
         here = run.teacher.model_copy(update={"dataset": run.dataset, "degradation": run.degradation})
         weights, teacher = teacher.state_dict(), declared_network(here)
         teacher.load_state_dict(weights)
     schedule = run.schedule
     return Step(
         network,
-        declared_operator(run),
+        declared_operator(run.dataset, run.degradation),
         Objective(run.objective),
         teacher,
         run.precision,
         each_step=run.teacher_asked == "each step",
         expansion=schedule.expansion,
         averaging=schedule.averaging,
-        clip=schedule.clip,
     )
-
-
-def _sampling(run: Run) -> tuple[Dataset, Degradation]:
-    return run.dataset, run.degradation

@@ -1,0 +1,123 @@
+"""The figures of experiments, which follow from curves and metrics as their tables do."""
+
+from collections.abc import Callable, Iterator, Mapping
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from kdmri_lib import figures
+from kdmri_lib.declared import run_network
+from kdmri_lib.models.base import parameter_count
+from kdmri_study.recipes import Rows, against_compute, cost
+from kdmri_study.results import difference
+
+
+def learning_curves(rows: Mapping[int, Rows], outcome: Callable, title: str) -> Figure:
+    """Validation PSNR of rows by seed against compute, a line each; of one network trained for longer, and for one stage,
+    final values. `outcome` gives a run's `Outcome`."""
+    first = next(iter(rows.values()))
+
+    def longer(name: str) -> bool:
+        return bool(first[name].facts.get("longer"))
+
+    lines = {
+        row.label: [against_compute(named[name].run, outcome(named[name].run).curve) for named in rows.values()]
+        for name, row in first.items()
+        if not longer(name)
+    }
+    student = first["student"].run.network if "student" in first else None
+    alone = [name for name, row in first.items() if longer(name) and row.run.network == student]
+    points = [
+        (cost(first[n].run).given, [float(outcome(r[n].run).curve.validation_psnr.iloc[-1]) for r in rows.values()])
+        for n in (["student", *alone] if alone else [])
+    ]
+    return figures.learning_curves(lines, title, sorted(points))
+
+
+def _psnr(found) -> pd.Series:
+    """Test PSNR (dB) by row."""
+    return found.table[found.table.set == "test"].set_index("method").psnr
+
+
+def positions(found) -> tuple[pd.DataFrame, tuple[int, int], float]:
+    """What `kdmri_lib.figures.positions` draws of the part of that name."""
+    rows = next(iter(found.rows.values()))
+    pairs = {name: row.facts for name, row in rows.items() if "teacher" in row.facts}
+    table = pd.DataFrame([dict(facts) | difference(found, name, found.reference) for name, facts in pairs.items()])
+    chosen = pairs[found.reference]
+    return table, (chosen["teacher"], chosen["student"]), float(_psnr(found)[found.reference])
+
+
+def sizes(found) -> tuple[pd.DataFrame, float]:
+    """What `kdmri_lib.figures.sizes` draws: a row per size, and the teacher's test PSNR."""
+    rows, psnr = next(iter(found.rows.values())), _psnr(found)
+    by_size: dict[str, dict[str, str]] = {}
+    for name, row in rows.items():
+        if "how" in row.facts:
+            by_size.setdefault(row.facts["size"], {})[row.facts["how"]] = name
+    table = []
+    for size, named in by_size.items():
+        distilled = rows[named["distilled"]]
+        lead = difference(found, named["distilled"], distilled.control)
+        table.append(
+            {
+                "size": size,
+                "parameters": parameter_count(run_network(distilled.run)),
+                **{how: psnr[name] for how, name in named.items()},
+                "alone_at_cost": psnr[distilled.control],
+                **{"lead": lead["difference"], "low": lead["low"], "high": lead["high"]},
+            }
+        )
+    return pd.DataFrame(table), psnr["teacher"]
+
+
+Lines = dict[str, list[tuple[float, float]]]
+
+
+def across(found, column: str, called: Callable[[Mapping], str] = lambda facts: facts["how"]) -> Lines:
+    """Points (a column of the table, or a fact; test PSNR in dB) of the rows that say "how", a line for each way; `called`:
+    a line's name, by a row's facts."""
+    test, lines = found.table[found.table.set == "test"].set_index("method"), {}
+    for name, row in next(iter(found.rows.values())).items():
+        at = test[column][name] if column in test else row.facts.get(column)
+        if "how" in row.facts and at is not None:
+            lines.setdefault(called(row.facts), []).append((at, test.psnr[name]))
+    return lines
+
+
+def _by_teacher(facts: Mapping) -> str:
+    words = {
+        "alone": "without a teacher",
+        "paper": "the paper's method",
+        "best": "from the teacher's weights, imitation",
+    }
+    by = f", teacher of {facts['teacher']}" if "teacher" in facts else ""
+    return words.get(facts["how"], facts["how"]) + by
+
+
+def _sites(found) -> Lines:
+    lines, sent = across(found, "subjects"), _psnr(found)["sent"]
+    return {"truth where the teacher was, none here": [(size, sent) for size, _ in lines["truth"]]} | lines
+
+
+def drawn(evidence, found, title: Callable[[str], str]) -> Iterator[tuple[str, Figure]]:
+    """The figures of a part of an experiment (`kdmri_study.tables.Measured`), each by its name; `title` makes a title of
+    what the part says of a figure."""
+    seeds = len(found.rows)
+    label = f"test PSNR / dB ({seeds} seed{'s' * (seeds > 1)})"
+    for key, words in found.part.figures.items():
+        name, says = f"{found.name}_{key}", title(words)
+        if key == "curves":
+            yield name, learning_curves(found.rows, evidence.of, says)
+        elif key == "map":
+            yield name, figures.positions(*positions(found), says)
+        elif key == "points":
+            yield name, figures.sizes(*sizes(found), says)
+        else:
+            lines, axis = {
+                "cost": lambda: (across(found, "macs_given", _by_teacher), "multiply-accumulates, teacher's excluded"),
+                "whole": lambda: (across(found, "macs_whole", _by_teacher), "multiply-accumulates, teacher's included"),
+                "steps": lambda: (across(found, "steps"), "optimiser steps of training"),
+                "subjects": lambda: (_sites(found), "subjects at the site, with truth where some have it"),
+            }[key]()
+            yield name, figures.lines(lines, axis, label, says)

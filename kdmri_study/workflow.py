@@ -1,0 +1,122 @@
+"""What a study consists of beside its jobs: notebooks, each with its parameters and what it needs."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import papermill
+import yaml
+from nbclient.exceptions import DeadKernelError
+from papermill.exceptions import PapermillExecutionError
+
+from kdmri_lib.errors import StudyError
+from kdmri_lib.storage import PROJECT, atomic_write
+from kdmri_study.evidence import Job
+from kdmri_study.profile import Study
+
+NOTEBOOKS = PROJECT / "notebooks"
+
+
+class Page(NamedTuple):
+    """A notebook that is executed.
+
+    Attributes
+    ----------
+    notebook, name : stem of the notebook's file, and what its executed copy is called.
+    parameters : by name; of all but notebook 10, which needs no study, the profile and the folder are among them.
+    jobs : which of the study's jobs it shows: those whose name begins so, all for "".
+    datasets : names of the data sets that it shows.
+    alone : whether nothing may run beside it, since it measures time.
+    """
+
+    notebook: str
+    name: str
+    parameters: dict[str, str]
+    jobs: str | None = None
+    datasets: tuple[str, ...] = ()
+    alone: bool = False
+
+    @property
+    def source(self) -> Path:
+        """The notebook's file."""
+        return NOTEBOOKS / f"{self.notebook}.ipynb"
+
+    def executed(self, study: Study) -> Path:
+        """Where its executed copy lies."""
+        return study.results / "notebooks" / f"{self.name}.ipynb"
+
+    def needs(self, jobs: dict[str, Job]) -> list[str]:
+        """The jobs that it shows, by name."""
+        return [name for name in jobs if self.jobs is not None and name.startswith(self.jobs)]
+
+
+def pages(study: Study) -> Iterator[Page]:
+    """Every notebook of a study, in their order. Those of single settings are executed for the first one: any other is
+    their parameter `setting`."""
+    where = {"profile": study.source, "folder": str(study.folder)}
+    yield Page("00_start_here", "00_start_here", where)
+    for dataset in study.used_datasets:
+        name = "01_data_preparation"
+        yield Page(name, f"{name}_{dataset}", {**where, "dataset": dataset}, datasets=(dataset,))
+    first = study.settings[0]
+    for name in ("02_teacher_training", "03_distillation", "07_deployment") if study.profile.seeds else ():
+        of = {**where, "setting": first.tag}
+        yield Page(name, f"{name}_{first.tag}", of, f"{first.tag}_seed", (first.dataset,), name.startswith("07"))
+    for experiment, declared in study.profile.experiments.items():
+        name = declared.notebook
+        of = {**where, "experiment": experiment}
+        yield Page(name, f"{name}_{experiment}", of, f"{experiment}_seed", (declared.dataset,))
+    yield Page("09_report", "09_report", where, "", tuple(study.profile.settings))
+    short = {} if study.profile.result else {"steps": "6", "subjects": "2"}
+    yield Page("10_the_paper_on_one_page", "10_the_paper_on_one_page", short)
+
+
+def execute(source: str | Path, output: str | Path, parameters: dict[str, str]) -> None:
+    """Run a notebook by papermill with `parameters` and write the executed copy at `output`.
+
+    A parameter is a number, a truth value or a list in YAML, or text; none of it is executed.
+
+    Raises
+    ------
+    StudyError
+        When a parameter isn't declared by the notebook, or a cell fails; then the notebook as far as it came stands
+        beside `output` with ".failed" in its name, and `output` isn't written.
+    """
+    source, output = Path(source), Path(output)
+    if not source.exists():
+        raise StudyError(f"{source}: no such notebook")
+    unknown = set(parameters) - set(papermill.inspect_notebook(str(source)))
+    if unknown:
+        raise StudyError(f"{source.name} has no parameter {', '.join(sorted(unknown))}")
+    os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")
+    failed = output.with_suffix(".failed.ipynb")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(output) as temporary:
+        try:
+            papermill.execute_notebook(
+                str(source),
+                str(temporary),
+                {name: _value(value) for name, value in parameters.items()},
+                kernel_name="python3",
+                progress_bar=False,
+                cwd=str(source.parent),
+            )
+        except DeadKernelError:
+            raise StudyError(f"{source.name}: its kernel died (out of memory?)") from None
+        except PapermillExecutionError as error:
+            temporary.replace(failed)
+            raise StudyError(
+                f"{source.name}, cell {error.exec_count}: {error.ename}: {error.evalue} (as far as it came: {failed})"
+            ) from None
+    failed.unlink(missing_ok=True)
+
+
+def _value(text: str):
+    """A parameter as data: a number, a truth value, a list, or the text as it is. Papermill writes it as a literal."""
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+    listed = isinstance(value, list) and all(isinstance(item, str | int | float) for item in value)
+    return value if isinstance(value, int | float) or listed else text
