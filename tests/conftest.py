@@ -1,12 +1,17 @@
-"""Fixtures made by code: the smoke study in a folder of its own, with small prepared data; and `--long`."""
+"""Fixtures made by code: the smoke study, prepared, trained in part, or made whole by ./run_all.sh; and `--long`."""
+
+import os
+import shutil
 
 import matplotlib
 import pytest
 import torch
+from filelock import FileLock
 
+from kdmri_study.evidence import job, train_job
+from kdmri_study.profile import Study
 from kdmri_study.runs import prepare_dataset
-from kdmri_study.study import Study
-from tests.studies import sharing_data, small_profile
+from tests.studies import JOB, clone_of_project, logs, run_all, sharing_data, small_profile
 
 matplotlib.use("Agg")
 torch.set_num_threads(1)
@@ -17,6 +22,7 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(config, items):
+    items.sort(key=lambda item: "whole_study" not in item.fixturenames)  # what takes longest begins first
     if not config.getoption("--long"):
         for item in items:
             if "slow" in item.keywords:
@@ -27,16 +33,16 @@ def pytest_collection_modifyitems(config, items):
 def prepared_study(tmp_path_factory) -> Study:
     """The smoke study with its cardiac phantoms prepared; nothing trained."""
     study = Study("smoke", tmp_path_factory.mktemp("study"))
-    prepare_dataset(study, "cardiac")
+    prepare_dataset(study, study.dataset("cardiac"))
     return study
 
 
 @pytest.fixture(scope="session")
 def complex_study(tmp_path_factory) -> Study:
-    """The same of complex images, with its cell alone."""
+    """The same of complex images, with its setting alone."""
     folder = tmp_path_factory.mktemp("complex")
     study = Study(small_profile(folder / "complex.yaml", domain="complex"), folder)
-    prepare_dataset(study, "cardiac")
+    prepare_dataset(study, study.dataset("cardiac"))
     return study
 
 
@@ -44,3 +50,39 @@ def complex_study(tmp_path_factory) -> Study:
 def study(prepared_study, tmp_path) -> Study:
     """A smoke study in a fresh folder, on the session's prepared data."""
     return sharing_data("smoke", tmp_path, prepared_study)
+
+
+@pytest.fixture(scope="session")
+def finished_study(prepared_study, tmp_path_factory) -> Study:
+    """A small study of two seeds, of whose first the setting is trained and in evidence; only to be looked at."""
+    folder = tmp_path_factory.mktemp("finished")
+    study = sharing_data(small_profile(folder / "small.yaml", seeds=[0, 1]), folder, prepared_study)
+    train_job(study, job(study, JOB))
+    return study
+
+
+@pytest.fixture
+def finished_copy(finished_study, tmp_path) -> Study:
+    """A copy of it, to be changed."""
+    study = sharing_data(finished_study.source, tmp_path, finished_study)
+    shutil.copytree(finished_study.results, study.results)
+    return study
+
+
+@pytest.fixture(scope="session")
+def whole_study(tmp_path_factory) -> Study:
+    """Profile smoke as ./run_all.sh makes it in a clone, once for all workers; only to be looked at.
+
+    What it printed is in `said.txt` beside the clone, whose path holds what a shell would run, were it not quoted.
+    """
+    shared = tmp_path_factory.getbasetemp()
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        shared = shared.parent
+    folder, said = shared / "it's a; touch sprung; $(touch sprung) clone", shared / "said.txt"
+    with FileLock(shared / "whole.lock"):
+        if not said.exists():
+            process = run_all(clone_of_project(folder), "--profile", "smoke", "--jobs", "2")
+            printed, _ = process.communicate()
+            said.write_text(f"{printed}\nexit status {process.returncode}\n")
+    assert said.read_text().endswith("exit status 0\n"), said.read_text() + logs(folder)
+    return Study("smoke", folder)

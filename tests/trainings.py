@@ -7,8 +7,8 @@ import torch
 from kdmri_lib import training
 from kdmri_lib.datasets.prepared import Slices, Volume, read_prepared
 from kdmri_lib.declarations import Run
+from kdmri_lib.declared import training_step
 from kdmri_lib.models.base import Model
-from kdmri_study.build import training_step
 
 Data = tuple[Slices, list[Volume]]
 

@@ -46,33 +46,28 @@ class Lab(NamedTuple):
     folder: Path
 
 
-@pytest.fixture(scope="session")
-def lab(browser, tmp_path_factory):
+@pytest.fixture
+def lab(browser, tmp_path):
     """JupyterLab on an empty folder, with settings of its own."""
-    folder, home = tmp_path_factory.mktemp("lab"), tmp_path_factory.mktemp("home")
+    folder, home = tmp_path / "lab", tmp_path / "home"
+    folder.mkdir()
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+        url = f"http://127.0.0.1:{free.getsockname()[1]}"
     own = {name: str(home) for name in ("JUPYTER_CONFIG_DIR", "JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR")}
-    settings = {"token": "test", "root_dir": folder, "port": port, "port_retries": 0}
+    settings = {"token": "test", "root_dir": folder, "port": url.rpartition(":")[2], "port_retries": 0}
     arguments = [f"--ServerApp.{name}={value}" for name, value in settings.items()]
-    arguments += ["--no-browser", "--allow-root", "--LabApp.news_url=None"]
-    with (home / "log").open("w") as log:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "jupyterlab", *arguments],
-            stdout=log,
-            stderr=log,
-            env={**os.environ, **own, "JUPYTER_PREFER_ENV_PATH": "1"},
-        )
-        try:
-            for _ in range(600):
-                try:
-                    urllib.request.urlopen(f"http://127.0.0.1:{port}/api?token=test", timeout=5)
-                    break
-                except OSError:
-                    assert server.poll() is None, (home / "log").read_text()
-                    time.sleep(0.1)
-            yield Lab(f"http://127.0.0.1:{port}", folder)
-        finally:
-            server.terminate()
-            server.wait()
+    command = [sys.executable, "-m", "jupyterlab", *arguments, "--no-browser", "--allow-root", "--LabApp.news_url=None"]
+    server = subprocess.Popen(command, env={**os.environ, **own, "JUPYTER_PREFER_ENV_PATH": "1"})
+    try:
+        for _ in range(600):
+            try:
+                urllib.request.urlopen(f"{url}/api?token=test", timeout=5)
+                break
+            except OSError:
+                assert server.poll() is None
+                time.sleep(0.1)
+        yield Lab(url, folder)
+    finally:
+        server.terminate()
+        server.wait()

@@ -71,15 +71,19 @@ class Slurm:
         found = [dict(zip(names, line.split("|"), strict=True)) for line in lines]
         return sorted(found, key=lambda job: int(job["number"]))
 
-    def until(self, what, seconds: float, message: str):
-        """The first true value of `what()`; an error after so many seconds."""
+    def until(self, what, seconds: float, message: str) -> None:
+        """Wait until `what()` is true; an error after so many seconds."""
         end = time.monotonic() + seconds
-        while not (value := what()):
+        while not what():
             if time.monotonic() > end:
                 logs = "\n".join(f"{p.name}: {p.read_text()[-1000:]}" for p in sorted(self.folder.glob("*.log")))
                 raise TimeoutError(f"not within {seconds} s: {message}\n{logs}")
             time.sleep(0.2)
-        return value
+
+    def idle(self) -> bool:
+        with contextlib.suppress(subprocess.CalledProcessError):  # slurmctld doesn't answer yet
+            return self.ask("sinfo", "--noheader", "--format=%T").strip() == "idle"
+        return False
 
 
 @contextlib.contextmanager
@@ -104,7 +108,7 @@ def one_node_slurm(folder: Path) -> Iterator[Slurm]:
         slurm.until((folder / "munge.socket").exists, 30, "munged's socket")
         started.append(daemon(slurm, "slurmctld", "-D", "-f", str(configuration)))
         started.append(daemon(slurm, "slurmd", "-D", "-f", str(configuration)))
-        slurm.until(lambda: is_idle(slurm), 60, "an idle node")
+        slurm.until(slurm.idle, 60, "an idle node")
         yield slurm
     finally:
         with contextlib.suppress(subprocess.SubprocessError, TimeoutError):
@@ -134,13 +138,6 @@ def daemon(slurm: Slurm, name: str, *arguments: str) -> subprocess.Popen:
         return subprocess.Popen(
             [which(name), *arguments], stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment
         )
-
-
-def is_idle(slurm: Slurm) -> bool:
-    try:
-        return slurm.ask("sinfo", "--noheader", "--format=%T").strip() == "idle"
-    except subprocess.CalledProcessError:  # slurmctld doesn't answer yet
-        return False
 
 
 def of_the_cluster(configuration: Path) -> list[psutil.Process]:

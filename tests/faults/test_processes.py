@@ -14,7 +14,7 @@ def test_side_by_side_gives_the_same(tmp_path):
     broken = tmp_path / "download/person1/scan.nii.gz"
     broken.write_bytes(broken.read_bytes()[:900])
     dataset = downloads.declared("nifti_folder", tmp_path / "download")
-    one, two = (prepare(dataset, tmp_path / f"{jobs}.h5", "code", jobs) for jobs in (1, 2))
+    one, two = (prepare(dataset, tmp_path / f"{jobs}.h5", 1, jobs) for jobs in (1, 2))
     assert one == two and set(one.left_out) == {"person1_scan"}
     assert (tmp_path / "1.h5").read_bytes() == (tmp_path / "2.h5").read_bytes()
 
@@ -29,6 +29,6 @@ def test_a_process_that_dies_is_said_and_what_was_made_is_kept(tmp_path, monkeyp
     )
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
     with pytest.raises(StudyError, match=r"a process that made volumes died .* fewer --jobs need less memory"):
-        prepare(dataset, tmp_path / "out.h5", "code", jobs=2)
+        prepare(dataset, tmp_path / "out.h5", 1, jobs=2)
     assert not (tmp_path / "out.h5").exists() and (tmp_path / ".out.parts").is_dir()
-    assert prepare(dataset, tmp_path / "out.h5", "code").made
+    assert prepare(dataset, tmp_path / "out.h5", 1).made

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from kdmri_lib.devices import accelerated, computed_on, cpu_has_bfloat16, use_threads
-from tests.studies import CELL
+from tests.studies import runs_of
 from tests.trainings import data_of, train
 
 
@@ -22,13 +22,13 @@ def threads(monkeypatch):
 @pytest.fixture
 def sixty_steps(study):
     schedule = study.profile.schedule.model_copy(update={"steps": 60, "validations": 2})
-    return study.methods(CELL, 0)["student"].model_copy(update={"schedule": schedule, "precision": "float32"})
+    return runs_of(study)["student"].model_copy(update={"schedule": schedule, "precision": "float32"})
 
 
 @pytest.fixture
 def final_psnr(study, tmp_path):
     """Trains a run, and gives the PSNR of its last validation."""
-    data = data_of(study.prepared("cardiac"))
+    data = data_of(study.prepared(study.dataset("cardiac")))
 
     def final(run) -> float:
         path = tmp_path / f"{len(list(tmp_path.glob('*.pt')))}.pt"

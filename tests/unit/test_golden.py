@@ -17,9 +17,9 @@ from kdmri_lib import training
 from kdmri_lib.channels import as_channels
 from kdmri_lib.datasets.prepared import Volume
 from kdmri_lib.declarations import NUMERICS, Dataset, Degradation, LossTerm, Network, Run, Schedule
+from kdmri_lib.declared import training_step
 from kdmri_lib.losses.base import LOSSES
 from kdmri_lib.models.base import MODELS, Model
-from kdmri_study.build import training_step
 
 NUMBERS = Path(__file__).with_name("golden.json")
 SHAPE, STEPS = (24, 20), 20

@@ -11,7 +11,6 @@ from kdmri_lib.losses.base import LOSSES
 from kdmri_lib.models.base import MODELS
 from kdmri_lib.registry import Registry
 from kdmri_lib.storage import PROJECT
-from kdmri_study.experiments.part import PARTS
 
 FILE = """
 from {package} import REGISTRY, imported
@@ -91,7 +90,6 @@ def test_what_all_gives_is_a_copy(package):
     [
         (LOSSES, {"base", "objective"}),
         (MODELS, {"base", "bicubic", "data_consistency", "expansion"}),
-        (PARTS, {"controls", "part", "recipe", "table1"}),
     ],
 )
 def test_every_file_of_the_study_registers_what_it_is_named_after(registry: Registry, not_registered):

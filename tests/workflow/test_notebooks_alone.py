@@ -1,34 +1,87 @@
-"""Each notebook by itself, from an empty folder, at profile smoke: it prepares and trains what it needs."""
+"""Notebooks by themselves: from an empty folder, with parameters of one's own, stopped while they train."""
 
+import io
+import time
+
+import nibabel
+import numpy as np
 import pytest
+import torch
+from jupyter_client.manager import start_new_kernel
 
-from kdmri_lib.errors import StudyError
-from kdmri_lib.storage import read_json
-from kdmri_study.guide import WAY
-from kdmri_study.jobs import execute, jobs
-from kdmri_study.study import Study
+from kdmri_lib.storage import PROJECT, read_checked, read_json
+from kdmri_study.profile import Study
+from kdmri_study.workflow import execute, pages
+from tests.studies import runs_of, sharing_data, small_profile
 
 QUICK = ("06_super_resolution",)  # the others by --long
-ALONE = [stop.notebook for stop in WAY if stop.notebook != "09_report"]
+ALONE = list({page.notebook: page for page in pages(Study("smoke"))})
 
 
-def execute_alone(name: str, folder):
+def executed(name: str, folder, **parameters) -> list[dict]:
+    """The outputs of a notebook that was executed from what is in a folder."""
     study = Study("smoke", folder)
-    job = next(job for job in jobs(study) if job.notebook == name)
-    execute(job.source, job.executed(study), {"profile": "smoke", "folder": str(folder), **job.parameters})
-    return study, job
+    page = next(page for page in pages(study) if page.notebook == name)
+    execute(page.source, page.executed(study), {**page.parameters, **parameters})
+    return [output for cell in read_json(page.executed(study))["cells"] for output in cell.get("outputs", [])]
 
 
 @pytest.mark.parametrize("name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in ALONE])
 def test_a_notebook_runs_alone_from_an_empty_folder(name, tmp_path):
-    study, job = execute_alone(name, tmp_path)
-    assert all(path.exists() for path in job.written(study))
-    outputs = [o for cell in read_json(job.executed(study))["cells"] for o in cell.get("outputs", [])]
-    shown = ["".join(o.get("data", {}).get("text/html", "")) for o in outputs]
-    assert not any("<progress" in text for text in shown), "no bar stays behind"
-    assert any("Trained" in text for text in shown) == bool(job.runs)
+    """It prepares and trains what it needs; no bar stays behind."""
+    outputs = executed(name, tmp_path)
+    assert outputs
+    assert not any("<progress" in "".join(o.get("data", {}).get("text/html", "")) for o in outputs)
 
 
-def test_the_report_alone_says_the_command_that_makes_what_it_needs(tmp_path):
-    with pytest.raises(StudyError, match=r"StudyError: .* \(\./run_all\.sh --profile smoke makes what is missing\)"):
-        execute_alone("09_report", tmp_path)
+@pytest.mark.slow
+def test_a_scan_of_ones_own_is_reconstructed(tmp_path):
+    image = np.random.default_rng(0).random((90, 100, 12)).astype(np.float32)
+    nibabel.save(nibabel.Nifti1Image(image, np.diag([2.0, 2.0, 4.0, 1.0])), tmp_path / "own_scan.nii.gz")
+    usual = executed("03_distillation", tmp_path)
+    assert len(executed("03_distillation", tmp_path, scan=str(tmp_path / "own_scan.nii.gz"))) > len(usual)
+
+
+CODE = """
+from kdmri_study.notebook import open_study, train
+study = open_study({profile!r}, {folder!r})
+rows = {{"teacher": study.rows(study.setting("cardiac_8x"), 0)["teacher"]}}
+train(study, rows)
+"""
+
+
+def test_an_interrupted_cell_and_a_kernel_that_is_shut_down_keep_every_step(prepared_study, tmp_path):
+    """At a training that takes minutes and, left alone, saves nothing in the first of them."""
+    study = sharing_data(small_profile(tmp_path / "long.yaml", steps=100_000), tmp_path, prepared_study)
+    folder = study.results / "runs" / runs_of(study)["teacher"].id
+
+    def kept() -> int:
+        """The step that the training will go on from."""
+        return torch.load(io.BytesIO(read_checked(folder / "checkpoint.pt")), weights_only=True)["step"]
+
+    def begun() -> None:
+        """Wait until it trains, and some seconds more."""
+        while not (folder / "sitting.json").exists():
+            time.sleep(0.05)
+        time.sleep(3)
+
+    manager, client = start_new_kernel(kernel_name="python3", cwd=str(PROJECT / "notebooks"))
+    try:
+        client.execute(CODE.format(profile=study.source, folder=str(tmp_path)))
+        begun()
+        manager.interrupt_kernel()
+        while (message := client.get_iopub_msg(timeout=90))["msg_type"] != "error":
+            pass
+        said = "kdmri: stopped; all that was trained is kept, and this cell goes on from there"
+        assert message["content"]["traceback"] == [said]
+        first = kept()
+        assert first > 0
+        (folder / "sitting.json").unlink()
+        client.execute("train(study, rows)")
+        begun()
+        manager.shutdown_kernel()
+        assert kept() > first
+    finally:
+        client.stop_channels()
+        if manager.has_kernel:
+            manager.shutdown_kernel(now=True)

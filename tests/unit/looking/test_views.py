@@ -19,7 +19,7 @@ from kdmri_lib.looking.widget import LookInside
 from kdmri_lib.masks import cartesian_mask, published_mask
 from kdmri_lib.models.base import build_model
 from kdmri_lib.operators import Undersampling
-from kdmri_study.committed import FOLDER, committed, look_at_people, networks, real_people
+from kdmri_study.models import FOLDER, committed, look_at_people, network
 
 SHAPE = (24, 20)
 
@@ -132,32 +132,24 @@ def test_the_widget_reconstructs_what_is_chosen():
 
 def test_the_committed_networks_reach_on_the_nine_people_what_their_card_says():
     """So they are the right weights, on the right mask, and the people are prepared as the test set was."""
+    kept = network("brain", 4, "distilled")
     card = (FOLDER / "brain_4x_distilled.md").read_text()
-    stated = float(re.search(r"\| people \(real MR\) \| 9 \| ([\d.]+) ±", card)[1])
-    slices = int(re.search(r"subjects of (\d+) slices", card)[1])
-    people = real_people((240, 240), slices)
+    stated = float(re.search(r"\| people \(real MR\) \| 9 \| ([\d.]+)", card)[1])
+    people = look_at_people(count=kept.run.dataset.slices_per_volume).people
     volumes = [Volume(name, "people", person.image, {"kind": "real MR"}) for name, person in people.items()]
-    operator = Undersampling(published_mask("brain", 4))
-    found, _ = evaluate(networks("brain", 4)["Distilled student"], operator, volumes)
+    found, _ = evaluate(kept.network(), Undersampling(published_mask("brain", 4)), volumes)
     assert len(found) == 9 and found.psnr.mean() == pytest.approx(stated, abs=0.006)
 
 
-def test_an_acceleration_without_networks_of_its_own_is_looked_at_by_others_and_says_so():
-    views = look_at_people()
-    own = {f"{c.acceleration:g}x" for c in committed() if c.dataset.name == "brain"}
-    assert {name for name, setting in views.settings.items() if not setting.note} == own
-    assert {"4x", "5x", "8x"} <= set(views.settings) and len(views.people) == 9
+def test_an_acceleration_without_networks_of_its_own_is_looked_at_by_others_and_says_so(monkeypatch):
+    of_4x = [kept for kept in committed() if kept.run.degradation.acceleration == 4]
+    monkeypatch.setattr("kdmri_study.models.committed", lambda: of_4x)
+    views = look_at_people(count=1)
+    assert [*views.settings] == ["4x", "5x", "8x"] and len(views.people) == 9
     for name, setting in views.settings.items():
+        unseen = f"At {name}: networks that were trained at 4x, on a mask that they never saw."
+        assert setting.note == ("" if name == "4x" else unseen)
         assert setting.mask.mean() == pytest.approx(1 / float(name[:-1]), abs=0.01)
         assert "Teacher" in setting.networks and "Distilled student" in setting.networks
-
-
-def test_committed_networks_are_found_by_their_names_and_cards(tmp_path):
-    assert {"brain", "cardiac"} <= {c.dataset.name for c in committed()}
-    alone = "Student, well initialised, as much compute as distilled"
-    assert list(networks("cardiac", 8)) == ["Teacher", "Student", "Distilled student", alone, "Best recipe's student"]
-    with pytest.raises(StudyError, match="no weights for brain 3x"):
-        networks("brain", 3)
-    (tmp_path / "brain_4x_teacher.safetensors").touch()
-    with pytest.raises(StudyError, match=r"brain_4x_teacher.safetensors: expected .* a card beside it"):
-        list(committed(tmp_path))
+    with pytest.raises(StudyError, match="no weights for the data set liver"):
+        look_at_people("liver")

@@ -5,11 +5,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from kdmri_lib.declared import plain_network
 from kdmri_lib.errors import StudyError
 from kdmri_lib.models.base import build_model, multiply_accumulates, parameter_count
 from kdmri_lib.operators import Undersampling
-from kdmri_study.build import plain_network
-from kdmri_study.study import Study
+from kdmri_study.profile import Study
 
 
 def test_parameter_counts_are_the_papers():

@@ -9,7 +9,7 @@ from torch.nn.utils import parametrize
 
 from kdmri_lib.models.base import build_model, parameter_count
 from kdmri_lib.models.expansion import collapse, expand
-from kdmri_study.study import Study
+from kdmri_study.profile import Study
 
 
 def shaken(network):

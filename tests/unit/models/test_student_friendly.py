@@ -3,11 +3,11 @@
 import pytest
 import torch
 
+from kdmri_lib.declared import declared_network
 from kdmri_lib.errors import StudyError
 from kdmri_lib.models.base import begin_from, build_model
-from kdmri_study.build import declared_network
-from kdmri_study.study import Study
-from tests.studies import CELL
+from kdmri_study.profile import Study
+from tests.studies import SETTING
 
 
 def test_branches_go_on_from_the_teachers_cascades_and_leave_its_output_alone(mask, measurement):
@@ -41,7 +41,7 @@ def test_a_branch_that_is_not_there_is_named(mask, measurement):
 
 def test_a_student_starts_from_the_branches_of_a_student_friendly_teacher():
     """All cascades but the first are the branches'; the first is the student's own."""
-    recipe = Study("smoke").recipe(CELL, 0).changed(student_friendly=True)
+    recipe = Study("smoke").recipe(SETTING, 0).changed(student_friendly=True)
     network, teacher = declared_network(recipe.finetuned(recipe.teacher)), declared_network(recipe.teacher)
     own = {k: v.clone() for k, v in network.state_dict().items()}
     begin_from(network, teacher)

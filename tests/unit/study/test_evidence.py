@@ -1,111 +1,178 @@
-"""The committed tables, README and model cards follow from the committed evidence, of which there may be a part."""
+"""Jobs and their evidence: written and read again to the same tables; what is damaged is named; what is committed holds."""
 
-import json
-import re
-import tarfile
+import shutil
+from pathlib import Path
 
+import pandas as pd
 import pytest
 
+from kdmri_lib.datasets.prepared import test_volumes as volumes_of
+from kdmri_lib.declared import declared_operator
 from kdmri_lib.errors import StudyError
-from kdmri_study.costs import stage
-from kdmri_study.derived import evidence_table
-from kdmri_study.evidence import piece, pieces, unpacked
-from kdmri_study.rendering import evidence_in_words
-from kdmri_study.study import Study
-from kdmri_study.verification import verify_evidence
-from tests.studies import PROFILES, with_downloads
+from kdmri_lib.evaluation import METRICS, evaluate
+from kdmri_study.evidence import FILES, Evidence, datasets, job, jobs, write_evidence
+from kdmri_study.profile import Study
+from kdmri_study.recipes import stage
+from kdmri_study.runs import RunFolder
+from kdmri_study.tables import all_tables, experiments, trainings, write_table
+from tests.studies import JOB, PROFILES, runs_of
 
-COMMITTED = [name for name in PROFILES if (Study("smoke").folder / "results" / name / "evidence").is_dir()]
-
-
-def test_evidence_is_committed():
-    assert "quick" in COMMITTED
+RESULTS = Study("smoke").folder / "results"
+WITH_EVIDENCE = [name for name in PROFILES if (RESULTS / name / "evidence").is_dir()]
 
 
-@pytest.mark.parametrize("name", [name for name in COMMITTED if name != "smoke"])
-def test_what_is_committed_follows_from_the_committed_evidence(name):
-    study = Study(name)
-    assert all(each.file(study).stat().st_size < 2e6 for each in pieces(study) if each.file(study).exists())
-    found = verify_evidence(study)
-    assert found.wrong == [] and found.compared > 5
+def tables(study: Study) -> dict[str, pd.DataFrame]:
+    evidence = Evidence(study)
+    return {table.name: table.frame for table in all_tables(evidence, list(experiments(evidence)))}
 
 
-@pytest.mark.parametrize("name", PROFILES)
-def test_every_run_of_a_study_is_in_a_piece_after_those_that_it_needs(name, tmp_path):
-    study = Study(with_downloads(name, tmp_path), tmp_path)
-    found = pieces(study)
-    assert {run.id for each in found for run in each.runs} == set(study.runs)
-    for each in found:
-        seen = set()
-        for run in each.runs:
-            assert {needed.id for needed in run.needs} <= seen
-            seen.add(run.id)
-    assert len({each.name for each in found}) == len(found)
-    assert piece(study, found[0].name) == found[0]
+@pytest.fixture
+def elsewhere(finished_study, tmp_path) -> Study:
+    """The finished study where there is its evidence alone."""
+    study = Study(finished_study.source, tmp_path / "elsewhere")
+    shutil.copytree(finished_study.results / "evidence", study.results / "evidence")
+    return study
 
 
-def test_the_evidence_is_counted_training_by_training(tmp_path):
-    """Against the archives themselves: `domains` is made in pieces, and of some of its seeds nothing is there."""
-    study = Study("domains")
-    records, there = {}, 0
-    for each in pieces(study):
-        if each.file(study).exists():
-            there += 1
-            with tarfile.open(each.file(study)) as archive:
-                named = [name for name in archive.getnames() if name.endswith("/run.json")]
-                records |= {name.split("/")[1]: json.load(archive.extractfile(name)) for name in named}
-    table = evidence_table(unpacked(study, tmp_path)).table
-    assert table.seeds.sum() == there < table.asked.sum() == len(pieces(study))
-    assert table.trainings.sum() == len(records)
-    assert table.seconds.sum() == pytest.approx(sum(record["seconds"] for record in records.values()))
-    assert table.macs.sum() == pytest.approx(sum(stage(study.runs[run])[1] for run in records))
-    assert table.macs.sum() + table.macs_left.sum() == pytest.approx(sum(stage(r)[1] for r in study.runs.values()))
-    first = next(each for each in pieces(study) if not each.file(study).exists())
-    words = evidence_in_words(table)
-    assert (
-        f"{there} of {len(pieces(study))} pieces" in words and f"`./run_all.sh --profile domains {first.name}`" in words
+def test_a_job_of_a_name_that_there_is_none_of_is_told_with_those_that_there_are():
+    with pytest.raises(StudyError, match="profile 'quick' has no job 'brain_6x_seed0'; it has brain_4x_seed0, "):
+        job(Study("quick"), "brain_6x_seed0")
+
+
+def test_a_job_knows_its_runs_its_settings_and_every_data_set_that_it_needs():
+    found = jobs(Study("smoke"))
+    assert [name for name in found if "4x" in name] == ["brain_4x_seed0"]
+    site = found["pays_seed0"]
+    assert {dataset.name for dataset in datasets([site])} == {"cardiac", "brain"}, "a teacher comes from the brain"
+    assert [(dataset.name, degradation.acceleration) for dataset, degradation in site.settings] == [("cardiac", 8)]
+    assert found["super_resolution_seed0"].untrained == ("zero_filled", "bicubic")
+    assert len(found["ablations_seed0"].settings) == 2, "one of the mask of points"
+    shared = runs_of(Study("smoke"))["teacher"].id
+    assert shared in found[JOB].runs and shared in found["feature_losses_seed0"].runs
+
+
+def test_evidence_gives_the_tables_that_the_runs_give_and_is_the_same_when_written_again(finished_study, elsewhere):
+    there, here = tables(finished_study), tables(elsewhere)
+    assert {"trainings", "table1", "comparisons", "over_settings"} <= there.keys() == here.keys()
+    for name, table in there.items():
+        pd.testing.assert_frame_equal(here[name], table, rtol=1e-12)
+    kept = elsewhere.results / "evidence" / JOB
+    written = write_evidence(finished_study, job(finished_study, JOB))
+    assert [(written / name).read_bytes() for name in FILES] == [(kept / name).read_bytes() for name in FILES]
+
+
+def test_evidence_says_of_each_run_what_was_declared_and_what_it_cost(finished_study):
+    about = pd.read_csv(finished_study.results / "evidence" / JOB / "runs.csv").set_index("run")
+    runs = runs_of(finished_study)
+    assert set(about.index) == {run.id for run in runs.values()}
+    distilled, row = runs["distilled"], about.loc[runs["distilled"].id]
+    assert (row.teacher, row.start) == (distilled.teacher.id, distilled.start.id)
+    assert (row.steps, row.macs) == stage(distilled) and row.seconds > 0 and row.processor
+    assert (row.dataset, row["mask"], row.seed, row.images) == ("cardiac", "8x", 0, distilled.dataset.digest)
+
+
+def test_what_is_not_trained_is_stored_or_measured_where_there_are_images_or_missed(finished_study, study, elsewhere):
+    run = runs_of(study)["student"]
+    asked = run.dataset, run.degradation, "zero_filled"
+    expected, _ = evaluate(None, declared_operator(*asked[:2]), volumes_of(study.prepared(run.dataset)))
+    for source in (study, elsewhere, finished_study):
+        found = Evidence(source).of_untrained(*asked).volumes
+        pd.testing.assert_frame_equal(found[list(METRICS)], expected[list(METRICS)], rtol=1e-9)
+    shutil.rmtree(elsewhere.results)
+    with pytest.raises(StudyError, match=r"cardiac-\w+.h5: no such file, and no evidence of zero_filled on cardiac"):
+        Evidence(elsewhere).of_untrained(*asked)
+
+
+@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize("damage", ["cut", "emptied", "altered", "of another kind"])
+def test_damaged_evidence_is_named_by_its_file(elsewhere, file, damage):
+    path = elsewhere.results / "evidence" / JOB / file
+    content, middle = path.read_bytes(), path.stat().st_size // 2
+    spoiled = {
+        "cut": content[:middle] if file.endswith("xz") else content[:20],
+        "emptied": b"",
+        "altered": content[:middle] + b"\xff\x00\xff" + content[middle + 3 :],
+        "of another kind": b'{"a": 1}',
+    }
+    path.write_bytes(spoiled[damage])
+    with pytest.raises(StudyError, match=rf"{JOB}/{file}: "):
+        tables(elsewhere)
+
+
+@pytest.mark.parametrize("file", FILES[1:])
+def test_evidence_that_lacks_a_file_is_named(elsewhere, file):
+    (elsewhere.results / "evidence" / JOB / file).unlink()
+    with pytest.raises(StudyError, match=rf"{JOB}/{file}: no such file"):
+        tables(elsewhere)
+
+
+def test_a_failed_training_is_told_and_a_hole_in_the_tables(elsewhere):
+    student = runs_of(elsewhere)["student"].id
+    folder = elsewhere.results / "evidence" / JOB
+    about = pd.read_csv(folder / "runs.csv")
+    about["failed"] = about.run.map({student: "run x: the loss is nan at step 3"})
+    about.to_csv(folder / "runs.csv", index=False)
+    metrics = pd.read_csv(folder / "metrics.csv.xz")
+    metrics.loc[metrics.run == student, list(METRICS)] = float("nan")
+    metrics.to_csv(folder / "metrics.csv.xz", index=False)
+    assert Evidence(elsewhere).failures() == ["run x: the loss is nan at step 3"]
+    table = tables(elsewhere)["table1"].query("aggregation == 'volume'").set_index("method")
+    assert table.psnr.isna()["student"] and table.validation.isna()["student"] and table.psnr["distilled"] > 0
+
+
+def committed(name: str, folder: Path) -> Study:
+    """A study that has its committed evidence alone, whatever was trained here."""
+    study = Study(name, folder)
+    study.results.mkdir(parents=True)
+    (study.results / "evidence").symlink_to(RESULTS / name / "evidence")
+    return study
+
+
+@pytest.mark.parametrize("name", WITH_EVIDENCE)
+def test_committed_evidence_holds_the_runs_that_its_jobs_declare_and_is_counted_once(name, tmp_path):
+    """A declaration that reads otherwise would orphan what was trained."""
+    study = committed(name, tmp_path)
+    found, about = jobs(study), []
+    there = {folder.name: folder for folder in (study.results / "evidence").iterdir()}
+    assert there.keys() <= found.keys()
+    for folder in (there[name] for name in found if name in there):
+        about.append(pd.read_csv(folder / "runs.csv"))
+        assert set(about[-1].run) == found[folder.name].runs.keys()
+        assert all(file.name in FILES and file.stat().st_size < 2e6 for file in folder.iterdir())
+    each = pd.concat(about).drop_duplicates("run")
+    table = trainings(Evidence(study)).frame
+    assert (table.seeds.sum(), table.asked.sum()) == (len(about), len(found))
+    assert table.trainings.sum() == len(each) and table.macs_given.sum() == pytest.approx(each.macs.sum())
+    assert table.hours.sum() == pytest.approx(each.seconds.sum() / 3600)
+
+
+@pytest.mark.parametrize("name", [n for n in WITH_EVIDENCE if any((RESULTS / n / "tables").glob("*.csv"))])
+def test_committed_tables_follow_from_the_committed_evidence(name, tmp_path):
+    study = committed(name, tmp_path)
+    evidence = Evidence(study)
+    for table in all_tables(evidence, list(experiments(evidence))):
+        write_table(study, table)
+    made, kept = (
+        {path.name: path for path in folder.glob("*.csv")}
+        for folder in (study.results / "tables", RESULTS / name / "tables")
     )
-    whole = table[table.macs_left == 0]
-    assert len(whole) and (whole.seeds == whole.asked).all() and "To come" not in evidence_in_words(whole)
-    nothing = evidence_table(Study("domains", tmp_path / "elsewhere"))
-    assert nothing.table.macs_left.sum() == pytest.approx(table.macs.sum() + table.macs_left.sum()) and not nothing.runs
-    assert re.fullmatch(
-        r"0 of \d+ pieces, each a cell or an experiment with one seed\. To come: [\d,]+·10¹² multiply-accumulates; "
-        rf"`./run_all.sh --profile domains {pieces(study)[0].name}` makes the first piece of them\.",
-        evidence_in_words(nothing.table),
-    )
+    assert made.keys() == kept.keys()
+    for file, path in kept.items():
+        again = pd.read_csv(made[file])
+        pd.testing.assert_frame_equal(again, pd.read_csv(path), rtol=1e-9, atol=1e-9, obj=f"{name}, {file}")
 
 
-@pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.SYMTYPE], ids=["file", "link"])
-def test_an_archive_that_names_what_lies_elsewhere_is_refused(tmp_path, kind):
-    study = Study("domains", tmp_path)
-    path = pieces(study)[0].file(study)
-    path.parent.mkdir(parents=True)
-    name = "../../../escaped" if kind == tarfile.REGTYPE else "runs"
-    with tarfile.open(path, "w:xz") as archive:
-        about = tarfile.TarInfo(name)
-        about.type, about.linkname = kind, str(tmp_path)
-        archive.addfile(about)
-    with pytest.raises(StudyError, match=rf"brain_4x_seed0.tar.xz: holds {name}, which is no file of this study's"):
-        unpacked(study, tmp_path / "there")
-    assert not list(tmp_path.rglob("escaped"))
-
-
-def test_a_piece_that_lacks_runs_is_named_where_it_is_asked_for_and_no_reason_not_to_read_another(tmp_path):
-    study = Study("domains", tmp_path)
-    first, second, *_ = pieces(study)
-    first.file(study).parent.mkdir(parents=True)
-    with tarfile.open(first.file(study), "w:xz"):
-        pass
-    message = rf"{first.name}.tar.xz: (\d+) of the \1 runs .*; ./run_all.sh --profile domains {first.name} trains them"
-    for number, whole in enumerate((None, [first.name])):
-        with pytest.raises(StudyError, match=message):
-            unpacked(study, tmp_path / str(number), whole)
-    assert unpacked(study, tmp_path / "there", [second.name]).results == tmp_path / "there" / "results" / "domains"
-
-
-def test_a_piece_that_there_is_none_of_is_named(tmp_path):
-    with pytest.raises(StudyError, match="profile 'quick' has no piece 'brain_6x_seed0'; it has brain_4x_seed0, "):
-        piece(Study("quick"), "brain_6x_seed0")
-    with pytest.raises(StudyError, match=r"evidence: no evidence; ./run_all.sh --profile table1 makes it"):
-        unpacked(Study("table1", tmp_path), tmp_path / "there")
+def test_a_run_folder_that_is_cut_short_or_of_other_images_gives_no_number(finished_copy, finished_study):
+    run = runs_of(finished_copy)["student"]
+    whole = Evidence(finished_study).of(run)
+    folder = RunFolder(finished_copy, run)
+    for name in ("metrics_volume.csv", "run.json"):
+        lines = (folder.path / name).read_text().splitlines(keepends=True)
+        spoilt = lines[:2] if name.endswith(".csv") else [line.replace('"data": "', '"data": "0') for line in lines]
+        (folder.path / name).write_text("".join(spoilt))
+        found = Evidence(finished_copy).of(run)  # of evidence, which is whole
+        pd.testing.assert_frame_equal(found.volumes[whole.volumes.columns], whole.volumes)
+        shutil.copy(RunFolder(finished_study, run).path / name, folder.path / name)
+    shutil.rmtree(finished_copy.results / "evidence")
+    (folder.path / "metrics_volume.csv").write_text("")
+    assert Evidence(finished_copy).of(run) is None

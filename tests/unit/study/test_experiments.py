@@ -1,47 +1,39 @@
-"""Experiments as rows: what each row changes, and nothing else; and one of one's own, in one file."""
+"""Experiments as rows: what each row changes, and nothing else."""
 
 import pytest
 
+from kdmri_lib.declared import declared_mask, plain_network
 from kdmri_lib.errors import StudyError
+from kdmri_lib.losses.base import LOSSES, Loss, Pairs
 from kdmri_lib.models.base import parameter_count
-from kdmri_lib.storage import PROJECT
-from kdmri_study.build import declared_mask, plain_network
-from kdmri_study.experiments.part import PARTS, Row, part, parts_of
-from kdmri_study.experiments.positions import usual
-from kdmri_study.study import Study
-from tests.studies import CELL
+from kdmri_study.paper import feature_losses, usual_position
+from kdmri_study.profile import Setting, Study
+from kdmri_study.recipes import PARTS, part_of
+from tests.studies import LARGE, runs_of
 
 
 @pytest.fixture(scope="module")
 def recipe():
-    return Study("quick").experiment_recipe("ablations", 0)
+    return Study(LARGE).experiment_recipe("ablations", 0)
 
 
 def rows(name, recipe):
-    return PARTS.find(name).rows(recipe)
+    return part_of(name).rows(recipe)
 
 
-def test_every_file_is_an_experiment_or_what_they_share():
-    files = {path.stem for path in (PROJECT / "kdmri_study" / "experiments").glob("*.py")}
-    shared = {"__init__", "controls", "part", "recipe", "table1"}
-    assert set(PARTS.all()) == files - shared
-    notebooks = {path.stem for path in (PROJECT / "notebooks").glob("*.ipynb")}
-    assert {p.notebook for p in PARTS.all().values()} <= notebooks
-
-
-@pytest.mark.parametrize("name", sorted(PARTS.all()))
+@pytest.mark.parametrize("name", sorted(PARTS))
 def test_every_experiment_has_rows_of_its_own_and_its_reference_among_them(name, recipe):
     if name == "restoration":
         recipe = Study("quick").experiment_recipe("super_resolution", 0)
-    found, reference = rows(name, recipe), PARTS.find(name).reference(recipe)
+    found, reference = rows(name, recipe), part_of(name).reference(recipe)
     assert reference is None or reference in found
     assert len({row.label for row in found.values()}) == len(found) == len({row.run.id for row in found.values()})
 
 
-@pytest.mark.parametrize("name", sorted(Study("table1").profile.experiments))
+@pytest.mark.parametrize("name", sorted(Study(LARGE).profile.experiments))
 def test_an_experiments_rows_are_called_the_same_for_every_seed(name):
     """A site's subjects are drawn by the seed: its controls' names must not say which."""
-    study = Study("table1")
+    study = Study(LARGE)
     for asked in study.experiment_parts(name):
         first, *others = (study.experiment_rows(name, asked, seed) for seed in study.experiment_seeds(name))
         called = {key: (row.label, row.control) for key, row in first.items()}
@@ -50,16 +42,33 @@ def test_an_experiments_rows_are_called_the_same_for_every_seed(name):
             assert not {row.run.id for row in other.values()} & {row.run.id for row in first.values()}
 
 
+def test_feature_losses_stand_in_the_papers_order_and_one_of_ones_own_joins_them():
+    papers = ("fitnets", "fsp", "similarity_preserving", "attentive_hint", "correlation_congruence")
+    assert feature_losses() == (*papers, "attention_transfer")
+    try:
+
+        @LOSSES.register("own_for_this_test")
+        class Own(Loss):
+            def __init__(self, pairs: Pairs):
+                super().__init__()
+
+        assert "own_for_this_test" not in feature_losses(), "one of a notebook's cell is compared where it is named"
+        Own.__module__ = "kdmri_lib.losses.own_for_this_test"
+        assert feature_losses() == (*papers, "own_for_this_test", "attention_transfer")
+    finally:
+        LOSSES.remove("own_for_this_test")
+
+
 def test_positions_are_all_pairs_of_convolutions_the_papers_among_them(recipe):
     found = rows("positions", recipe)
-    assert len(found) == 4 * 2 and usual(recipe) == "T3_S2"
+    assert len(found) == 4 * 2 and usual_position(recipe) == "T3_S2"
     assert found["T3_S2"].run == recipe.finetuned(recipe.pretrained()), "the same run as everywhere, trained once"
     pairs = found["T1_S2"].run.start.objective[0].options["pairs"]
     assert pairs == [[f"cascade{c}.convolution1", f"cascade{c}.convolution2"] for c in range(1, 6)]
 
 
 def test_teachers_from_elsewhere_differ_from_the_sites_own_in_what_they_learnt_from_alone():
-    study = Study("table1")
+    study = Study(LARGE)
     recipe = study.experiment_recipe("brain_site", 0)
     found = rows("site", recipe)
     own, students = found["teacher_of_8"].run, ("by_mask_8", "by_set_1_8", "by_set_2_8")
@@ -76,46 +85,47 @@ def test_teachers_from_elsewhere_differ_from_the_sites_own_in_what_they_learnt_f
     assert {"brain_flair", "cardiac"} <= set(study.used_datasets)
     firsts = {rows("site", study.experiment_recipe("brain_site", seed))["truth_2"].run.subjects for seed in range(6)}
     assert firsts == {(8 + seed, 10 + seed) for seed in range(6)}, "other seeds, other subjects at the site"
-    asked = PARTS.find("site").questions(recipe, found)
+    asked = part_of("site").questions(recipe, found)
     assert {("teacher_of_4", "sent"), ("both_2", "teacher_of_8")} <= set(asked)
     assert {(name, "teacher_of_8") for name in students} <= set(asked)
 
 
-def test_a_cell_trained_long_has_a_teacher_as_long_as_its_student():
-    found = rows("long", Study("table1").experiment_recipe("cardiac_long", 0))
+def test_a_setting_trained_long_has_a_teacher_as_long_as_its_student():
+    found = rows("long", Study(LARGE).experiment_recipe("cardiac_long", 0))
     longest = found["best_16"].run
     assert longest.schedule.steps == longest.start.schedule.steps == 16 * 2000 == found["alone_16"].run.schedule.steps
     assert longest.start == longest.teacher == found["teacher_16"].run
 
 
-def test_the_shorter_trainings_of_a_cell_trained_long_are_other_experiments_too():
-    study = Study("table1")
-    found = study.experiment_rows("cardiac_long", "long", 0)
-    lengths, cell = study.experiment_rows("cardiac_lengths", "lengths", 0), study.rows(study.cell("cardiac_8x"), 0)
-    assert found["best_2"].run == cell["best"].run and found["teacher_1"].run == cell["he_teacher"].run
-    assert found["alone_8"].run == lengths["alone_32"].run and found["best_4"].run == lengths["best_16_16"].run
+def test_what_a_long_teacher_is_worth_is_asked_one_change_at_a_time():
+    runs = runs_of(Study("table1"), Setting("brain", 4))
+    long, weights, imitating, papers = (
+        runs[n] for n in ("long_teacher", "weights", "weights_imitation", "paper_by_long")
+    )
+    assert long.schedule.steps == 4 * runs["teacher"].schedule.steps
+    assert imitating.start == imitating.teacher == weights.start == papers.teacher == papers.start.teacher == long
+    assert imitating.model_copy(update={"objective": weights.objective, "teacher": None}) == weights
+    assert papers.start.start is None and imitating.schedule == papers.schedule.stretched(2)
+    assert imitating.network == papers.network == runs["weights_compute"].network == weights.network
 
 
-@pytest.mark.parametrize("cell", ["brain_4x", "knee_5x"])
-def test_a_long_teachers_students_differ_from_table1s_in_their_teacher_and_not_in_what_they_stand_beside(cell):
-    study = Study("table1")
-    named, of_cell = study.experiment_rows(f"{cell}_long_teacher", "long_teacher", 0), study.rows(study.cell(cell), 0)
-    usual, longer = of_cell["best_teacher"].run, named["teacher"].run
-    schedule = usual.schedule.model_copy(update={"steps": 2 * usual.schedule.steps})
-    assert longer == usual.model_copy(update={"schedule": schedule})
-    assert named["usual"].run == of_cell["best"].run
-    assert named["best"].run == of_cell["best"].run.model_copy(update={"teacher": longer, "start": longer})
-    assert named[named["best"].control].run == of_cell["best_compute"].run
-    assert named[named["all"].control].run == of_cell["he_compute"].run
+def test_a_long_teachers_students_differ_from_table1s_in_their_teacher_and_not_in_what_they_stand_beside():
+    study = Study(LARGE)
+    named, usual = study.experiment_rows("knee_5x_long_teacher", "long_teacher", 0), runs_of(study, Setting("knee", 5))
+    longer = named["teacher"].run
+    assert longer == usual["best_teacher"].model_copy(update={"schedule": usual["best_teacher"].schedule.stretched(2)})
+    assert named["usual"].run == usual["best"]
+    assert named["best"].run == usual["best"].model_copy(update={"teacher": longer, "start": longer})
+    assert named[named["best"].control].run == usual["best_compute"]
+    assert named[named["all"].control].run == usual["he_compute"]
     first = named["all"].run.start
-    assert first.teacher == first.start == longer and first.schedule.steps == usual.schedule.steps / 2 / 5 * 2
+    assert first.teacher == first.start == longer and first.schedule == usual["student"].schedule.stretched(0.4)
 
 
-@pytest.mark.parametrize("cell", ["brain_4x", "knee_5x"])
-def test_rates_differ_in_the_students_and_their_controls_and_not_in_who_teaches(cell):
-    study = Study("table1")
-    named = study.experiment_rows(f"{cell}_rates", "rates", 2)
-    usual = study.experiment_rows(f"{cell}_long_teacher", "long_teacher", 2)
+def test_rates_differ_in_the_students_and_their_controls_and_not_in_who_teaches():
+    study = Study(LARGE)
+    named = study.experiment_rows("knee_5x_rates", "rates", 2)
+    usual = study.experiment_rows("knee_5x_long_teacher", "long_teacher", 2)
     assert named["best_1"].run == usual["best"].run and named["best_1"].control == usual["best"].control
     for name, rate in (("best_1", 2e-3), ("best_2", 4e-3), ("best_4", 8e-3)):
         run, control = named[name].run, named[named[name].control].run
@@ -158,19 +168,3 @@ def test_networks_that_do_not_allow_an_experiment_are_a_message_that_names_it(tm
     study.profile = study.profile.model_copy(update={"student": other})
     with pytest.raises(StudyError, match=r"experiment 'ablations', part 'ablation': features of 5 cascades .* with 3"):
         study.experiment_rows("ablations", "ablation", 0)
-
-
-def test_an_experiment_of_ones_own_is_a_function_under_its_name():
-    try:
-
-        @part("05_ablations", "Mine", "one")
-        def own_for_this_test(recipe):
-            return {"one": Row("One", recipe.student), "two": Row("Two", recipe.teacher)}
-
-        assert "own_for_this_test" in [p.name for p in parts_of("05_ablations")]
-        found = Study("smoke").recipe(CELL, 0)
-        assert list(PARTS.find("own_for_this_test").rows(found)) == ["one", "two"]
-    finally:
-        PARTS.remove("own_for_this_test")
-    with pytest.raises(StudyError, match="unknown part 'own_for_this_test'; known: ablation, alphas"):
-        PARTS.find("own_for_this_test")

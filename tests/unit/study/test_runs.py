@@ -1,5 +1,6 @@
 """Run folders: made once, made again when damaged or out of date; weights are data."""
 
+import importlib.util
 import math
 import os
 import pickle
@@ -8,132 +9,174 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kdmri_lib.datasets import prepared
-from kdmri_lib.declarations import Degradation, LossTerm
+from kdmri_lib import declarations
+from kdmri_lib.datasets.prepared import test_volumes as volumes_of
+from kdmri_lib.declarations import LossTerm
+from kdmri_lib.declared import declared_mask, declared_operator
 from kdmri_lib.errors import StudyError
 from kdmri_lib.evaluation import evaluate
+from kdmri_lib.losses.base import LOSSES
 from kdmri_lib.storage import read_json
-from kdmri_study.build import declared_operator
-from kdmri_study.runs import CURVE, SITTING, SLICES, VOLUMES, WEIGHTS, RunFolder, load_weights, seconds_before, trained
-from tests.studies import CELL
+from kdmri_study import runs as engine
+from kdmri_study.profile import Study
+from kdmri_study.runs import CURVE, SITTING, SLICES, VOLUMES, WEIGHTS, Outcome, RunFolder, load_weights, trained
+from tests.studies import runs_of, small_profile
 from tests.trainings import Trap
 
 
 @pytest.fixture
-def runs(study):
-    return study.methods(CELL, seed=0)
+def runs(finished_study):
+    return runs_of(finished_study)
 
 
-def test_run_folders_are_made_once_and_made_again_when_damaged(study, runs):
-    run = runs["distilled"]
-    folder = trained(study, run)
-    assert folder.state() == "finished"
-    assert {*folder.volumes["set"]} == {"test"} and len(folder.volumes) == 2
-    assert not list(folder.path.glob("checkpoint.pt"))
-    record = (folder.path / "run.json").stat().st_mtime_ns
-    trained(study, run)
-    assert (folder.path / "run.json").stat().st_mtime_ns == record, "a finished run isn't trained again"
-    original = (folder.path / WEIGHTS).read_bytes()
-    (folder.path / WEIGHTS).write_bytes(original[:-100] + bytes(100))
-    assert RunFolder(study, run).state() == f"{WEIGHTS} is damaged"
-    assert (trained(study, run).path / WEIGHTS).read_bytes() == original, "made again, with the same bits"
+def test_a_job_trains_all_of_its_runs_each_after_what_it_needs(finished_study, runs):
+    folders = {name: RunFolder(finished_study, run) for name, run in runs.items()}
+    assert {folder.state() for folder in folders.values()} == {"finished"}
+    assert not list(finished_study.results.rglob("checkpoint.pt"))
+    needs = folders["distilled"].record["inputs"]["needs"]
+    assert needs == {runs[name].id: folders[name].checksum() for name in ("teacher", "attention_transfer")}
+    assert {*folders["student"].outcome.volumes["set"]} == {"test"}
+    assert RunFolder(finished_study, runs_of(finished_study, seed=1)["student"]).state() == "missing"
 
 
-def test_what_is_measured_is_the_network_that_the_weights_make(study, runs):
+def test_a_finished_run_is_not_trained_again_and_one_that_lacks_a_file_is_to_the_same_bits(finished_copy, runs):
+    folder = RunFolder(finished_copy, runs["distilled"])
+    record, original = folder.path / "run.json", folder.weights.read_bytes()
+    before = record.stat().st_mtime_ns
+    trained(finished_copy, folder.run)
+    assert record.stat().st_mtime_ns == before
+    for file in (CURVE, VOLUMES, SLICES, WEIGHTS):
+        (folder.path / file).rename(folder.path / "aside")
+        assert folder.state() == f"{file} is damaged"
+        (folder.path / "aside").rename(folder.path / file)
+    folder.weights.unlink()
+    assert trained(finished_copy, folder.run).weights.read_bytes() == original
+
+
+def test_what_is_measured_is_the_network_that_the_weights_make(finished_study, study, runs):
     """Also where training had it do with fewer lines than are measured."""
-    run = runs["student"].model_copy(update={"objective": (LossTerm(loss="held_out_lines"),)})
-    folder = trained(study, run)
-    volumes, _ = evaluate(
-        folder.network(), declared_operator(run), prepared.test_volumes(study.prepared(run.dataset.name))
-    )
-    assert folder.volumes.psnr.tolist() == pytest.approx(volumes.psnr.tolist(), abs=1e-6)
+    held_out = runs["student"].model_copy(update={"objective": (LossTerm(loss="held_out_lines"),)})
+    for folder in (RunFolder(finished_study, runs["distilled"]), trained(study, held_out)):
+        run = folder.run
+        operator = declared_operator(run.dataset, run.degradation)
+        volumes, _ = evaluate(folder.network(), operator, volumes_of(folder.study.prepared(run.dataset)))
+        assert folder.outcome.volumes.psnr.tolist() == pytest.approx(volumes.psnr.tolist(), abs=1e-6)
 
 
-def test_a_run_trains_what_it_needs_first_and_says_what_it_was_made_from(study, runs):
-    run = runs["distilled"]
-    assert RunFolder(study, run).state() == "missing"
-    folder = trained(study, run)
-    for needed in (runs["teacher"], runs["attention_transfer"]):
-        other = RunFolder(study, needed)
-        assert other.state() == "finished"
-        assert folder.record["inputs"]["needs"][needed.id] == other.checksum()
-    assert RunFolder(study, runs["student"]).state() == "missing", "and no other"
+def test_a_run_is_out_of_date_when_what_it_started_from_changed(finished_copy, runs):
+    weights = RunFolder(finished_copy, runs["teacher"]).weights
+    weights.write_bytes(weights.read_bytes() + b" ")
+    assert RunFolder(finished_copy, runs["attention_transfer"]).state() == "out of date"
 
 
-def test_a_run_is_out_of_date_when_what_it_started_from_changed(study, runs):
-    trained(study, runs["attention_transfer"])
-    teacher = RunFolder(study, runs["teacher"]).path / WEIGHTS
-    teacher.write_bytes(teacher.read_bytes() + b" ")
-    assert RunFolder(study, runs["attention_transfer"]).state() == "out of date"
+OWN_LOSS = """
+from kdmri_lib.losses.base import LOSSES, Loss
 
 
-def test_a_file_that_is_gone_or_cut_short_is_seen(study, runs):
+@LOSSES.register("own_for_this_test")
+class Own(Loss):
+    uses_teacher = False
+
+    def forward(self, target, prediction, teacher):
+        return self.distance(target, prediction.image)
+
+    def distance(self, a, b):
+        return (a - b).abs().mean()
+"""
+
+
+def test_a_loss_that_is_written_otherwise_makes_its_runs_out_of_date_and_no_other(study, runs, tmp_path):
+    own = runs["student"].model_copy(update={"objective": (LossTerm(loss="own_for_this_test"),)})
+    states = []
+    try:
+        for number, source in enumerate((OWN_LOSS, OWN_LOSS.replace(".abs()", ".square()"))):
+            path = tmp_path / f"own_{number}.py"
+            path.write_text(source)
+            spec = importlib.util.spec_from_file_location("own_for_this_test", path)
+            spec.loader.exec_module(importlib.util.module_from_spec(spec))
+            if number == 0:
+                trained(study, own), trained(study, runs["student"])
+            states.append([RunFolder(study, run).state() for run in (own, runs["student"])])
+    finally:
+        LOSSES.remove("own_for_this_test")
+    assert states == [["finished", "finished"], ["out of date", "finished"]]
+
+
+def test_a_changed_mask_or_changed_data_make_a_run_out_of_date(study, runs, tmp_path):
     run = runs["student"]
-    folder = trained(study, run).path
-    for file in ("run.json", WEIGHTS, CURVE, VOLUMES, SLICES):
-        content = (folder / file).read_bytes()
-        (folder / file).write_bytes(content[:-5])
-        assert RunFolder(study, run).state().startswith(f"{file} is damaged")
-        (folder / file).unlink()
-        assert RunFolder(study, run).state() == ("missing" if file == "run.json" else f"{file} is damaged")
-        (folder / file).write_bytes(content)
-        assert RunFolder(study, run).state() == "finished"
+    mask = declared_mask(run.dataset, run.degradation)
+    np.save(tmp_path / "mask.npy", mask)
+    degradation = run.degradation.model_copy(update={"mask": str(tmp_path / "mask.npy")})
+    own = trained(study, run.model_copy(update={"degradation": degradation}))
+    assert own.state() == "finished"
+    np.save(tmp_path / "mask.npy", np.roll(mask, 1, axis=0))
+    assert own.state() == "out of date"
+    np.save(tmp_path / "mask.npy", mask)
+    assert own.state() == "finished", "the same mask again"
+    images = Study(small_profile(tmp_path / "other.yaml", cardiac={"seed": 99}), tmp_path / "other")
+    engine.prepare_dataset(images, images.dataset("cardiac"))
+    prepared = study.prepared(run.dataset)
+    prepared.unlink()
+    prepared.symlink_to(images.prepared(images.dataset("cardiac")))
+    assert own.state() == "out of date"
 
 
-def test_run_ids_follow_the_content(runs):
-    student = runs["student"]
-    assert student.id == student.model_copy().id
-    changed = [{"seed": 1}, {"degradation": Degradation(acceleration=4)}, {"precision": "float32"}]
-    assert len({student.id, *(student.model_copy(update=c).id for c in changed)}) == 4
+def test_every_parameter_of_a_run_and_numerics_name_another_folder(runs, monkeypatch):
+    run = runs["distilled"]
+    schedule, network = run.schedule, run.network
+    changes = [
+        {"seed": 1},
+        {"precision": "float32"},
+        {"objective": (LossTerm(loss="imitation", options={"alpha": 0.4}),)},
+        {"objective": (LossTerm(loss="imitation", weight=2.0),)},
+        {"degradation": run.degradation.model_copy(update={"acceleration": 5.0})},
+        {"degradation": run.degradation.model_copy(update={"seed": 3})},
+        {"dataset": run.dataset.model_copy(update={"train": 3})},
+        {"network": network.model_copy(update={"options": {**network.options, "features": 9}})},
+        {"teacher": run.teacher.model_copy(update={"seed": 5})},
+        {"start": None},
+        *({"schedule": schedule.model_copy(update={k: v})} for k, v in (("steps", 7), ("batch", 1), ("strip", 8))),
+        *({"schedule": schedule.model_copy(update={k: v})} for k, v in (("learning_rate", 1.0), ("decay", "step"))),
+    ]
+    ids = {run.id, *(run.model_copy(update=change).id for change in changes)}
+    assert run.model_copy().id == run.id and len(ids) == len(changes) + 1
+    monkeypatch.setattr(declarations, "NUMERICS", 2)
+    assert run.model_copy().id not in ids
 
 
-@pytest.mark.parametrize("content", [b"", b"\x80\x04K\x01.", b"{}" * 30])
-def test_weights_that_are_no_safetensors_are_refused(tmp_path, content):
-    path = tmp_path / "weights.safetensors"
-    path.write_bytes(content)
-    with pytest.raises(StudyError, match=r"weights.safetensors: not a safetensors file"):
-        load_weights(path)
-
-
-def test_weights_that_are_not_there_are_named(tmp_path):
+def test_weights_that_are_no_safetensors_are_refused_and_nothing_in_them_is_executed(tmp_path):
+    path, sprung = tmp_path / "weights.safetensors", tmp_path / "sprung"
     with pytest.raises(StudyError, match=r"weights.safetensors: no such file"):
-        load_weights(tmp_path / "weights.safetensors")
-
-
-def test_nothing_stored_in_weights_is_executed(tmp_path):
-    sprung = tmp_path / "sprung"
-    (tmp_path / "weights.safetensors").write_bytes(pickle.dumps(Trap(sprung), protocol=2))
-    with pytest.raises(StudyError):
-        load_weights(tmp_path / "weights.safetensors")
+        load_weights(path)
+    for content in (b"", b"\x80\x04K\x01.", b"{}" * 30, pickle.dumps(Trap(sprung), protocol=2)):
+        path.write_bytes(content)
+        with pytest.raises(StudyError, match=r"weights.safetensors: not a safetensors file"):
+            load_weights(path)
     assert not sprung.exists()
 
 
 def test_the_seconds_of_a_run_are_those_of_all_its_sittings(tmp_path):
     checkpoint = tmp_path / "checkpoint.pt"
-    assert seconds_before(tmp_path, checkpoint) == 0
+    assert engine._seconds_before(tmp_path, checkpoint) == 0
     told = read_json(tmp_path / SITTING)
     checkpoint.touch()
     os.utime(checkpoint, (told["began"] + 60, told["began"] + 60))
-    assert seconds_before(tmp_path, checkpoint) == pytest.approx(60)
+    assert engine._seconds_before(tmp_path, checkpoint) == pytest.approx(60)
     began = read_json(tmp_path / SITTING)["began"]
     os.utime(checkpoint, (began + 30, began + 30))
-    assert seconds_before(tmp_path, checkpoint) == pytest.approx(90)
+    assert engine._seconds_before(tmp_path, checkpoint) == pytest.approx(90)
     checkpoint.unlink()
-    assert seconds_before(tmp_path, checkpoint) == 0, "nothing of it is kept"
+    assert engine._seconds_before(tmp_path, checkpoint) == 0, "nothing of it is kept"
 
 
-def test_the_validation_psnr_of_a_run_is_that_of_the_checkpoint_that_it_kept(study, runs):
+def test_the_validation_psnr_of_a_run_is_that_of_the_checkpoint_that_it_kept(runs):
     """Of one that judges images the highest; of another that where its objective is lowest, and is a number."""
-    folder = RunFolder(study, runs["student"])
-    curve = pd.DataFrame({"validation_psnr": [30.0, 32, 31], "validation_objective": np.nan})
-    folder.__dict__ |= {"record": {}, "curve": curve}
-    assert folder.validation == 32
-    curve["validation_objective"] = [0.3, 0.2, 0.1]
-    assert folder.validation == 31
-    curve["validation_objective"] = [0.3, 0.2, np.nan]
-    assert folder.validation == 32
-    folder.record["failed"] = "NaN"
-    assert math.isnan(folder.validation)
-    held_out = RunFolder(study, runs["student"].model_copy(update={"objective": (LossTerm(loss="held_out_lines"),)}))
-    held_out.__dict__ |= {"record": {}, "curve": curve}
-    assert math.isnan(held_out.validation), "of images from fewer lines"
+    run, curve = runs["student"], pd.DataFrame({"validation_psnr": [30.0, 32, 31], "validation_objective": np.nan})
+    held_out = run.model_copy(update={"objective": (LossTerm(loss="held_out_lines"),)})
+
+    def kept(objective, of=run, **record):
+        return Outcome(record, curve.assign(validation_objective=objective), curve[:0], curve[:0]).validation(of)
+
+    assert kept(np.nan) == 32 and kept([0.3, 0.2, 0.1]) == 31 and kept([0.3, 0.2, np.nan]) == 32
+    assert math.isnan(kept(np.nan, failed="NaN"))
+    assert math.isnan(kept(np.nan, held_out)), "of images from fewer lines"

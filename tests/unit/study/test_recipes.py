@@ -1,13 +1,12 @@
-"""What a run costs, by arithmetic; and the controls of distilled rows."""
+"""What a run costs, by arithmetic; the controls of distilled rows; and an experiment of one's own, in one place."""
 
 import pytest
 
-from kdmri_study.costs import cost, stages
-from kdmri_study.experiments.controls import alone_at, with_controls
-from kdmri_study.experiments.part import PARTS
-from kdmri_study.experiments.table1 import table1
-from kdmri_study.profile import Cell
-from kdmri_study.study import Study
+from kdmri_lib.errors import StudyError
+from kdmri_study.paper import table1
+from kdmri_study.profile import Setting, Study
+from kdmri_study.recipes import PARTS, Row, alone_at, cost, part, part_of, parts_of, stages, with_controls
+from tests.studies import SETTING
 
 # Weights per pixel of the paper's DC-CNNs: convolutions 1 -> 32, (32 -> 32) x 3 or x 1, 32 -> 1, in each of five cascades.
 TEACHER, STUDENT = (5 * 9 * (32 + n * 32 * 32 + 32) for n in (3, 1))
@@ -16,8 +15,8 @@ STEPS, BATCH, STRIP, SLICES, SIDE = 400, 2, 24, 8 * 6, 240  # profile quick's br
 
 @pytest.fixture(scope="module")
 def rows():
-    study, cell = Study("quick"), Cell("brain", 4)
-    return study.rows(cell, 0) | table1(study.recipe(cell, 0))
+    study, setting = Study("quick"), Setting("brain", 4)
+    return study.rows(setting, 0) | table1(study.recipe(setting, 0))
 
 
 def test_costs_of_algorithm_1_by_hand(rows):
@@ -43,7 +42,7 @@ def test_complex_images_cost_the_weights_of_one_more_channel_in_and_out(rows):
 
 
 def test_a_teacher_that_is_asked_at_each_step_costs_a_pass_over_each_batch():
-    recipe = Study("quick").recipe(Cell("brain", 4), 0)
+    recipe = Study("quick").recipe(Setting("brain", 4), 0)
     seen = STEPS * BATCH * STRIP * SIDE
     for run in (
         recipe.pretrained("fitnets"),
@@ -56,14 +55,14 @@ def test_a_teacher_that_is_asked_at_each_step_costs_a_pass_over_each_batch():
 
 def test_strips_run_along_the_axis_that_is_sampled_fully():
     """The knee's mask varies along its 368 columns, so a strip is some of its 640 rows."""
-    run = Study("domains").recipe(Cell("knee", 4), 0).student
+    run = Study("domains").recipe(Setting("knee", 4), 0).student
     assert cost(run).given == 2000 * 2 * 24 * 368 * 3 * STUDENT
     whole = run.model_copy(update={"schedule": run.schedule.model_copy(update={"strip": None})})
     assert cost(whole).given == 2000 * 2 * 640 * 368 * 3 * STUDENT
 
 
 def test_what_starts_from_a_teachers_branches_is_not_charged_its_training():
-    recipe = Study("quick").recipe(Cell("brain", 4), 0).changed(student_friendly=True)
+    recipe = Study("quick").recipe(Setting("brain", 4), 0).changed(student_friendly=True)
     run = recipe.finetuned(recipe.pretrained("fitnets"))
     own, others = stages(run)
     assert [r.network.kind for r in own] == ["dccnn", "dccnn"] and others == [recipe.teacher]
@@ -72,10 +71,11 @@ def test_what_starts_from_a_teachers_branches_is_not_charged_its_training():
     assert cost(branches)[:2] == cost(recipe.student)[:2] and stages(branches)[1] == [recipe.teacher]
 
 
-@pytest.mark.parametrize("of", ["steps", "given", "whole"])
-def test_a_control_is_the_same_network_alone_at_the_same_cost(rows, of):
-    recipe = Study("quick").recipe(Cell("brain", 4), 0)
+@pytest.mark.parametrize(("of", "name"), [("steps", "steps"), ("given", "compute"), ("whole", "whole")])
+def test_a_control_is_the_same_network_alone_at_the_same_cost(rows, of, name):
+    recipe = Study("quick").recipe(Setting("brain", 4), 0)
     run, factor = alone_at(recipe, rows["distilled"].run, of)
+    assert run == rows[f"student_{name}"].run and rows["distilled"].control == "student_compute"
     assert run.network == recipe.student_network and not stages(run)[1] and run.objective == (recipe.reconstruction,)
     assert getattr(cost(run), of) == pytest.approx(getattr(cost(rows["distilled"].run), of), rel=3e-3)
     assert run.schedule.steps == round(factor * STEPS)
@@ -83,28 +83,23 @@ def test_a_control_is_the_same_network_alone_at_the_same_cost(rows, of):
     assert run.schedule.validations == last.validations, "who validates more chooses among more"
 
 
-def test_table_1_sets_the_distilled_student_beside_the_three(rows):
-    assert rows["distilled"].control == "student_compute"
-    controls = {"student_steps": "steps", "student_compute": "given", "student_whole": "whole"}
-    for name, of in controls.items():
-        assert getattr(cost(rows[name].run), of) == pytest.approx(getattr(cost(rows["distilled"].run), of), rel=3e-3)
-
-
-@pytest.mark.parametrize("name", sorted(n for n, p in PARTS.all().items() if p.tabled))
+@pytest.mark.parametrize("name", sorted(n for n, p in PARTS.items() if p.tabled))
 def test_every_row_that_learns_from_a_teacher_has_a_control_of_its_network_at_its_cost(name):
     study = Study("quick")
     experiment = "super_resolution" if name == "restoration" else "ablations"
     recipe, rows = study.experiment_recipe(experiment, 0), study.experiment_rows(experiment, name, 0)
     taught = {key: row for key, row in rows.items() if stages(row.run)[1]}
-    assert taught and {key for key, row in rows.items() if row.control} == set(taught)
+    assert (len(taught) > 0) == (name != "variety") and {k for k, row in rows.items() if row.control} == set(taught)
     for row in taught.values():
         control = rows[row.control].run
         assert control.network == row.run.network and not stages(control)[1] and control.dataset == row.run.dataset
         assert control.degradation == row.run.degradation and control.seed == row.run.seed
         assert cost(control).given == pytest.approx(cost(row.run).given, rel=5e-3)
-    asked = PARTS.find(name).questions(recipe, rows)
+    asked, reference = part_of(name).questions(recipe, rows), part_of(name).reference(recipe)
     assert asked and {(key, row.control) for key, row in taught.items()} <= set(asked)
-    assert {key for pair in asked for key in pair} <= {*rows, *PARTS.find(name).untrained}
+    others = [key for key in taught or rows if reference in rows and reference not in (key, rows[key].control)]
+    assert {(key, reference) for key in others} <= set(asked)
+    assert {key for pair in asked for key in pair} <= {*rows, *part_of(name).untrained}
     assert len(set(asked)) == len(asked) and len({row.label for row in rows.values()}) == len(rows)
 
 
@@ -114,8 +109,31 @@ def test_rows_of_one_cost_share_a_control_and_a_row_that_is_one_serves():
     assert len({row.control for row in rows.values() if row.control}) == 1 and len(rows) == 9
     recipe = study.experiment_recipe("ablations", 0)
     taught = recipe.distilled(recipe.pretrained())
-    from kdmri_study.experiments.part import Row
-
     mine = {"mine": Row("Mine", alone_at(recipe, taught)[0]), "taught": Row("Taught", taught)}
     found = with_controls(recipe, mine)
     assert list(found) == ["mine", "taught"] and found["taught"].control == "mine"
+
+
+def test_a_smaller_student_begins_with_cascades_as_far_apart_as_can_be():
+    recipe = Study("quick").recipe(Setting("brain", 4), 0).with_options(["student"], cascades=3, convolutions=2)
+    assert recipe.inheritance == tuple(
+        (f"cascade{t}.convolution{n}", f"cascade{s}.convolution{m}")
+        for s, t in ((1, 1), (2, 3), (3, 5))
+        for m, n in ((1, 1), (2, 5))
+    )
+
+
+def test_an_experiment_of_ones_own_is_a_function_under_its_name():
+    try:
+
+        @part("05_ablations", "Mine", "one")
+        def own_for_this_test(recipe):
+            return {"one": Row("One", recipe.student), "two": Row("Two", recipe.teacher)}
+
+        assert "own_for_this_test" in [p.name for p in parts_of("05_ablations")]
+        found = Study("smoke").recipe(SETTING, 0)
+        assert list(part_of("own_for_this_test").rows(found)) == ["one", "two"]
+    finally:
+        PARTS.pop("own_for_this_test", None)
+    with pytest.raises(StudyError, match="unknown part 'own_for_this_test'; known: ablation, alphas"):
+        part_of("own_for_this_test")

@@ -1,4 +1,4 @@
-"""A teacher that is asked once: what its answers hold, that a step by them is a step by the teacher, and their file."""
+"""A teacher that is asked once: what of it is cached, that a step by that is a step by the teacher, and its file."""
 
 import errno
 import os
@@ -7,18 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-from kdmri_lib.answers import FILE, Answers, answered, forget
 from kdmri_lib.batches import Batches
 from kdmri_lib.declarations import LossTerm
+from kdmri_lib.declared import declared_network, training_step
 from kdmri_lib.errors import StudyError, UnwritableError
 from kdmri_lib.losses.base import Prediction
 from kdmri_lib.losses.objective import Objective
-from kdmri_lib.storage import read_json, write_json
-from kdmri_study.build import declared_network, training_step
-from kdmri_study.study import Study
-from tests.studies import CELL
+from kdmri_lib.teacher_outputs import cached
+from kdmri_study.profile import Study
+from tests.studies import SETTING
 
-CPU = torch.device("cpu")
 PAIRS = [["cascade1.convolution3", "cascade1.convolution2"], ["cascade2.convolution3", "cascade2.convolution2"]]
 TERMS = {
     "attention_transfer": LossTerm(loss="attention_transfer", options={"pairs": PAIRS}),
@@ -64,7 +62,7 @@ def test_what_needs_whole_maps_or_no_teacher_does_not_ask_once(names):
 
 @pytest.fixture(scope="module")
 def recipe():
-    return Study("smoke").recipe(CELL, 0)
+    return Study("smoke").recipe(SETTING, 0)
 
 
 @pytest.fixture
@@ -84,7 +82,7 @@ def test_on_whole_slices_a_step_by_the_answers_is_the_step_by_the_teacher(recipe
     )
     assert once.asks_once and not live.asks_once
     batches = Batches(images, 2, seed=0)
-    answers = answered(tmp_path, once.ask, images, "x", CPU)
+    answers = cached(once.ask, images, 0, tmp_path / "outputs.f32")
     for number in range(3):
         by_answers = once(batches(number), 1e-3, batches.cut(answers, number))
         assert by_answers == pytest.approx(live(batches(number), 1e-3), rel=1e-4)
@@ -101,33 +99,21 @@ def test_strips_of_answers_lie_where_the_images_strips_lie():
         torch.testing.assert_close(cut[:, 1:], -batches(number))
 
 
-def asked(images, folder, origin="origin", count=None, **more):
-    """`answered` by a teacher that doubles, and how many slices it was asked for."""
-    seen = []
-
-    def ask(target, known):
-        seen.append(len(target))
-        return torch.cat([torch.cat([target[:known], 2 * target[known:]]), target], dim=1)
-
-    return answered(folder, ask, images, origin, CPU, **more), sum(seen)
+def doubling(target, known):
+    """Asked of a teacher that doubles."""
+    return torch.cat([torch.cat([target[:known], 2 * target[known:]]), target], dim=1)
 
 
-def test_answers_are_asked_once_and_read_again(images, tmp_path):
-    first, count = asked(images, tmp_path)
-    assert count == 6 and first.shape == (6, 2, 72, 72)
-    torch.testing.assert_close(first[[4, 1]], torch.cat([2 * images, images], dim=1)[[4, 1]])
-    again, count = asked(images, tmp_path)
-    assert count == 0
-    torch.testing.assert_close(again[3], first[3])
-    forget(tmp_path)
-    assert not list(tmp_path.iterdir()) and asked(images, tmp_path)[1] == 6
-    forget(tmp_path / "nothing")
-
-
+@pytest.mark.parametrize("held_bytes", [10**9, 1000])
 @pytest.mark.parametrize("known", [0, 1, 4, 5, 6])
-def test_where_the_true_image_is_known_it_is_the_answer(images, tmp_path, known):
-    answers, _ = asked(images, tmp_path, known=known)
-    torch.testing.assert_close(answers[list(range(6))][:, :1], torch.cat([images[:known], 2 * images[known:]]))
+def test_what_is_cached_is_of_every_slice_and_where_the_true_image_is_known_it(images, tmp_path, known, held_bytes):
+    """In memory, or where that is too little in a file."""
+    file = tmp_path / "outputs.f32"
+    outputs = cached(doubling, images, known, file, held_bytes)
+    assert outputs.shape == (6, 2, 72, 72) and outputs.dtype == torch.float32 and file.exists() == (held_bytes == 1000)
+    expected = torch.cat([torch.cat([images[:known], 2 * images[known:]]), images], dim=1)
+    torch.testing.assert_close(outputs, expected)
+    torch.testing.assert_close(outputs[[4, 1]], expected[[4, 1]])
 
 
 def test_a_student_without_truth_learns_from_the_teachers_images_alone(recipe, images, tmp_path):
@@ -148,58 +134,18 @@ def test_a_student_without_truth_learns_from_the_teachers_images_alone(recipe, i
         torch.testing.assert_close(loss, expected)
 
 
-def test_answers_too_large_to_hold_are_read_from_their_file(images, tmp_path):
-    held, _ = asked(images, tmp_path)
-    mapped = Answers(tmp_path / FILE, CPU, held_bytes=0)
-    torch.testing.assert_close(mapped[[5, 0]], held[[5, 0]])
-    torch.testing.assert_close(mapped[2], held[2])
-
-
-def cut_short(path):
-    path.write_bytes(path.read_bytes()[:-100])
-
-
-def altered(path):
-    content = bytearray(path.read_bytes())
-    content[-5] ^= 1
-    path.write_bytes(content)
-
-
-@pytest.mark.parametrize(
-    ("damage", "message"),
-    [
-        (cut_short, "cut short or altered"),
-        (altered, "cut short or altered"),
-        (lambda path: path.with_suffix(".json").unlink(), "nothing says what it holds"),
-        (lambda path: write_json(path.with_suffix(".json"), {"origin": "other", "sha256": ""}), "of another teacher"),
-    ],
-)
-def test_answers_that_cannot_be_trusted_are_asked_for_again_and_that_is_said(images, tmp_path, capsys, damage, message):
-    whole, _ = asked(images, tmp_path)
-    damage(tmp_path / FILE)
-    again, count = asked(images, tmp_path)
-    assert count == 6 and f"{FILE}: {message}" in capsys.readouterr().err
-    torch.testing.assert_close(again[1], whole[1])
-    assert read_json(tmp_path / "teacher_answers.json")["origin"] == "origin"
-
-
-def test_another_teacher_is_asked_again(images, tmp_path, capsys):
-    asked(images, tmp_path)
-    assert asked(images, tmp_path, origin="another")[1] == 6
-    assert "of another teacher, or of other images or losses" in capsys.readouterr().err
-
-
 def test_a_full_disk_is_one_message_and_leaves_nothing(images, tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left on device")))
-    with pytest.raises(UnwritableError, match=rf"{FILE}: can't be written \(No space left on device\)"):
-        asked(images, tmp_path)
+    full = OSError(errno.ENOSPC, "No space left on device")
+    monkeypatch.setattr(os, "posix_fallocate", lambda *_: (_ for _ in ()).throw(full))
+    with pytest.raises(UnwritableError, match=r"outputs.f32: can't be written \(No space left on device\)"):
+        cached(doubling, images, 0, tmp_path / "outputs.f32", held_bytes=0)
     assert not list(tmp_path.iterdir())
 
 
 def test_losses_between_samples_refuse_a_batch_of_one_before_training(recipe, tmp_path, study):
     from tests.trainings import data_of, train
 
-    data = data_of(study.prepared("cardiac"))
+    data = data_of(study.prepared(study.dataset("cardiac")))
     for run in (recipe.pretrained(variant="released"), recipe.pretrained("similarity_preserving")):
         single = run.model_copy(update={"schedule": run.schedule.model_copy(update={"batch": 1})})
         with pytest.raises(

@@ -1,0 +1,96 @@
+"""Networks to take away: what their cards say, which is chosen, what they export; the committed ones."""
+
+import re
+
+import numpy as np
+import pytest
+
+from kdmri_lib.deployment import Model
+from kdmri_lib.errors import StudyError
+from kdmri_lib.models.base import parameter_count
+from kdmri_lib.storage import PROJECT
+from kdmri_study.evidence import Evidence
+from kdmri_study.models import calibration_slices, committed, export, kept_run, network, write_models
+from kdmri_study.profile import Study
+from kdmri_study.recipes import cost
+from kdmri_study.runs import RunFolder
+from tests.studies import SETTING, runs_of
+
+
+@pytest.fixture
+def folder(finished_copy):
+    """The networks of a finished study, written."""
+    assert len(list(write_models(finished_copy))) == 3
+    return finished_copy.folder / "results" / "models"
+
+
+def test_written_networks_are_the_trained_ones_and_their_cards_say_how_well_they_do(finished_copy, folder):
+    runs, evidence = runs_of(finished_copy), Evidence(finished_copy)
+    kept = {k.method: k for k in committed(folder)}
+    assert kept.keys() == {"teacher", "student", "distilled"}
+    for method, network_ in kept.items():
+        trained = RunFolder(finished_copy, runs[method])
+        assert network_.run == runs[method] and network_.profile == finished_copy.name
+        assert network_.weights.read_bytes() == trained.weights.read_bytes()
+        assert network_.validation == trained.outcome.curve.validation_psnr.max()
+        card = network_.weights.with_suffix(".md").read_text()
+        volumes = evidence.of(runs[method]).volumes
+        none = evidence.of_untrained(runs[method].dataset, runs[method].degradation, "zero_filled").volumes
+        expected = f"| 2 | {volumes.psnr.mean():.2f} | {none.psnr.mean():.2f} | {volumes.ssim.mean():.4f} |"
+        assert expected in card and f"| {network_.record['weights']} |" in card
+        assert f"| {cost(runs[method]).given:.3g} / {cost(runs[method]).whole:.3g} |" in card
+        assert f"{parameter_count(trained.network()):,} parameters" in card
+        lost = volumes.set_index("person").psnr < none.set_index("person").psnr
+        words = ", ".join(f"{person} of test" for person in lost.index[lost]) or "for none of them"
+        assert f"Worse than zero-filled: {words}." in card
+
+
+def test_of_the_students_the_one_that_validation_prefers_is_taken(folder):
+    students = {k.method: k.validation for k in committed(folder) if k.method != "teacher"}
+    assert network("cardiac", 8, folder=folder).method == max(students, key=students.get)
+    assert network("cardiac", 8, "teacher", folder).method == "teacher"
+    with pytest.raises(
+        StudyError, match=r"no 'pupil' of cardiac 8x is committed; there is distilled, student, teacher"
+    ):
+        network("cardiac", 8, "pupil", folder)
+    with pytest.raises(StudyError, match=r"nothing of liver 4x is committed; there is cardiac 8x"):
+        network("liver", 4, folder=folder)
+    (folder / "cardiac_8x_student.json").unlink()
+    with pytest.raises(StudyError, match=r"cardiac_8x_student.json"):
+        committed(folder)
+
+
+def test_a_written_network_is_exported_as_the_trained_one_is_also_where_no_images_are(finished_copy, folder, tmp_path):
+    run = runs_of(finished_copy)["distilled"]
+    elsewhere = Study(finished_copy.source, tmp_path / "elsewhere")
+    both = kept_run(RunFolder(finished_copy, run)), network("cardiac", 8, "distilled", folder)
+    files = [tmp_path / "trained.onnx", tmp_path / "written.onnx"]
+    for study, kept, file in zip((finished_copy, elsewhere), both, files, strict=True):
+        assert export(study, kept, file) < 1e-5
+    models = [Model(file, "onnxruntime", "float32", 1) for file in files]
+    assert models[0].about == models[1].about and models[0].about["run"] == run.id
+    kspace = np.fft.fft2(np.random.default_rng(0).random((2, 72, 72)), norm="ortho") * models[0].mask
+    np.testing.assert_array_equal(*[model.reconstruct(kspace) for model in models])
+    with pytest.raises(StudyError, match=r"int8 is calibrated on training slices .*prepare --profile .* cardiac makes"):
+        next(calibration_slices(elsewhere, run))
+    assert len(list(calibration_slices(finished_copy, run, 5))) == 5
+
+
+def test_a_network_that_is_not_trained_is_told_with_what_trains_it(finished_study):
+    run = finished_study.rows(SETTING, 1)["student"].run
+    with pytest.raises(StudyError, match=rf"no network: run {run.id}: missing; ./run_all.sh --profile .* trains it"):
+        kept_run(RunFolder(finished_study, run))
+
+
+def test_committed_networks_are_what_the_committed_evidence_records():
+    for kept in committed():
+        outcome = Evidence(Study(kept.profile)).of(kept.run)
+        assert outcome is None or kept.validation == pytest.approx(outcome.validation(kept.run), abs=0.006)
+
+
+@pytest.mark.parametrize("file", ["README.md", "notebooks/07_deployment.ipynb", "data/sample/PROVENANCE.md"])
+def test_the_networks_that_readers_are_told_to_export_are_committed(file):
+    told = re.findall(r"export --dataset (\w+) --acceleration (\d+)", (PROJECT / file).read_text(encoding="utf-8"))
+    assert told
+    for dataset, factor in told:
+        assert network(dataset, float(factor))

@@ -1,0 +1,125 @@
+"""The smoke study, made whole by one ./run_all.sh: its tables, figures, notebooks; what is made again and what isn't."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+from kdmri_lib.evaluation import METRICS
+from kdmri_lib.storage import PROJECT, read_json
+from kdmri_study.evidence import jobs
+from kdmri_study.paper import METHODS, feature_losses
+from kdmri_study.profile import Study
+from kdmri_study.runs import RunFolder
+from kdmri_study.workflow import pages
+from tests.studies import ROWS, run_all, runs_of
+
+
+def test_only_what_git_ignores_is_written_and_no_name_of_a_folder_is_run(whole_study):
+    told = subprocess.run(["git", "status", "--porcelain"], cwd=whole_study.folder, capture_output=True, text=True)
+    assert (told.returncode, told.stdout) == (0, "")
+    assert not [*whole_study.folder.parent.glob("sprung"), *whole_study.folder.rglob("sprung"), *PROJECT.glob("sprung")]
+    commits = {record["commit"] for record in map(read_json, whole_study.results.glob("runs/*/run.json"))}
+    assert len(commits) == 1 and not commits.pop().endswith("+changes")
+
+
+def test_a_second_start_makes_nothing(whole_study):
+    before = {path: path.stat().st_mtime_ns for path in whole_study.results.rglob("*") if path.is_file()}
+    process = run_all(whole_study.folder, "--profile", "smoke")
+    said, _ = process.communicate(timeout=200)
+    assert process.returncode == 0 and "kdmri: all is up to date. Start with " in said
+    assert {path: path.stat().st_mtime_ns for path in whole_study.results.rglob("*") if path.is_file()} == before
+
+
+def planned(study: Study, project: Path = PROJECT) -> set[str]:
+    """The rules that a dry run plans, by a project's own Snakefile."""
+    where = ["--directory", study.folder, "--config", f"profile={study.source}", f"folder={study.folder}"]
+    told = subprocess.run(
+        [sys.executable, "-m", "snakemake", "--nolock", "--dry-run", "--quiet", "rules", *where],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        cwd=project,
+        env=os.environ | {"PYTHONPATH": str(project)},
+    )
+    assert told.returncode == 0, told.stdout + told.stderr
+    lines = [line.split() for line in (told.stdout + told.stderr).splitlines()]
+    return {line[0] for line in lines if len(line) == 2 and line[1].isdigit()} - {"total"}
+
+
+def test_from_nothing_everything_is_planned(tmp_path):
+    study = Study("quick", tmp_path)
+    made = {*jobs(study), *(page.name for page in pages(study)), "tables", "report", "all"}
+    made |= {f"prepare_{study.dataset(name).file_name[:-3].replace('-', '_')}" for name in study.used_datasets}
+    assert planned(study) == made
+
+
+def test_what_is_deleted_is_made_again_and_what_is_made_of_it_too(whole_study):
+    job = jobs(whole_study)["pays_seed0"]
+    gone = [job.folder(whole_study) / "runs.csv", next(pages(whole_study)).executed(whole_study)]
+    for path in gone:
+        path.rename(path.with_name(f"{path.name}.aside"))
+    try:
+        plan = planned(whole_study, whole_study.folder)
+    finally:
+        for path in gone:
+            path.with_name(f"{path.name}.aside").rename(path)
+    shown = {page.name for page in pages(whole_study) if "pays_seed0" in page.needs(jobs(whole_study))}
+    assert plan == {"all", "pays_seed0", "00_start_here", *shown, "tables", "report"} and len(shown) >= 2
+
+
+def test_table_1_has_every_method_of_every_setting_and_the_means_of_the_runs_metrics(whole_study):
+    table = pd.read_csv(whole_study.table("table1"))
+    for setting in whole_study.settings:
+        rows = table[(table.dataset == setting.dataset) & (table.set == "test") & (table.aggregation == "volume")]
+        assert set(rows.method) == set(METHODS) & {"zero_filled", *runs_of(whole_study, setting)}
+        assert {"zero_filled", "teacher", "student", "distilled", *ROWS} <= set(rows.method)
+        assert rows[list(METRICS)].notna().all(axis=None)
+        for method, run in runs_of(whole_study, setting).items():
+            if method in METHODS:
+                volumes = pd.read_csv(RunFolder(whole_study, run).path / "metrics_volume.csv")
+                mean = volumes[volumes.set == "test"].psnr.mean()
+                assert rows.set_index("method").psnr[method] == pytest.approx(mean)
+    assert {"template", "individual", "people"} <= set(table[table.dataset == "brain"].set)
+    assert set(table[table.dataset != "brain"].kind) == {"phantom"}, "a phantom is called a phantom"
+    assert "a trial of the software, not a result" in whole_study.table("table1").with_suffix(".md").read_text()
+
+
+def test_the_experiments_have_their_rows(whole_study):
+    table = pd.read_csv(whole_study.table("feature_losses_comparison"))
+    controls = set(table.control.dropna())
+    assert {*feature_losses(), "student", "teacher", "zero_filled"} == set(table.method) - controls | {"student"}
+    assert {"FitNets", "FSP", "Attention transfer"} <= set(table.label)
+    friendly = pd.read_csv(whole_study.table("feature_losses_friendly"))
+    assert {f"{name}_friendly" for name in ("teacher", *feature_losses())} <= set(friendly.method)
+    parts = set(whole_study.experiment_parts("ablations"))
+    assert {"ablation", "alphas", "attention", "cascades", "gaussian_mask", "positions", "sizes"} <= parts
+    positions = pd.read_csv(whole_study.table("ablations_positions"))
+    assert len(positions) == 1 + 4 * 2 + 1, "zero-filled, pairs, their control"
+    assert set(pd.read_csv(whole_study.table("ablations_gaussian_mask")).method) == set(ROWS)
+    restored = pd.read_csv(whole_study.table("super_resolution_restoration"))
+    assert {"bicubic", "data_consistency", "zero_filled"} <= set(restored.method) and restored.psnr.notna().all()
+
+
+def test_every_notebook_is_executed_without_an_error(whole_study):
+    executed = {page.executed(whole_study): page.notebook for page in pages(whole_study)}
+    assert {*executed.values()} == {path.stem for path in (PROJECT / "notebooks").glob("*.ipynb")}
+    assert {*executed} == {*whole_study.results.glob("notebooks/*")}, "nor one that failed, beside"
+    for path in executed:
+        cells = [cell for cell in read_json(path)["cells"] if cell["cell_type"] == "code"]
+        outputs = [output for cell in cells for output in cell["outputs"]]
+        assert all(cell["execution_count"] for cell in cells if "".join(cell["source"]).strip()), path.name
+        assert not [o for o in outputs if o["output_type"] == "error"], path.name
+        assert any("image/png" in o.get("data", {}) for o in outputs), f"{path.name} shows no picture"
+
+
+def test_every_figure_is_a_png_and_a_pdf_with_its_stamp(whole_study):
+    pictures = sorted(whole_study.results.glob("figures/*.png"))
+    assert len(pictures) > 8
+    for picture in pictures:
+        assert "not a result" in Image.open(picture).text["Description"]
+        assert picture.with_suffix(".pdf").stat().st_size > 1000
