@@ -122,7 +122,7 @@ def tables(arguments) -> None:
     from kdmri_lib import figures
     from kdmri_lib.storage import write_text
     from kdmri_study.evidence import Evidence
-    from kdmri_study.plots import drawn
+    from kdmri_study.plots import drawn, titles
     from kdmri_study.tables import all_tables, experiments, write_table
 
     study = _study(arguments)
@@ -131,9 +131,7 @@ def tables(arguments) -> None:
     for table in all_tables(evidence, parts):
         write_table(study, table)
     for found in parts:
-        run = next(iter(next(iter(found.rows.values())).values())).run
-        title = f"{study.title(run.dataset.name, run.degradation)}: {{}}"
-        for name, figure in drawn(evidence, found, title.format):
+        for name, figure in drawn(evidence, found, titles(study, found)):
             figures.save(figure, study.figure(name), study.stamp, [])
             plt.close(figure)
     print(study.results / "tables")

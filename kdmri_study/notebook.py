@@ -37,7 +37,7 @@ from kdmri_lib.masks import FACTORS
 from kdmri_lib.models.base import Model
 from kdmri_study.evidence import Evidence
 from kdmri_study.models import Kept, committed, kept_run, unseen
-from kdmri_study.plots import drawn
+from kdmri_study.plots import drawn, titles
 from kdmri_study.profile import Study, with_needs
 from kdmri_study.recipes import PARTS, Part, Recipe, Row, Rows, with_controls
 from kdmri_study.runs import RunFolder, asked_to_stop, prepare_dataset, trained
@@ -163,9 +163,7 @@ def experiment_part(study: Study, experiment: str, rows: Callable[[Recipe], Rows
 
 def draw(study: Study, found: Measured) -> None:
     """Draw and keep the figures of a part of an experiment."""
-    run = next(iter(next(iter(found.rows.values())).values())).run
-    title = f"{study.title(run.dataset.name, run.degradation)}: {{}}"
-    for name, figure in drawn(_evidence(study), found, title.format):
+    for name, figure in drawn(_evidence(study), found, titles(study, found)):
         keep(study, figure, name)
 
 

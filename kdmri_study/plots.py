@@ -100,6 +100,12 @@ def _sites(found) -> Lines:
     return {"truth where the teacher was, none here": [(size, sent) for size, _ in lines["truth"]]} | lines
 
 
+def titles(study, found) -> Callable[[str], str]:
+    """Makes a title of what a part of an experiment says of a figure: its setting in front."""
+    run = next(iter(next(iter(found.rows.values())).values())).run
+    return f"{study.title(run.dataset.name, run.degradation)}: {{}}".format
+
+
 def drawn(evidence, found, title: Callable[[str], str]) -> Iterator[tuple[str, Figure]]:
     """The figures of a part of an experiment (`kdmri_study.tables.Measured`), each by its name; `title` makes a title of
     what the part says of a figure."""
