@@ -1,9 +1,11 @@
 """Several coils to one image: by sensitivities, given or estimated from the centre of k-space, or by root sum of squares.
 
 The network reconstructs each coil's image, and these are combined: measured lines are lines of the coils' images, and of no
-combination of them, so that data consistency is true of these alone. Fully sampled k-space is combined before it is
-undersampled for a trial, which is exact.
+combination of them, so that data consistency is true of these alone; so it does in a trial, whose k-space is undersampled
+first.
 """
+
+import math
 
 import numpy as np
 import scipy.fft
@@ -25,10 +27,8 @@ def espirit(kspace: np.ndarray, lines: np.ndarray, name: str) -> np.ndarray:
 
     width = 2 * int(min(np.logical_and.accumulate(half).sum() for half in (lines, lines[::-1])))
     if width < LEAST:
-        raise StudyError(
-            f"{name}: {width} lines about zero frequency are measured, expected at least {LEAST} to estimate sensitivities "
-            "from; --coils rss needs none"
-        )
+        expected = f"expected at least {LEAST} to estimate sensitivities from; --coils rss needs none"
+        raise StudyError(f"{name}: {width} lines about zero frequency are measured, {expected}")
     width = min(width, CALIBRATION, *kspace.shape[-2:])
     centred, kernel = to_order(kspace, ORDERS["centred"]), min(KERNEL, width // 2)
     calibration = EspiritCalib(centred, calib_width=width, kernel_width=kernel, crop=0, show_pbar=False)
@@ -39,6 +39,7 @@ def espirit(kspace: np.ndarray, lines: np.ndarray, name: str) -> np.ndarray:
 def combined(images: np.ndarray, sensitivities: np.ndarray) -> np.ndarray:
     """Complex (H, W) of coil images and sensitivities S, both (coils, H, W) (Roemer et al. 1990): the sum over coils of
     conj(S) image / sqrt(sum of |S|^2), 0 where no coil sees anything."""
+    sensitivities = sensitivities / power_of_two(np.abs(sensitivities).max())
     weight = summed_squares(sensitivities)
     return (sensitivities.conj() * images).sum(axis=0) / np.maximum(weight, np.finfo(weight.dtype).tiny)
 
@@ -53,12 +54,12 @@ def complex_image(kspace: np.ndarray, name: str) -> np.ndarray:
     return combined(images, espirit(kspace, np.ones(kspace.shape[-1], dtype=bool), name))
 
 
-def combined_kspace(kspace: np.ndarray, sensitivities: np.ndarray) -> np.ndarray:
-    """Fully sampled k-space (coils, H, W) as that of one coil, (1, H, W); both unshifted."""
-    image = combined(scipy.fft.ifft2(kspace, norm="ortho"), sensitivities)
-    return scipy.fft.fft2(image[None], norm="ortho")
-
-
 def summed_squares(images: np.ndarray) -> np.ndarray:
     """Real (..., H, W), the root sum of squares of coil images (..., coils, H, W)."""
-    return np.linalg.norm(images, axis=-3)
+    scale = power_of_two(np.abs(images).max())
+    return np.linalg.norm(images / scale, axis=-3) * scale
+
+
+def power_of_two(most: float) -> float:
+    """What values up to `most` are divided by, exactly, before they are squared: of SI units, squares are 0 in float32."""
+    return 2.0 ** math.frexp(most)[1]

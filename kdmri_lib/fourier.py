@@ -8,6 +8,8 @@ so that the energy of image and k-space are equal (Parseval).
 import torch
 from torch import Tensor
 
+from kdmri_lib.coils import power_of_two
+
 IMAGE_AXES = (-2, -1)
 
 
@@ -41,7 +43,8 @@ def magnitude_image(kspace: Tensor) -> Tensor:
 
 def root_sum_of_squares(coil_images: Tensor, coil_axis: int = -3) -> Tensor:
     """Combine coil images to one real magnitude image (Roemer et al. 1990): sqrt(sum over coils of |image|^2)."""
-    return torch.linalg.vector_norm(coil_images, dim=coil_axis)
+    scale = power_of_two(float(coil_images.detach().abs().max()))
+    return torch.linalg.vector_norm(coil_images / scale, dim=coil_axis) * scale
 
 
 def sensitivity_weighted(coil_images: Tensor, sensitivities: Tensor, coil_axis: int = -3) -> Tensor:

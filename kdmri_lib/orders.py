@@ -3,6 +3,7 @@
 Arrays are (..., H, W), NumPy's or what becomes one.
 """
 
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -32,6 +33,7 @@ DECIDED = 4.0  # times that energy about the middle or about the corners is the 
 WINDOW = 16  # its share of each axis to both sides
 ONE_SIDED = 0.2  # of -2 to 2; images of heads, hearts and knees that lie in the middle have 0.4 to 1.3
 EVENLY = 3.0  # times that the energy of what is called k-space is spread wider than its transform's
+SLICES = 8  # of fewer it isn't told whether they are transformed
 
 
 def from_order(kspace: np.ndarray, order: Order) -> np.ndarray:
@@ -52,20 +54,73 @@ def _moved(kspace: np.ndarray, sign: int) -> np.ndarray:
     return kspace * fourier_shift(np.ones(plane, kspace.dtype), [sign * (size // 2) for size in plane])
 
 
-def the_order(kspace: np.ndarray, asked: str, where: str) -> str:
-    """Which of `ORDERS` k-space is in: the one that is asked for or, for "auto", the one that it shows. `StudyError` by the
-    name `where`, when it is images, or shows none."""
+def the_order(kspace: np.ndarray, asked: str, where: str, usual: str = "") -> str:
+    """Which of `ORDERS` k-space is in: the one that is asked for or, for "auto", the one that it shows; `usual`, where that
+    is given and nothing that it shows speaks against it. `StudyError` by the name `where`, when it is images along one axis
+    or both, or shows no order."""
     if asked not in ("auto", *ORDERS):
         raise StudyError(f"order '{asked}' is unknown; known: auto, {', '.join(ORDERS)}")
+    if not kspace.any():
+        return usual or "unshifted"
     if looks_like_images(kspace):
         raise StudyError(f"{where} holds images, whose energy is spread as no k-space's is; expected k-space")
+    for axis, name in zip(AXES, ("H (rows)", "W (columns)"), strict=True):
+        if looks_like_images(kspace, axis):
+            done = "an image already, whose energy is spread as no k-space's is; expected k-space along both axes"
+            raise StudyError(f"{where} is along axis {name} {done}, or other --axes")
     if asked != "auto":
         return asked
     found = Order(is_kspace_centred(kspace), is_image_shifted(kspace))
+    if usual and all(shown in (None, of) for shown, of in zip(found, ORDERS[usual], strict=True)):
+        return usual
     if None in found:
         what = "where zero frequency is" if found.kspace_centred is None else "where the image's middle is"
-        raise StudyError(f"{where}: the data don't show {what}; expected --order {', '.join(ORDERS)} to say it")
+        known = f"it isn't {usual}, as of its source" if usual else f"expected --order {', '.join(ORDERS)} to say it"
+        raise StudyError(f"{where}: the data don't show {what}; {known}")
     return next(name for name, order in ORDERS.items() if order == found)
+
+
+def sampled(slices: Sequence[int]) -> list[int]:
+    """The slices by which it is told what k-space is: the middle one, and those halfway to both ends."""
+    return [slices[len(slices) * n // 4] for n in (2, 1, 3)]
+
+
+def in_usual_order(
+    read: Callable[[int], np.ndarray],
+    slices: Sequence[int],
+    usual: str,
+    where: str,
+    centre: Callable[[slice, slice], np.ndarray] | None = None,
+) -> Iterator[np.ndarray]:
+    """Yield the k-space that `read` has of each of these slices, (coils, H, W), in the order that its source is `usual` in,
+    whichever it is in; `StudyError` as of `the_order` and `check_slices`.
+
+    `centre` : of all slices there are, (slices, ...), the values at these points of H and W.
+    """
+    first = np.stack([read(number) for number in sorted({*sampled(slices)})])
+    order, of = ORDERS[the_order(first, "auto", where, usual)], ORDERS[usual]
+    if centre is not None:
+        about = (slice(n // 2 - 1, n // 2 + 2) if order.kspace_centred else slice(0, 2) for n in first.shape[-2:])
+        check_slices(centre(*about), where)
+    for number in slices:
+        yield read(number) if order == of else to_order(from_order(read(number), order), of)
+
+
+def check_slices(centre: np.ndarray, where: str) -> None:
+    """`StudyError` when the slices of a volume are k-space still: most is in the middle one or the first, as no object is,
+    and its transform isn't. `centre` : (slices, ...), values about zero frequency in the plane."""
+    energy = np.square(np.abs(centre.reshape(len(centre), -1)).astype(np.float64)).sum(axis=1)
+    peak, total = int(energy.argmax()), len(energy)
+    # Without its phase, which may be another in each slice.
+    if (
+        np.count_nonzero(energy) >= SLICES
+        and peak in (0, total // 2)
+        and looks_like_images(scipy.fft.fft(energy)[:, None])
+    ):
+        raise StudyError(
+            f"{where} is along the slices k-space still: most of it is in slice {peak} of {total}; expected slices, "
+            "transformed along that axis"
+        )
 
 
 def is_kspace_centred(kspace: np.ndarray) -> bool | None:
@@ -88,16 +143,16 @@ def is_image_shifted(kspace: np.ndarray) -> bool | None:
     return bool(sided > 0) if abs(sided) > ONE_SIDED else None
 
 
-def looks_like_images(kspace: np.ndarray) -> bool:
-    """Whether what should be k-space is images: an image's energy is spread, its transform's is not.
+def looks_like_images(kspace: np.ndarray, axis: int | None = None) -> bool:
+    """Whether what should be k-space is images, along both axes or one of them: an image's energy is spread, its
+    transform's is not.
 
     Spread is the participation ratio of the energy, (sum e)^2 / (N sum e^2): 1 where it is even, 1 / N in one point.
     """
-
-    def spread(energy: np.ndarray) -> float:
-        return float(energy.sum() ** 2 / (energy.size * np.square(energy).sum()))
-
-    return spread(_energy(kspace)) > EVENLY * spread(_energy(scipy.fft.ifft2(np.asarray(kspace))))
+    images = scipy.fft.ifftn(np.asarray(kspace), axes=AXES if axis is None else (axis,))
+    energies = (_energy(values).sum(axis={-2: 1, -1: 0}.get(axis, ())) for values in (kspace, images))
+    spread, transformed = (np.square(energy.sum()) / (energy.size * np.square(energy).sum()) for energy in energies)
+    return bool(spread > EVENLY * transformed)
 
 
 def _energy(values: np.ndarray) -> np.ndarray:

@@ -40,16 +40,16 @@ def coils(volume: np.ndarray, count: int = 4) -> tuple[np.ndarray, np.ndarray]:
     return volume[:, None] * maps, maps
 
 
+def reoriented(canonical: np.ndarray, affine: np.ndarray, code: str) -> nibabel.Nifti1Image:
+    """(X, Y, Z) to right, front and head, stored in the orientation `code`, with the affine that says so."""
+    ras, wanted = (nibabel.orientations.axcodes2ornt(axes) for axes in ("RAS", code))
+    return nibabel.Nifti1Image(canonical, affine).as_reoriented(nibabel.orientations.ornt_transform(ras, wanted))
+
+
 def save_nifti(path: Path, volume: np.ndarray, code: str = "LAS", zooms=(1.4, 1.4, 8.0)) -> None:
-    """Write (slices, H, W), axial in radiological view, in the orientation `code`, with the affine that says so."""
-    canonical = volume[:, ::-1, ::-1].transpose(2, 1, 0)  # to right, front and head
-    affine = np.diag([*zooms, 1.0])
-    wanted = nibabel.orientations.axcodes2ornt(code)
-    start = nibabel.orientations.axcodes2ornt("RAS")
-    change = nibabel.orientations.ornt_transform(start, wanted)
-    stored = nibabel.Nifti1Image(canonical, affine).as_reoriented(change)
+    """Write (slices, H, W), axial in radiological view, in the orientation `code`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    nibabel.save(stored, path)
+    nibabel.save(reoriented(volume[:, ::-1, ::-1].transpose(2, 1, 0), np.diag([*zooms, 1.0]), code), path)
 
 
 def declared(source: str, folder: Path, **more) -> Dataset:
@@ -78,25 +78,18 @@ def acdc(folder: Path) -> dict[str, np.ndarray]:
 
 
 def mrbrains_2013(folder: Path) -> dict[str, np.ndarray]:
-    expected = {}
     for number in (1, 2, 3, 10):
-        volume = image(number)
-        save_nifti(folder / str(number) / "T1.nii", volume, "LPS", (1.0, 1.0, 3.0))
-        save_nifti(folder / str(number) / "T2_FLAIR.nii", image(number + 50), "LPS", (1.0, 1.0, 3.0))
-        expected[f"{number}_t1"] = normalised(volume)
-    return expected
+        for name, seed in (("T1", 0), ("T2_FLAIR", 50)):
+            save_nifti(folder / str(number) / f"{name}.nii", image(number + seed), "LPS", (1.0, 1.0, 3.0))
+    return {f"{number}_t1": normalised(image(number)) for number in (1, 2, 3, 10)}
 
 
 def mrbrains_2018(folder: Path) -> dict[str, np.ndarray]:
-    expected = {}
     for number in (1, 4, 5, 14):
-        volume = image(number)
-        save_nifti(folder / "training" / str(number) / "pre" / "reg_T1.nii.gz", volume, "RAS", (1.0, 1.0, 3.0))
-        save_nifti(
-            folder / "training" / str(number) / "orig" / "reg_T1.nii.gz", image(number + 9), "RAS", (1.0, 1.0, 3.0)
-        )
-        expected[f"training_{number}_t1"] = normalised(volume)
-    return expected
+        for stage, seed in (("pre", 0), ("orig", 9)):
+            path = folder / "training" / str(number) / stage / "reg_T1.nii.gz"
+            save_nifti(path, image(number + seed), "RAS", (1.0, 1.0, 3.0))
+    return {f"training_{number}_t1": normalised(image(number)) for number in (1, 4, 5, 14)}
 
 
 def save_matlab73(path: Path, name: str, value: np.ndarray) -> None:
@@ -144,15 +137,8 @@ HEADER = """<?xml version="1.0" encoding="utf-8"?>
 def fastmri(folder: Path, multicoil: bool = True) -> dict[str, np.ndarray]:
     """Readout twice as long as the image: the k-space of the padded field of view. One patient has two scans."""
     kind, expected = ("multicoil" if multicoil else "singlecoil"), {}
-    scans = [
-        ("train", 1, "a"),
-        ("train", 2, "a"),
-        ("train", 3, "b"),
-        ("train", 10, "c"),
-        ("val", 4, "d"),
-        ("test", 5, "e"),
-    ]
-    for part, number, patient in scans:
+    parts = ["train"] * 4 + ["val", "test"]
+    for part, number, patient in zip(parts, (1, 2, 3, 10, 4, 5), "aabcde", strict=True):
         volume = image(number)
         wide = np.pad(volume, [(0, 0), (10, 10), (0, 0)])
         path = folder / f"{kind}_{part}" / f"file{number}.h5"
@@ -174,13 +160,9 @@ def calgary_nifti(folder: Path) -> dict[str, np.ndarray]:
     expected = {}
     for number, part in ((1, "Train"), (2, "Train"), (3, "Train"), (4, "Val")):
         volume = image(number)
-        canonical = volume[:, ::-1, ::-1].transpose(0, 2, 1)  # to right, front and head
         path = folder / part / f"CC{number:04d}_philips_15_55_M.nii.gz"
         path.parent.mkdir(parents=True, exist_ok=True)
-        stored = nibabel.Nifti1Image(canonical, np.eye(4))
-        wanted = nibabel.orientations.axcodes2ornt("PIR")
-        change = nibabel.orientations.ornt_transform(nibabel.orientations.axcodes2ornt("RAS"), wanted)
-        nibabel.save(stored.as_reoriented(change), path)
+        nibabel.save(reoriented(volume[:, ::-1, ::-1].transpose(0, 2, 1), np.eye(4), "PIR"), path)
         expected[path.name.removesuffix(".nii.gz")] = normalised(volume)
     return expected
 
@@ -236,33 +218,17 @@ def nifti(folder: Path) -> dict[str, np.ndarray]:
 def save_dicom(path: Path, pixels: np.ndarray, position: float, series: str, slope: float = 0.5, **more) -> None:
     """One axial MR slice of 16-bit pixels at `position` mm, values = slope x pixels + 3."""
     meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = MRImageStorage
-    meta.MediaStorageSOPInstanceUID = generate_uid()
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = MRImageStorage, generate_uid()
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     data = FileDataset(path, {}, file_meta=meta, preamble=b"\0" * 128)
-    values = {
-        "SOPClassUID": MRImageStorage,
-        "SOPInstanceUID": meta.MediaStorageSOPInstanceUID,
-        "Modality": "MR",
-        "PatientID": "somebody",
-        "SeriesInstanceUID": series,
-        "Rows": pixels.shape[0],
-        "Columns": pixels.shape[1],
-        "PixelSpacing": [0.9, 0.8],
-        "ImageOrientationPatient": [1, 0, 0, 0, 1, 0],
-        "ImagePositionPatient": [0, 0, position],
-        "RescaleSlope": slope,
-        "RescaleIntercept": 3,
-        "SamplesPerPixel": 1,
-        "PhotometricInterpretation": "MONOCHROME2",
-        "BitsAllocated": 16,
-        "BitsStored": 16,
-        "HighBit": 15,
-        "PixelRepresentation": 0,
-    }
+    values = dict(SOPClassUID=MRImageStorage, SOPInstanceUID=meta.MediaStorageSOPInstanceUID, Modality="MR")
+    values |= dict(PatientID="somebody", SeriesInstanceUID=series, Rows=pixels.shape[0], Columns=pixels.shape[1])
+    values |= dict(PixelSpacing=[0.9, 0.8], ImageOrientationPatient=[1, 0, 0, 0, 1, 0])
+    values |= dict(ImagePositionPatient=[0, 0, position], RescaleSlope=slope, RescaleIntercept=3, SamplesPerPixel=1)
+    values |= dict(BitsAllocated=16, BitsStored=16, HighBit=15, PixelRepresentation=0)
+    values |= dict(PhotometricInterpretation="MONOCHROME2", PixelData=pixels.astype("<u2").tobytes())
     for key, value in (values | more).items():
         setattr(data, key, value)
-    data.PixelData = pixels.astype("<u2").tobytes()
     path.parent.mkdir(parents=True, exist_ok=True)
     data.save_as(path, enforce_file_format=True)
 
@@ -274,7 +240,9 @@ def dicom(folder: Path) -> dict[str, np.ndarray]:
         pixels = (1000 * image(number, 4)).astype(np.uint16)
         series = generate_uid()
         for name, n in zip(("d", "a", "c", "b"), range(4), strict=True):
-            save_dicom(folder / f"person{number}" / f"IM_{name}.dcm", pixels[n], 5.0 * n - 20, series)
+            save_dicom(
+                folder / f"person{number}" / f"IM_{name}.dcm", pixels[n], 5.0 * n - 20, series, PatientID=f"P{number}"
+            )
         expected[f"person{number}_series1"] = normalised(0.5 * pixels.astype(np.float32) + 3)
     return expected
 

@@ -19,91 +19,72 @@ from kdmri_lib.datasets.preparing import prepare, survey
 from kdmri_lib.declarations import Dataset
 from kdmri_lib.errors import StudyError
 
-IMAGES = (".nii", ".nii.gz", ".h5", ".npy", ".mat", ".dcm")
+IMAGES = (".nii.gz", ".nii", ".h5", ".npy", ".mat", ".dcm")
 
 
-def images(folder: Path) -> list[Path]:
-    """Files that look like images, through links too; links to nothing aren't."""
+def some(folder: Path, chance: random.Random, endings=IMAGES) -> list[Path]:
+    """Some files that look like images, through links too; links to nothing aren't."""
     found = [Path(place) / name for place, _, names in os.walk(folder, followlinks=True) for name in names]
-    return sorted(file for file in found if file.is_file() and ends_in(file.name, IMAGES))
-
-
-def some(items: list, chance: random.Random) -> list:
-    return chance.sample(items, chance.randint(1, len(items))) if items else []
+    found = sorted(file for file in found if file.is_file() and ends_in(file.name, endings))
+    return chance.sample(found, chance.randint(1, len(found))) if found else []
 
 
 def capitals(folder: Path, outside: Path, chance: random.Random) -> None:
     """As scanners and old file systems name files."""
-    for file in some(images(folder), chance):
-        ending = next(e for e in sorted(IMAGES, key=len, reverse=True) if file.name.endswith(e))
-        file.rename(file.with_name(file.name.removesuffix(ending) + ending.upper()))
+    for file in some(folder, chance):
+        ending = next(ending for ending in IMAGES if file.name.lower().endswith(ending))
+        file.rename(file.with_name(file.name[: -len(ending)] + ending.upper()))
 
 
 def in_folders(folder: Path, outside: Path, chance: random.Random) -> None:
     """As an unpacker leaves it: a folder named as the file, with the file in it, under another name."""
-    for file in some([file for file in images(folder) if ends_in(file.name, (".nii.gz",))], chance):
+    for file in some(folder, chance, (".nii.gz",)):
         place = file.with_name(file.name[: -len(".gz")])
         place.mkdir()
         file.rename(place / f"unpacked_{file.name}")
 
 
 def label_maps(folder: Path, outside: Path, chance: random.Random) -> None:
-    for file in some([file for file in images(folder) if ends_in(file.name, (".nii", ".nii.gz"))], chance):
-        labels = nibabel.Nifti1Image(np.eye(5, 6)[..., None].repeat(3, 2).astype(np.uint8), np.eye(4))
+    labels = nibabel.Nifti1Image(np.eye(5, 6)[..., None].repeat(3, 2).astype(np.uint8), np.eye(4))
+    (folder / "derivatives" / "program").mkdir(parents=True, exist_ok=True)
+    for file in some(folder, chance, (".nii", ".nii.gz")):
         name = file.name.split(".")[0]
-        nibabel.save(
-            labels, file.with_name(chance.choice([f"{name}_seg.nii.gz", f"{name}_brain_mask.nii", f"label_{name}.nii"]))
-        )
-        other = folder / "derivatives" / "program" / f"{name}.nii.gz"
-        other.parent.mkdir(parents=True, exist_ok=True)
-        nibabel.save(labels, other)
+        other = chance.choice([f"{name}_seg.nii.gz", f"{name}_brain_mask.nii", f"label_{name}.nii"])
+        nibabel.save(labels, file.with_name(other))
+        nibabel.save(labels, folder / "derivatives" / "program" / f"{name}.nii.gz")
 
 
-def linked_files(folder: Path, outside: Path, chance: random.Random) -> None:
-    for number, file in enumerate(some(images(folder), chance)):
-        target = outside / "files" / f"{number}_{file.name}"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(file, target)
-        file.symlink_to(target)
+def links(folder: Path, outside: Path, chance: random.Random) -> None:
+    """Of files, and of folders."""
+    for file in some(folder, chance):
+        place = chance.choice([file, file.parent])
+        if place not in (folder, *folder.parents) and not any(p.is_symlink() for p in (place, *place.parents)):
+            target = outside / str(len(list(outside.glob("*")))) / place.name
+            target.parent.mkdir(parents=True)
+            shutil.move(place, target)
+            place.symlink_to(target)
 
 
-def linked_folders(folder: Path, outside: Path, chance: random.Random) -> None:
-    for number, place in enumerate(some(sorted({file.parent for file in images(folder)} - {folder}), chance)):
-        if place.exists() and not place.is_symlink():
-            shutil.move(place, outside / f"{number}_{place.name}")
-            place.symlink_to(outside / f"{number}_{place.name}")
-
-
-def texts(folder: Path, outside: Path, chance: random.Random) -> None:
-    for place in some(sorted({folder, *(file.parent for file in images(folder))}), chance):
-        for name in ("README.txt", "scan.json", "notes.nii.txt", "half.nii.gz.part"):
-            (place / name).write_text("not an image")
-
-
-def side_cars(folder: Path, outside: Path, chance: random.Random) -> None:
-    """As macOS leaves them on drives that aren't its own, and in archives."""
-    for file in some(images(folder), chance):
-        file.with_name(f"._{file.name}").write_bytes(b"\0\5\x16\7\0\2\0\0Mac OS X" + bytes(200))
-        (file.parent / ".DS_Store").write_bytes(b"\0\0\0\1Bud1")
-
-
-def of_systems(folder: Path, outside: Path, chance: random.Random) -> None:
-    """Copies in the trash, beside an archive's content, and of a version control."""
-    for name, file in zip(("__MACOSX", ".Trash-0", ".git", "@eaDir"), some(images(folder), chance), strict=False):
-        place = folder / name / file.relative_to(folder)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(file, place)
+def others(folder: Path, outside: Path, chance: random.Random) -> None:
+    """Texts; what macOS leaves on drives that aren't its own, and in archives; copies in the trash, or of a version
+    control."""
+    hidden = ("__MACOSX", ".Trash-0", ".git", "@eaDir")
+    for number, file in enumerate(some(folder, chance)):
+        for name in ("README.txt", "scan.json", "notes.nii.txt", "half.nii.gz.part", ".DS_Store", f"._{file.name}"):
+            (file.parent / name).write_text("not an image")
+        copy = folder / hidden[number % len(hidden)] / file.relative_to(folder)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, copy)
 
 
 def circles(folder: Path, outside: Path, chance: random.Random) -> None:
-    for place in some(sorted({file.parent for file in images(folder)}), chance):
+    for place in {file.parent for file in some(folder, chance)}:
         (place / "up").symlink_to(folder)
         os.mkfifo(place / "pipe.nii.gz")
 
 
 def cut(file: Path) -> None:
-    content = file.read_bytes()
-    file.write_bytes(content[: len(content) // 2])
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
 
 def emptied(file: Path) -> None:
@@ -115,30 +96,21 @@ def link_to_nothing(file: Path) -> None:
     file.symlink_to("/nowhere/at/all")
 
 
-HARMLESS: list[Callable[[Path, Path, random.Random], None]] = [
-    capitals,
-    in_folders,
-    label_maps,
-    linked_files,
-    linked_folders,
-    texts,
-    side_cars,
-    of_systems,
-    circles,
-]
+HARMLESS: list[Callable[[Path, Path, random.Random], None]] = [capitals, in_folders, label_maps, links, others, circles]
 DAMAGE: list[Callable[[Path], None]] = [cut, emptied, link_to_nothing]
+
+
+def told(function):
+    """What a function returns, and the message of its error."""
+    try:
+        return function(), ""
+    except StudyError as error:
+        return None, str(error)
 
 
 def agreed(dataset: Dataset, path: Path) -> tuple[dict[str, np.ndarray], dict[str, str], str]:
     """What `prepare` makes of a download, after having found that `survey` promised it: images and reasons by volume, and
     the error where both end with the same."""
-
-    def told(function):
-        try:
-            return function(), ""
-        except StudyError as error:
-            return None, str(error)
-
     found, error = told(lambda: survey(dataset))
     error = error or found.stopped
     quick, refused = told(lambda: survey(dataset, headers=True))
@@ -147,10 +119,10 @@ def agreed(dataset: Dataset, path: Path) -> tuple[dict[str, np.ndarray], dict[st
     assert other or not (refused or quick.stopped), f"headers alone are refused: {refused or quick.stopped}"
     if made is None:
         return {}, {}, other
-    volumes = {volume.subject: volume for volume in read_prepared(path)}
+    volumes = list(read_prepared(path))
     assert found.problems == made.left_out
     for split in found.slices:
-        of_split = [volume for volume in volumes.values() if volume.split == split]
-        assert found.slices[split] == sum(len(volume.image) for volume in of_split)
-        assert found.volumes[split] >= len(of_split) > 0
-    return {name: volume.image for name, volume in volumes.items()}, made.left_out, ""
+        of_split = [len(volume.image) for volume in volumes if volume.split == split]
+        assert found.slices[split] == sum(of_split) and found.volumes[split] >= len(of_split) > 0
+        assert found.problems or quick.slices[split] == found.slices[split]
+    return {volume.subject: volume.image for volume in volumes}, made.left_out, ""

@@ -2,7 +2,7 @@
 
 import csv
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,37 +11,22 @@ from kdmri_lib.errors import StudyError
 from kdmri_lib.storage import PROJECT
 
 SPLITS = ("train", "validation", "test")
+NOBODY = " (option subject: folder, of dicom_folder, where headers call everybody so)"
 
 
 class Member(NamedTuple):
     """One volume: its split, whose it is, its own name, and the arguments that the source makes it from.
 
-    Files among these are called `file`, `files`, or end so: they are watched for changes.
+    Files among these are called `file`, `files`, or end so: they are watched for changes. Of a download the split is "test"
+    where its distributor set the subject apart, and otherwise left to `split_subjects`, "". `person` is who it is by its
+    file's header, where that says so.
     """
 
     split: str
     subject: str
     volume: str
     how: dict
-
-
-def numbered_subjects(dataset: Dataset, prefix: str) -> Iterator[Member]:
-    """Generated subjects, numbered from 1 through the splits, a volume per subject, made by its `number`."""
-    if dataset.slices_per_volume is None:
-        raise StudyError(f"data set '{dataset.name}': source {dataset.source} needs slices_per_volume")
-    counted = (split for split in SPLITS for _ in range(getattr(dataset, split)))
-    for number, split in enumerate(counted, 1):
-        yield Member(split, f"{prefix}{number:03d}", f"{prefix}{number:03d}", {"number": number})
-
-
-def folder_of(dataset: Dataset) -> Path:
-    """The absolute folder of a download, relative ones below the project; `StudyError` when none is named or there."""
-    if not dataset.folder:
-        raise StudyError(f"data set '{dataset.name}': source {dataset.source} needs folder")
-    folder = PROJECT / dataset.folder
-    if not folder.is_dir():
-        raise StudyError(f"data set '{dataset.name}': no folder {folder}; data/README.md says how to get the images")
-    return folder
+    person: str = ""
 
 
 def in_order(names: Iterable, key: Callable = str) -> list:
@@ -54,17 +39,22 @@ def in_order(names: Iterable, key: Callable = str) -> list:
     return sorted(names, key=parts)
 
 
-def split_subjects(
-    dataset: Dataset, volumes: Mapping[str, list[tuple[str, dict]]], reserved: Iterable[str] = ()
-) -> Iterator[Member]:
-    """Yield the volumes, (name, how to make it) of each subject, of every subject that has a split; each has one.
+def split_subjects(dataset: Dataset, found: Iterable[Member]) -> list[Member]:
+    """The volumes of every subject that has a split, of those found in a download; each subject has one. Subjects that
+    files' headers call the same person are one, of the name of the first.
 
     The first `train` subjects in the order of their names train, the next `validation` ones validate, the next ones test.
-    Where their distributor `reserved` some for testing, these alone test, and never train. A file `dataset.splits` (CSV
-    with columns subject, split) says otherwise for all. `StudyError` when there are fewer subjects than declared, or the
-    file names a subject twice, or one that isn't there.
+    Where their distributor set some apart, these alone test, and never train. A file `dataset.splits` (CSV with columns
+    subject, split) says otherwise for all. `StudyError` when there are fewer subjects than declared, or the file names a
+    subject twice, or one that isn't there, or has a person in two splits.
     """
     where = PROJECT / (dataset.folder or "")
+    volumes: dict[str, list[Member]] = {}
+    found = list(found)
+    one, said = _one_person(found) if not dataset.splits else ({}, "")
+    for member in found:
+        subject = one.get(member.subject, member.subject)
+        volumes.setdefault(subject, []).append(member._replace(subject=subject))
     if not volumes:
         allowed = f" and pattern '{dataset.pattern}' allows" if dataset.pattern else ""
         raise StudyError(
@@ -75,17 +65,36 @@ def split_subjects(
         assigned = _read_splits(PROJECT / dataset.splits, volumes)
         chosen = {split: in_order(s for s, of in assigned.items() if of == split) for split in SPLITS}
     else:
-        reserved = set(reserved)
-        free = [subject for subject in in_order(volumes) if subject not in reserved]
-        testing = in_order(reserved) or free[dataset.train + dataset.validation :]
+        reserved = [s for s in in_order(volumes) if any(member.split for member in volumes[s])]
+        free = [s for s in in_order(volumes) if s not in reserved]
+        testing = reserved or free[dataset.train + dataset.validation :]
         chosen = {"train": free, "validation": free[dataset.train :], "test": testing}
         chosen = {split: subjects[: getattr(dataset, split)] for split, subjects in chosen.items()}
-        if any(len(subjects) < getattr(dataset, split) for split, subjects in chosen.items()):
-            found = ", ".join(f"{len(subjects)} {split}" for split, subjects in chosen.items())
+        counts = {split: len(subjects) for split, subjects in chosen.items()}
+        if any(count < getattr(dataset, split) for split, count in counts.items()):
+            there = ", ".join(f"{count} {split}" for split, count in counts.items())
             wanted = ", ".join(f"{getattr(dataset, split)} {split}" for split in SPLITS)
-            raise StudyError(f"{where}: {len(volumes)} subjects found ({found}), expected {wanted}")
-    for split, subjects in chosen.items():
-        yield from (Member(split, subject, *volume) for subject in subjects for volume in volumes[subject])
+            raise StudyError(f"{where}: {len(volumes)} subjects found ({there}), expected {wanted}{said}")
+    members = [m._replace(split=split) for split, subjects in chosen.items() for s in subjects for m in volumes[s]]
+    first: dict[str, Member] = {}
+    for member in members:
+        if member.person and (other := first.setdefault(member.person, member)).split != member.split:
+            there = f"{other.volume} in {other.split} and {member.volume} in {member.split}"
+            raise StudyError(f"{where}: {there} are the same person by their headers, {member.person}{NOBODY}")
+    return members
+
+
+def _one_person(found: list[Member]) -> tuple[dict[str, str], str]:
+    """The name of the first subject, by subject, of those that share a person; and what is to be said of it."""
+    found = in_order(found, key=lambda member: member.subject)
+    first, of_person = {member.subject: member.subject for member in found}, {}
+    for member in filter(lambda member: member.person, found):
+        both = {first[of_person.setdefault(member.person, member.subject)], first[member.subject]}
+        if len(both) == 2:
+            kept = next(subject for subject in first if subject in both)
+            first |= {subject: kept for subject, of in first.items() if of in both}
+    others = [f"{subject} is {of}" for subject, of in first.items() if of != subject]
+    return first, f"; by their headers {', '.join(others[:3])}{NOBODY}" if others else ""
 
 
 def _read_splits(path: Path, known: Mapping) -> dict[str, str]:

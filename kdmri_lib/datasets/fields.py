@@ -13,17 +13,19 @@ PHASE = 1  # random stream of a volume's phase, beside that of its image
 
 def band_noise(rng: np.random.Generator, shape: tuple[int, ...], low: float, high: float) -> np.ndarray:
     """Gaussian noise (*shape) float32, unit variance, wavelengths from `low` to `high` grid steps (soft edges)."""
-    frequency = np.sqrt(sum(f**2 for f in np.meshgrid(*[np.fft.fftfreq(n) for n in shape], indexing="ij", sparse=True)))
-    gain = np.exp(-((frequency * low) ** 4)) * (1 - np.exp(-((frequency * high) ** 4)))
-    noise = fft.ifftn(fft.fftn(rng.standard_normal(shape, dtype=np.float32), workers=1) * gain, workers=1).real
-    return (noise / noise.std()).astype(np.float32)
+    return _filtered(rng, shape, lambda f: np.exp(-((f * low) ** 4)) * (1 - np.exp(-((f * high) ** 4))))
 
 
 def power_law_noise(rng: np.random.Generator, shape: tuple[int, ...], exponent: float, high: float) -> np.ndarray:
     """Gaussian noise (*shape) float32, unit variance, amplitude frequency^-exponent, no wavelength beyond `high` steps."""
+    return _filtered(rng, shape, lambda f: np.where(f * high > 1, np.maximum(f, 1e-6) ** -exponent, 0))
+
+
+def _filtered(rng: np.random.Generator, shape: tuple[int, ...], gain: Callable) -> np.ndarray:
+    """White noise times `gain` of its frequencies, in cycles per grid step."""
     frequency = np.sqrt(sum(f**2 for f in np.meshgrid(*[np.fft.fftfreq(n) for n in shape], indexing="ij", sparse=True)))
-    gain = np.where(frequency * high > 1, np.maximum(frequency, 1e-6) ** -exponent, 0)
-    noise = fft.ifftn(fft.fftn(rng.standard_normal(shape, dtype=np.float32), workers=1) * gain, workers=1).real
+    noise = fft.fftn(rng.standard_normal(shape, dtype=np.float32), workers=1) * gain(frequency)
+    noise = fft.ifftn(noise, workers=1).real
     return (noise / noise.std()).astype(np.float32)
 
 
@@ -127,3 +129,20 @@ def declared_phase(dataset: Dataset, whose: int | str, slices: int) -> np.ndarra
 def smooth_step(distance: np.ndarray, width: float = 0.5) -> np.ndarray:
     """Partial volume of an edge: 1 well inside (distance > 0), 0 well outside, a ramp of `width` to both sides."""
     return np.clip(0.5 + distance / (2 * width), 0, 1)
+
+
+def paint(signal: np.ndarray, width: float, inside: np.ndarray, value) -> None:
+    """Put a tissue over what is there, in place, with partial volume at its edge, where `inside` is 0."""
+    share = smooth_step(inside, width)
+    signal *= 1 - share
+    signal += share * value
+
+
+def typical(signal: np.ndarray) -> float:
+    """Mean of what is above a tenth of the bright parts (the 99th percentile)."""
+    return float(signal[signal > 0.1 * np.percentile(signal, 99)].mean())
+
+
+def log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
+    """A number from `low` to `high`, all orders of size alike."""
+    return float(np.exp(rng.uniform(np.log(low), np.log(high))))

@@ -16,7 +16,9 @@ from typing import NamedTuple
 
 from kdmri_lib.datasets.cohort import in_order
 from kdmri_lib.datasets.reading import reading
+from kdmri_lib.declarations import Dataset
 from kdmri_lib.errors import StudyError
+from kdmri_lib.storage import PROJECT
 
 NIFTI = (".nii", ".nii.gz")
 OF_SYSTEMS = {"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found", "Icon\r"}
@@ -66,6 +68,21 @@ def _of_labels(name: str) -> bool:
     words = [re.sub(r"\d+$", "", word) for word in re.split(r"[-_.\s]+", without_ending(name).lower())]
     words = [word for word in words if word] or [""]
     return bool(LABELS_IN_FRONT.fullmatch(words[0]) or LABELS.fullmatch(words[-1]))
+
+
+def folder_of(dataset: Dataset) -> Path:
+    """The absolute folder of a download, relative ones below the project; `StudyError` when none is named or there."""
+    if not dataset.folder:
+        raise StudyError(f"data set '{dataset.name}': source {dataset.source} needs folder")
+    folder = PROJECT / dataset.folder
+    if not folder.is_dir():
+        raise StudyError(f"data set '{dataset.name}': no folder {folder}; data/README.md says how to get the images")
+    return folder
+
+
+def files_of(dataset: Dataset, endings: Sequence[str]) -> list[Entry]:
+    """The files of a data set's download, as `files_in` finds them."""
+    return files_in(folder_of(dataset), endings, dataset.pattern)
 
 
 def files_in(folder: Path, endings: Sequence[str] = (), pattern: str | None = None) -> list[Entry]:

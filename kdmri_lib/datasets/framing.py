@@ -41,16 +41,17 @@ def framed(volume: np.ndarray, shape: tuple[int, int], count: int | None) -> np.
     return padded(evenly_spaced(np.maximum(volume, 0), count), shape)
 
 
-def pixel_factors(shape: tuple[int, int], spacing: tuple[float, float, float], pixel: float) -> tuple[float, float]:
-    """How many pixels of `pixel` mm take the place of one, along the rows' and the columns' axis of (H, W) slices.
+def pixel_factors(
+    shape: tuple[int, int], spacing: tuple[float, float, float], pixel: float | None
+) -> tuple[float, float]:
+    """How many pixels of `pixel` mm take the place of one, along the rows' and the columns' axis of (H, W) slices; 1 where
+    it is None.
 
-    `spacing` : (slice, row, column) in mm.
-
-    Raises
-    ------
-    StudyError
-        When no pixels would be left, or more than 2048 along an axis: then the file's spacing is wrong, or `pixel`.
+    `spacing` : (slice, row, column) in mm. `StudyError` when no pixels would be left, or more than 2048 along an axis: then
+    the file's spacing is wrong, or `pixel`.
     """
+    if pixel is None:
+        return 1.0, 1.0
     _, row, column = spacing
     sizes = shape[0] * row / pixel, shape[1] * column / pixel
     if not all(0.5 < size < LARGEST + 0.5 for size in sizes):  # nor is NaN
@@ -68,10 +69,8 @@ def resampled(
 
     Unchanged where `pixel` is None, or the pixels are of that size to within 1%; raises as `pixel_factors` does.
     """
-    if pixel is None:
-        return volume, spacing
     factors = pixel_factors(volume.shape[1:], spacing, pixel)
-    if not max(abs(factor - 1) for factor in factors) > 0.01:
+    if max(abs(factor - 1) for factor in factors) <= 0.01:
         return volume, spacing
     # From edge to edge of the image: from centre to centre, pixels would come out smaller than `pixel`.
     finer = ndimage.zoom(volume, (1, *factors), order=3, mode="nearest", grid_mode=True)

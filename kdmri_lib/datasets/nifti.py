@@ -10,7 +10,7 @@ from pydantic import Field
 
 from kdmri_lib.datasets.folders import ends_in, the_nifti
 from kdmri_lib.datasets.framing import framed, pixel_factors, resampled
-from kdmri_lib.datasets.reading import reading
+from kdmri_lib.datasets.reading import named, read_to_its_end, reading
 from kdmri_lib.datasets.values import magnitudes, sound
 from kdmri_lib.declarations import Dataset
 from kdmri_lib.errors import StudyError
@@ -37,47 +37,43 @@ def _header(path: Path, orientation: str, pixel: float | None, times: bool) -> H
     if orientation not in (*ORIENTATIONS, "thickest"):
         raise StudyError(f"unknown orientation '{orientation}'; known: {', '.join(ORIENTATIONS)}, thickest")
     path = the_nifti(path)
-    with reading(path, "NIfTI volume"):
+    with reading(path, "NIfTI volume"), named(path):
         image = nibabel.load(path)
         unit = image.header.get_xyzt_units()[0]
         zooms = tuple(float(zoom) * MILLIMETRES[unit] for zoom in image.header.get_zooms()[:3])
         shape, kind = tuple(int(size) for size in image.shape), image.get_data_dtype()
         turns = nibabel.io_orientation(image.affine)[:, 0]
         most = path.stat().st_size * (DEFLATE if ends_in(path.name, (".gz",)) else 1)
-    taken = shape
-    while len(taken) > 3 and taken[-1] == 1:  # axes that other programs add
-        taken = taken[:-1]
-    if len(taken) != 3 and not (len(taken) == 4 and times):
-        raise StudyError(f"{path}: {len(shape)}-D image of shape {shape}, expected one 3-D volume")
-    if 0 in taken:
-        raise StudyError(f"{path}: image of shape {shape}, which holds no slices")
-    if (needed := math.prod(taken) * kind.itemsize) > most:  # before that much memory is asked for
-        raise StudyError(
-            f"{path}: cut short, or its header is damaged: {needed} bytes of values in a file that holds {most} at most"
-        )
-    if not np.isfinite(turns).all():
-        raise StudyError(f"{path}: an axis leads nowhere by its header; its orientation isn't known")
-    if kind.kind not in "iuf":
-        raise StudyError(f"{path}: values of type {kind}, expected real numbers (complex or colour images are none)")
-    stored = np.argsort(turns)  # the axes that run from left to right, back to front, feet to head
-    taken, zooms = (*(taken[axis] for axis in stored), *taken[3:]), [zooms[axis] for axis in stored]
-    if orientation == "thickest" and not (np.isfinite(zooms).all() and min(zooms) > 0):
-        raise StudyError(
-            f"{path}: voxels of {' x '.join(f'{z:g}' for z in zooms)} mm by its header; which is thickest?"
-        )
-    across = int(np.argmax(zooms)) if orientation == "thickest" else ORIENTATIONS[orientation]
-    axes = (across, *{2: (1, 0), 1: (2, 0), 0: (2, 1)}[across])
-    spacing = tuple(zooms[axis] for axis in axes)
-    if pixel is not None:
-        try:
-            pixel_factors((taken[axes[1]], taken[axes[2]]), spacing, pixel)
-        except StudyError as error:
-            raise StudyError(f"{path}: {error}") from None
+        taken = shape
+        while len(taken) > 3 and taken[-1] == 1:  # axes that other programs add
+            taken = taken[:-1]
+        if len(taken) != 3 and not (len(taken) == 4 and times):
+            raise StudyError(f"{len(shape)}-D image of shape {shape}, expected one 3-D volume")
+        if 0 in taken:
+            raise StudyError(f"image of shape {shape}, which holds no slices")
+        if (needed := math.prod(taken) * kind.itemsize) > most:  # before that much memory is asked for
+            raise StudyError(
+                f"cut short, or its header is damaged: {needed} bytes of values in a file that holds {most} at most"
+            )
+        if not np.isfinite(turns).all():
+            raise StudyError("an axis leads nowhere by its header; its orientation isn't known")
+        if kind.kind not in "iuf":
+            raise StudyError(f"values of type {kind}, expected real numbers (complex or colour images are none)")
+        stored = np.argsort(turns)  # the axes that run from left to right, back to front, feet to head
+        taken, zooms = (*(taken[axis] for axis in stored), *taken[3:]), [zooms[axis] for axis in stored]
+        if orientation == "thickest" and not (np.isfinite(zooms).all() and min(zooms) > 0):
+            raise StudyError(f"voxels of {' x '.join(f'{z:g}' for z in zooms)} mm by its header; which is thickest?")
+        across = int(np.argmax(zooms)) if orientation == "thickest" else ORIENTATIONS[orientation]
+        axes = (across, *{2: (1, 0), 1: (2, 0), 0: (2, 1)}[across])
+        spacing = tuple(zooms[axis] for axis in axes)
+        pixel_factors((taken[axes[1]], taken[axes[2]]), spacing, pixel)
     return Header(image, (*taken, 1) if len(taken) == 3 else taken, axes, spacing)
 
 
 def _slices(path: Path, header: Header) -> np.ndarray:
     """(slices, H, W) float32, the values as the file has them."""
+    if ends_in((file := the_nifti(path)).name, (".gz",)):
+        read_to_its_end(file, "NIfTI volume")
     with reading(path, "NIfTI volume"), np.errstate(over="ignore"):  # a scale that overflows gives infinity: refused
         image = nibabel.as_closest_canonical(header.image)
         values = np.asarray(image.dataobj, dtype=np.float32).reshape(header.shape)
@@ -119,33 +115,20 @@ def read_magnitudes(path: Path, orientation: str = "axial", pixel: float | None 
     return *resampled(slices, header.spacing, pixel), attributes
 
 
-def framed_slices(
-    path: Path, shape: tuple[int, int], count: int | None, pixel: float | None = None, orientation: str = "axial"
-):
-    """`count` evenly spaced slices of an image (all for None), padded or cropped: (count, *shape) float32; its (slice, row,
-    column) spacing in mm, and attributes. The rest as in `read_magnitudes`."""
-    slices, spacing, attributes = read_magnitudes(path, orientation, pixel)
-    return framed(slices, shape, count), spacing, attributes
-
-
-def image_of(dataset: Dataset, file: str, **how) -> tuple[np.ndarray, dict]:
-    """What a source makes of a NIfTI file: framed slices, (slices, H, W) float32 in the file's units, and attributes.
-
-    `how` : orientation, pixel and times, as in `read_nifti`.
-    """
-    path = Path(file)
-    slices, spacing, attributes = read_magnitudes(path, **how)
+def make(
+    dataset: Dataset, file: str, orientation: str = "axial", pixel: float | None = None, times: bool = False, **more
+) -> tuple[np.ndarray, dict]:
+    """What a source makes of a NIfTI file: evenly spaced slices, padded or cropped, (slices, H, W) float32 in the file's
+    units; and attributes, `more` among them. The rest as in `read_magnitudes`."""
+    slices, spacing, attributes = read_magnitudes(path := Path(file), orientation, pixel, times)
     image = framed(slices, dataset.shape, dataset.slices_per_volume)
-    return image, {"kind": "real MR", "origin": path.name, "spacing": spacing, "files": [file]} | attributes
+    return image, {"origin": path.name, "spacing": spacing} | attributes | more
 
 
-def slices_in(path: Path, orientation: str = "axial", pixel: float | None = None, times: bool = False) -> int:
-    """How many slices `read_nifti` gives, from the header alone; raises as it does, as far as a header tells."""
-    header = _header(path, orientation, pixel, times)
-    return header.shape[header.axes[0]] * header.shape[3]
-
-
-def count_of(dataset: Dataset, file: str, **how) -> int:
-    """How many slices `image_of` gives at most, from the header alone."""
-    total = slices_in(Path(file), **how)
+def count(
+    dataset: Dataset, file: str, orientation: str = "axial", pixel: float | None = None, times: bool = False, **more
+) -> int:
+    """How many slices `make` gives at most, from the header alone; raises as it does, as far as a header tells."""
+    header = _header(Path(file), orientation, pixel, times)
+    total = header.shape[header.axes[0]] * header.shape[3]
     return min(total, dataset.slices_per_volume or total)

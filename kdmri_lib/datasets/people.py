@@ -66,4 +66,4 @@ def make(file: str, count: int | None) -> tuple[np.ndarray, dict]:
     chosen = np.unique(np.linspace(first, last, count or last - first + 1).round().astype(int))
     origin = f"{Path(file).name}: {person.what} ({person.licence})"
     # Splines overshoot below zero.
-    return np.maximum(slices[chosen], 0), {"kind": "real MR", "origin": origin, "spacing": spacing, "files": [file]}
+    return np.maximum(slices[chosen], 0), {"origin": origin, "spacing": spacing}

@@ -23,7 +23,7 @@ import pandas as pd
 import torch
 
 from kdmri_lib.channels import as_channels
-from kdmri_lib.datasets.reading import open_hdf5
+from kdmri_lib.datasets.reading import hdf5, open_hdf5
 from kdmri_lib.errors import StudyError
 
 FORMAT = "kdmri-prepared-1"
@@ -96,24 +96,21 @@ def splits(path: Path) -> dict[str, list[str]]:
 def read_prepared(path: Path, split: str | None = None, subjects: Collection[str] | None = None) -> Iterator[Volume]:
     """Yield the volumes of one split (all by default), of these subjects (all by default), by name, one at a time.
     `StudyError` when there is none, or a volume isn't what was written, by its checksum."""
-    found = False
+    there = [(of, name) for of, names in splits(path).items() for name in names if split in (None, of)]
+    chosen = sorted((name, of) for of, name in there if subjects is None or name in subjects)
+    if not chosen:
+        raise StudyError(f"{path}: no volume" + (f" in split '{split}'" if split else ""))
     with opened(path) as file:
-        for subject, data in sorted(file["volumes"].items()):
-            attributes = dict(data.attrs)
-            if split not in (None, attributes["split"]) or (subjects is not None and subject not in subjects):
-                continue
-            found = True
+        for subject, of in chosen:
+            data = file["volumes"][subject]
             try:
                 image = data[:]
             except OSError as error:
                 raise StudyError(f"{path}: volume {subject} can't be read, the file is damaged ({error})") from None
+            attributes = {name: value for name, value in data.attrs.items() if name != "split"}
             if image_sha256(image) != attributes["sha256"]:
                 raise StudyError(f"{path}: volume {subject} was altered (its checksum doesn't match); delete the file")
-            if not np.isfinite(image).all() or not image.any():
-                raise StudyError(f"{path}: volume {subject} is all zero, or holds NaN or infinite values")
-            yield Volume(subject, attributes.pop("split"), image, attributes)
-    if not found:
-        raise StudyError(f"{path}: no volume" + (f" in split '{split}'" if split else ""))
+            yield Volume(subject, of, image, attributes)
 
 
 def test_volumes(path: Path) -> Iterator[Volume]:
@@ -133,28 +130,24 @@ class Slices:
     """
 
     def __init__(self, path: Path, split: str, held_bytes: int = HELD_BYTES, subjects: tuple[int, int] | None = None):
-        chosen = None
-        if subjects is not None:
-            (first, end), there = subjects, splits(path).get(split, [])
-            if not first < end <= len(there):
-                raise StudyError(
-                    f"{path}: volumes {first} to {end} of split '{split}' are asked for, which has {len(there)}"
-                )
-            chosen = there[first:end]
+        there = splits(path).get(split, [])
+        first, end = subjects or (0, len(there))
+        if subjects and not first < end <= len(there):
+            raise StudyError(
+                f"{path}: volumes {first} to {end} of split '{split}' are asked for, which has {len(there)}"
+            )
         self._places: list[tuple[str, int]] = []
-        volumes: list[np.ndarray] = []
+        held: list[np.ndarray] = []
         total = 0
-        for volume in read_prepared(path, split, chosen):
+        for volume in read_prepared(path, split, there[first:end]):
             self._places += [(volume.subject, n) for n in range(len(volume.image))]
             total += volume.image.nbytes
-            if total <= held_bytes:
-                volumes.append(volume.image)
-            else:
-                volumes.clear()
+            held = [*held, volume.image] if total <= held_bytes else []
         self.names = [f"{subject} slice {n}" for subject, n in self._places]
         self.shape = (len(self.names), *as_channels(volume.image).shape[1:])
-        self._held = as_channels(np.concatenate(volumes)) if total <= held_bytes else None
-        self._file = None if self.in_memory else h5py.File(path, "r")
+        self.in_memory = bool(held)
+        self._held = as_channels(np.concatenate(held)) if held else None
+        self._file = None if held else hdf5(path)
         self.device = torch.device("cpu")
 
     def of_first(self, volumes: int) -> int:
@@ -164,14 +157,9 @@ class Slices:
             raise StudyError(f"{volumes} volumes with true images are asked for, of {len(starts)}")
         return [*starts, len(self)][volumes]
 
-    @property
-    def in_memory(self) -> bool:
-        """Whether the slices are held in memory."""
-        return self._held is not None
-
     def to(self, device: torch.device) -> "torch.Tensor | Slices":
         """All slices on `device` where they are held; else this, which moves what it reads."""
-        if self._held is not None:
+        if self.in_memory:
             return self._held.to(device)
         self.device = device
         return self
@@ -181,10 +169,10 @@ class Slices:
 
     def __getitem__(self, chosen: int | list[int]) -> torch.Tensor:
         """One slice (C, H, W), or several (B, C, H, W), float32, on `device`."""
+        if self.in_memory:
+            return self._held[chosen]
         if isinstance(chosen, int):
             return self[[chosen]][0]
-        if self._held is not None:
-            return self._held[chosen]
         read = [self._file["volumes"][subject][n] for subject, n in (self._places[c] for c in chosen)]
         return as_channels(np.stack(read)).to(self.device)
 

@@ -1,20 +1,23 @@
 """From a declared data set to its prepared file.
 
 A source is a module of `kdmri_lib.datasets.sources` or `kdmri_lib.datasets.phantoms` (see `Source`); a further one is one
-more file there. What all of them have in common is done here: normalisation, checks, checksums, going on after a stop.
+more file there. What all of them have in common is done here: splits, normalisation, checks, checksums, going on after a
+stop.
 """
 
 import shutil
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from importlib import import_module
 from multiprocessing import get_context
 from pathlib import Path
 from pkgutil import iter_modules
+from types import ModuleType
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -22,10 +25,10 @@ from pydantic import TypeAdapter, ValidationError
 from tqdm import tqdm
 
 from kdmri_lib.datasets import phantoms, prepared, sources
-from kdmri_lib.datasets.cohort import SPLITS, Member
+from kdmri_lib.datasets.cohort import SPLITS, Member, split_subjects
 from kdmri_lib.datasets.folders import label_maps
 from kdmri_lib.datasets.prepared import Volume, image_sha256, left_out, preparing_code, source_checksums
-from kdmri_lib.datasets.reading import reading
+from kdmri_lib.datasets.reading import named, reading
 from kdmri_lib.datasets.writing import checked_volume, kept_apart, write_prepared
 from kdmri_lib.declarations import Dataset
 from kdmri_lib.errors import StudyError, UnwritableError
@@ -41,18 +44,18 @@ class Source(Protocol):
     OPTIONS: Mapping[str, Any] = {}
     """The options that it takes, by name, and their types."""
 
-    ENDINGS: tuple[str, ...] = ()
-    """How names of files end that it reads, in small letters; none where any may be one."""
+    ENDINGS: tuple[str, ...]
+    """Of a download: how names of files end that it reads, in small letters; none where any may be one."""
 
     def cohort(self, dataset: Dataset) -> Iterator[Member]:
-        """Every volume that there is."""
+        """Every volume that there is; of a download without a split, unless its distributor set the subject apart."""
 
     def count(self, dataset: Dataset, **how) -> int:
         """How many slices `make` will give at most, without reading images."""
 
     def make(self, dataset: Dataset, **how) -> tuple[np.ndarray, dict]:
         """The raw image (slices, H, W), in any unit, a magnitude or, where `dataset.domain` says so, complex; and
-        attributes: "kind" and "origin" at least, "spacing" (slice, row, column) in mm where it is known."""
+        attributes: "origin" at least, "kind" where it isn't real MR, "spacing" (slice, row, column) in mm where known."""
 
 
 class Preparation(NamedTuple):
@@ -64,14 +67,16 @@ class Preparation(NamedTuple):
 
 class Made(NamedTuple):
     """What is known of a volume: the reason where it couldn't be made; its slices, its image's SHA-256, the share of the
-    signal below 0; where `prepare` keeps it, and of each of its files the `_state` and the SHA-256."""
+    signal below 0; where `prepare` keeps it; and of its files the SHA-256 by name, and by state."""
 
+    member: Member
     problem: str = ""
     slices: int = 0
     image: str = ""
     below_zero: float = 0.0
     part: Path = Path()
-    files: Mapping[str, tuple[str, str]] = {}
+    sources: Mapping[str, str] = {}
+    states: Mapping[str, str] = {}
 
 
 class Survey(NamedTuple):
@@ -115,7 +120,8 @@ def members(dataset: Dataset) -> list[Member]:
             TypeAdapter(known[option]).validate_python(value, strict=True)
         except ValidationError as error:
             raise StudyError(f"{where}, option '{option}': {error.errors()[0]['msg']}, found {value!r}") from None
-    cohort = list(module.cohort(dataset))
+    found = module.cohort(dataset)
+    cohort = split_subjects(dataset, found) if hasattr(module, "ENDINGS") else list(found)
     for name, times in Counter(member.volume for member in cohort).items():
         if times > 1:
             files = ", ".join(file for member in cohort if member.volume == name for file in _files(member)[:1])
@@ -135,24 +141,26 @@ def prepare(dataset: Dataset, path: Path, code: int, jobs: int = 1, bar: type[tq
     along.
     """
     parts = path.with_name(f".{path.stem}.parts")
-    if path.exists() and preparing_code(path) == code and not changed_sources(dataset, path):
+    if _up_to_date(dataset, path, code):
         shutil.rmtree(parts, ignore_errors=True)  # of one that was killed when all else was done
         return Preparation(False, left_out(path))
-    cohort, made = members(dataset), {}
+    cohort, made = members(dataset), []
     parts.mkdir(parents=True, exist_ok=True)
-    with bar(total=len(cohort), unit="volume", mininterval=2) as shown:
-        shown.set_description(f"preparing {dataset.name}")
-        for member, found in _each(dataset, cohort, partial(_make_part, parts=parts, code=code), jobs):
-            made[member.volume] = found
-            shown.update()
-            if found.problem:
-                shown.write(f"left out {member.volume}: {found.problem}")
-    there = [made[member.volume].part for member in _left(dataset, cohort, made)]
-    problems = {volume: found.problem for volume, found in made.items() if found.problem}
-    untried = {volume: _named(dataset, made[volume].files) for volume in problems}
-    size = sum(part.stat().st_size for part in there)
-    write_prepared(path, dataset.model_dump_json(), code, map(_kept, there), problems, untried, size)
-    _remember(path, dict(file for found in made.values() for file in found.files.values()))
+    each = _each(dataset, cohort, partial(_make_part, parts=parts, code=code), jobs)
+    shown = bar(each, f"preparing {dataset.name}", len(cohort), unit="volume", mininterval=2)
+    for found in shown:
+        made.append(found)
+        if found.problem:
+            shown.write(f"left out {found.member.volume}: {found.problem}")
+    kept = [found.part for found in _left(dataset, made)]
+    broken = [found for found in made if found.problem]
+    problems = {found.member.volume: found.problem for found in broken}
+    untried = {found.member.volume: found.sources for found in broken}
+    size = sum(part.stat().st_size for part in kept)
+    write_prepared(path, dataset.model_dump_json(), code, map(_kept, kept), problems, untried, size)
+    if states := {state: checksum for found in made for state, checksum in found.states.items() if checksum}:
+        with suppress(UnwritableError):
+            write_json(_remembered(path), states)
     shutil.rmtree(parts)
     return Preparation(True, problems)
 
@@ -163,52 +171,70 @@ def survey(dataset: Dataset, jobs: int = 1, headers: bool = False) -> Survey:
     `headers` : only headers are read, so that it takes seconds: slices are counted at most, and what is wrong with values
     isn't seen.
     """
-    cohort, made, known = members(dataset), {}, {}
-    with tqdm(total=len(cohort), unit="volume", mininterval=2, disable=headers, leave=False) as bar:
-        bar.set_description(f"checking {dataset.name}")
-        for member, found in _each(dataset, cohort, partial(_look, headers=headers), 1 if headers else jobs):
-            made[member.volume] = found
-            bar.update()
+    cohort, known = members(dataset), {}
+    each = _each(dataset, cohort, partial(_look, headers=headers), 1 if headers else jobs)
+    said = f"checking {dataset.name}"
+    made = list(tqdm(each, said, len(cohort), unit="volume", mininterval=2, disable=headers, leave=False))
     try:
-        for split, person, volume, _ in _left(dataset, cohort, made):
-            kept_apart(known, f"data set '{dataset.name}'", volume, split, person, made[volume].image or volume)
+        for found in _left(dataset, made):
+            split, person, volume, *_ = found.member
+            kept_apart(known, f"data set '{dataset.name}'", volume, split, person, found.image or volume)
     except StudyError as error:
-        return _survey(dataset, cohort, made, str(error))
-    return _survey(dataset, cohort, made)
+        return _survey(dataset, made, str(error))
+    return _survey(dataset, made)
 
 
 def survey_prepared(dataset: Dataset, path: Path, code: int) -> Survey | None:
     """The same of a download that was prepared at `path`, by what was found then; None when it would be prepared again."""
-    if not path.exists() or preparing_code(path) != code or changed_sources(dataset, path):
+    if not _up_to_date(dataset, path, code):
         return None
-    made = {volume: Made(reason) for volume, reason in left_out(path).items()}
+    problems, made = left_out(path), []
     with prepared.opened(path) as file:
-        for volume, data in file["volumes"].items():
-            made[volume] = Made("", len(data), below_zero=float(data.attrs.get("below_zero", 0)))
-    return _survey(dataset, members(dataset), made)
+        for member in members(dataset):
+            if member.volume in problems:
+                made.append(Made(member, problems[member.volume]))
+            else:
+                data = file["volumes"][member.volume]
+                made.append(Made(member, slices=len(data), below_zero=float(data.attrs.get("below_zero", 0))))
+    return _survey(dataset, made)
 
 
-def _survey(dataset: Dataset, cohort: list[Member], made: Mapping[str, Made], stopped: str = "") -> Survey:
-    of = {split: [member for member in cohort if member.split == split] for split in SPLITS}
+def _survey(dataset: Dataset, made: list[Made], stopped: str = "") -> Survey:
+    of = {split: [found for found in made if found.member.split == split] for split in SPLITS}
     endings = getattr(source(dataset.source), "ENDINGS", ())
     passed_over = label_maps(PROJECT / dataset.folder, endings, dataset.pattern) if dataset.folder and endings else []
     return Survey(
-        {split: len({member.subject for member in of[split]}) for split in SPLITS},
+        {split: len({found.member.subject for found in of[split]}) for split in SPLITS},
         {split: len(of[split]) for split in SPLITS},
-        {split: sum(made[member.volume].slices for member in of[split]) for split in SPLITS},
-        {volume: found.problem for volume, found in made.items() if found.problem},
-        {volume: found.below_zero for volume, found in made.items() if found.below_zero},
+        {split: sum(found.slices for found in of[split]) for split in SPLITS},
+        {found.member.volume: found.problem for found in made if found.problem},
+        {found.member.volume: found.below_zero for found in made if found.below_zero},
         [str(place) for place in passed_over],
         stopped,
     )
 
 
+def _left(dataset: Dataset, made: list[Made]) -> list[Made]:
+    """What was made without a problem; `StudyError` when a split has none of it."""
+    for split in SPLITS:
+        reasons = [found.problem for found in made if found.member.split == split]
+        if all(reasons):
+            more = [f"and {len(reasons) - 3} more"] if len(reasons) > 3 else []
+            said = "; ".join(reasons[:3] + more) or "none is in it"
+            raise StudyError(f"data set '{dataset.name}': no volume left for split '{split}' ({said})")
+    return [found for found in made if not found.problem]
+
+
+def _up_to_date(dataset: Dataset, path: Path, code: int) -> bool:
+    return path.exists() and preparing_code(path) == code and not changed_sources(dataset, path)
+
+
 def changed_sources(dataset: Dataset, path: Path) -> str:
     """How the files that the prepared file at `path` was made from have changed since; empty where they haven't.
 
-    Files are compared by their SHA-256. A file of the same size and times isn't read again: what was found then is kept
-    beside the prepared file, and may be deleted. Files of volumes that were left out count as any other. `StudyError` when
-    a file can't be read any more, or the download isn't as declared.
+    Files are compared by their SHA-256. One of the same size and times as when it was prepared isn't read again: that is
+    kept beside the prepared file, and may be deleted. Files of volumes that were left out count as any other. `StudyError`
+    when a file can't be read any more, or the download isn't as declared.
     """
     folder = PROJECT / (dataset.folder or "")
     # A download may be deleted when it is prepared.
@@ -222,46 +248,36 @@ def changed_sources(dataset: Dataset, path: Path) -> str:
     before = {volume: split for split, volumes in prepared.splits(path).items() for volume in volumes}
     if moved := [volume for volume, split in before.items() if cohort[volume].split != split]:
         return f"{moved[0]} is in split {cohort[moved[0]].split} now"
-    known, seen = _known(path), {}
+    known: dict[str, str] = {}
+    with suppress(StudyError):  # a help only: without it files are read
+        known = read_json(_remembered(path))
     for volume, member in cohort.items():
-        if added := sorted(file for file in _files(member) if _name(dataset, file) not in checksums[volume]):
-            return f"{added[0]} is new"
-        for file, checksum in ((str(folder / name), checksum) for name, checksum in checksums[volume].items()):
-            state = _state(file)
-            seen[state] = found = known.get(state) or _checksum(file)
-            if found != checksum and state and not found:
-                raise StudyError(f"{file}: can't be read any more, and so isn't known to be what was prepared")
-            if found != checksum:
+        recorded = {str(folder / name): checksum for name, checksum in checksums[volume].items()}
+        for file in sorted({*recorded, *_files(member)}):
+            if file not in recorded:
+                return f"{file} is new"
+            state, checksum = _state(file, known)
+            if checksum != recorded[file]:
+                if state and not checksum:
+                    raise StudyError(f"{file}: can't be read any more, and so isn't known to be what was prepared")
                 return f"{file} was replaced" if state else f"{file} is gone"
-    _remember(path, seen)
     return ""
 
 
-def _left(dataset: Dataset, cohort: list[Member], made: Mapping[str, Made]) -> list[Member]:
-    """The members without a problem; `StudyError` when a split has none of them."""
-    for split in SPLITS:
-        reasons = [made[member.volume].problem for member in cohort if member.split == split]
-        if all(reasons):
-            more = [f"and {len(reasons) - 3} more"] if len(reasons) > 3 else []
-            said = "; ".join(reasons[:3] + more) or "none is in it"
-            raise StudyError(f"data set '{dataset.name}': no volume left for split '{split}' ({said})")
-    return [member for member in cohort if not made[member.volume].problem]
+def _remembered(path: Path) -> Path:
+    """Where the SHA-256 is kept by the state of each file that `path` was made from."""
+    return path.with_name(f".{path.stem}.files.json")
 
 
-def _known(path: Path) -> dict[str, str]:
-    """SHA-256 by state of the files that `path` was made from, as far as they are known."""
-    try:
-        found = read_json(path.with_name(f".{path.stem}.files.json"))
-    except StudyError:  # a help only: without it files are read
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _remember(path: Path, states: dict[str, str]) -> None:
-    states = {state: checksum for state, checksum in states.items() if checksum}
-    if states and states != _known(path):
-        with suppress(UnwritableError):
-            write_json(path.with_name(f".{path.stem}.files.json"), states)
+def _state(file: str, known: Mapping[str, str]) -> tuple[str, str]:
+    """A file's name, size, and when content and entry last changed, in ns; and its SHA-256, `known` by these or computed.
+    Both are empty where there is no such file, the SHA-256 where it may not be read."""
+    state = checksum = ""
+    with suppress(OSError):
+        found = Path(file).stat()
+        state = f"{file} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
+        checksum = known.get(state) or sha256_file(Path(file))
+    return state, checksum
 
 
 def _files(member: Member) -> list[str]:
@@ -270,40 +286,30 @@ def _files(member: Member) -> list[str]:
     return [file for value in named for file in ([value] if isinstance(value, str) else value)]
 
 
-def _state(file: str) -> str:
-    """A file's name, size, and when content and entry last changed, in ns; empty where there is no such file."""
-    try:
-        found = Path(file).stat()
-    except OSError:
-        return ""
-    return f"{file} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
-
-
-def _checksum(file: str) -> str:
-    """SHA-256 of a file; empty where it isn't there, or may not be read."""
-    with suppress(StudyError), reading(Path(file), "file"):
-        return sha256_file(Path(file))
-    return ""
-
-
 def _name(dataset: Dataset, file: str) -> str:
     """What a prepared file calls a file: its path below the download, or the project, so that both may be moved."""
     folder = PROJECT / (dataset.folder or "")
     return str(Path(file).relative_to(folder)) if Path(file).is_relative_to(folder) else file
 
 
-def _named(dataset: Dataset, files: Mapping[str, tuple[str, str]]) -> dict[str, str]:
-    return {_name(dataset, file): checksum for file, (_, checksum) in files.items()}
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """Processes that are started in the block don't run the user's script again, which need not guard its main part."""
+    main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
-def _each(
-    dataset: Dataset, cohort: list[Member], work: Callable[[Dataset, Member], Made], jobs: int
-) -> Iterator[tuple[Member, Made]]:
-    """Each member with what `work` makes of it, in `jobs` processes."""
+def _each(dataset: Dataset, cohort: list[Member], work: Callable[[Dataset, Member], Made], jobs: int) -> Iterator[Made]:
+    """What `work` makes of each member, in `jobs` processes."""
     processes = ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) if jobs > 1 else nullcontext()
     try:
         with processes as pool:
-            yield from zip(cohort, (pool.map if pool else map)(partial(work, dataset), cohort), strict=True)
+            with _without_main():
+                made = (pool.map if pool else map)(partial(work, dataset), cohort)
+            yield from made
     except BrokenProcessPool:
         raise StudyError(
             f"data set '{dataset.name}': a process that made volumes died (out of memory?); what was made is kept, and "
@@ -316,32 +322,27 @@ def _volume(dataset: Dataset, member: Member) -> Volume:
     first = next(iter(_files(member)), "")
     with reading(Path(first), f"volume of source {dataset.source}") if first else nullcontext():
         image, attributes = source(dataset.source).make(dataset, **member.how)
-        attributes = {name: value for name, value in attributes.items() if name != "files"} | {"person": member.subject}
-        try:
+        attributes = {"kind": "real MR"} | attributes | {"person": member.subject}
+        with named(first) if first else nullcontext():
             return checked_volume(member.volume, member.split, image, attributes, dataset.shape, dataset.domain)
-        except StudyError as error:
-            raise StudyError(f"{first}: {error}" if first else str(error)) from None
 
 
 def _make_part(dataset: Dataset, member: Member, parts: Path, code: int) -> Made:
     """Make a volume and keep it in `parts`, where it isn't kept there; by a digest of all that it depends on."""
-    files = {file: (_state(file), _checksum(file)) for file in _files(member)}
-    sources = _named(dataset, files)
+    # Before it is read: a file that changes meanwhile isn't what it was in either, and will be noticed.
+    found = {file: _state(file, {}) for file in _files(member)}
+    sources = {_name(dataset, file): checksum for file, (_, checksum) in found.items()}
     part, problem = parts / f"{digest_json([dataset.digest, code, *member, sources])[:32]}.h5", ""
     try:
         if not _kept(part):
             volume = _volume(dataset, member)
-            if changed := [file for file, (state, _) in files.items() if _state(file) != state]:
-                raise StudyError(f"{changed[0]}: changed while it was read")
             volume.attributes["sources"] = sources
             write_prepared(part, dataset.model_dump_json(), code, [volume])
     except UnwritableError:
         raise  # that says nothing of the volume: leaving it out would make another data set
     except StudyError as error:
         problem = str(error)
-    # What has changed meanwhile isn't what the reason is of: the volume will be tried again.
-    files = {file: (state, checksum if _state(file) == state else "") for file, (state, checksum) in files.items()}
-    return Made(problem, part=part, files=files)
+    return Made(member, problem, part=part, sources=sources, states=dict(found.values()))
 
 
 def _kept(part: Path) -> Volume | None:
@@ -354,11 +355,13 @@ def _kept(part: Path) -> Volume | None:
 
 
 def _look(dataset: Dataset, member: Member, headers: bool) -> Made:
+    """What is known of a volume by making it, or by its headers alone."""
     try:
         if headers:
             with reading(Path(next(iter(_files(member)), "")), f"volume of source {dataset.source}"):
-                return Made("", source(dataset.source).count(dataset, **member.how))
+                return Made(member, slices=source(dataset.source).count(dataset, **member.how))
         volume = _volume(dataset, member)
-        return Made("", len(volume.image), image_sha256(volume.image), float(volume.attributes.get("below_zero", 0)))
+        below_zero = float(volume.attributes.get("below_zero", 0))
+        return Made(member, "", len(volume.image), image_sha256(volume.image), below_zero)
     except StudyError as error:
-        return Made(str(error))
+        return Made(member, str(error))

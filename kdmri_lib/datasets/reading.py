@@ -1,5 +1,7 @@
 """Reading other people's files: whatever is wrong with one becomes a message that names it."""
 
+import errno
+import gzip
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -31,10 +33,36 @@ def reading(path: Path, what: str):
         raise StudyError(f"{path}: not a readable {what}, or cut short ({error})") from None
 
 
+def read_to_its_end(path: Path, what: str) -> None:
+    """`StudyError` where a gzip file isn't what was compressed, by its checksum, which readers of images stop before."""
+    with reading(path, what), gzip.open(path) as stream:
+        while stream.read(2**20):
+            pass
+
+
+@contextmanager
+def named(where):
+    """Begin the message of every `StudyError` in the block with the name of the file, `where`."""
+    try:
+        yield
+    except StudyError as error:
+        raise StudyError(f"{where}: {error}") from None
+
+
+def hdf5(path: Path) -> h5py.File:
+    """An HDF5 file for reading; where the file system has no locks (NFS, Lustre), without one."""
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+            raise
+        return h5py.File(path, "r", locking=False)
+
+
 @contextmanager
 def open_hdf5(path: Path, what: str):
     """Yield an HDF5 file for reading; failures in the block are messages, as `reading` makes them."""
-    with reading(path, what), h5py.File(path, "r") as file:
+    with reading(path, what), hdf5(path) as file:
         yield file
 
 
@@ -43,6 +71,14 @@ def hdf5_array(file: h5py.File, path: Path, name: str) -> h5py.Dataset:
     if not isinstance(file.get(name), h5py.Dataset):
         raise StudyError(f"{path}: no array '{name}'; it has {', '.join(sorted(file)) or 'nothing'}")
     return file[name]
+
+
+def text_attribute(attributes: h5py.AttributeManager, name: str) -> str:
+    """A text that an HDF5 file says of itself, however it is stored: as characters, as bytes, or as an array of one of
+    them; empty where there is none."""
+    found = np.ravel(attributes.get(name, ""))
+    text = found[0] if len(found) else ""
+    return (text.decode(errors="replace") if isinstance(text, bytes) else str(text)).strip("\0 \n")
 
 
 def as_complex(values: np.ndarray, path: Path) -> np.ndarray:

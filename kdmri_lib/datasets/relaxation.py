@@ -58,36 +58,33 @@ def spin_echo(tissue: Tissue, tr: float, te: float) -> float:
     return tissue.density * (1 - np.exp(-tr / tissue.t1)) * np.exp(-te / tissue.t2)
 
 
+NULLS_CSF = -TISSUES["csf"].t1 * np.log(
+    (1 + np.exp(-9000 / TISSUES["csf"].t1)) / 2
+)  # inversion time, ms, at a TR of 9 s
+PROTOCOLS = {
+    "t1": partial(spoiled_gradient_echo, tr=11.0, te=2.5, flip=25),
+    "ir": partial(inversion_recovery, tr=4400, te=12, ti=1100),
+    "flair": partial(inversion_recovery, tr=9000, te=120, ti=NULLS_CSF),
+    "bssfp": partial(balanced_steady_state, tr=3.2, flip=50),  # cine
+    "pd": partial(spin_echo, tr=2750, te=27),
+}
+
+
 def contrast(name: str, tissue: Tissue) -> float:
-    """Signal of `tissue`, relative to water's density, under the protocol `name`: "t1", "ir", "flair", "bssfp" or "pd".
-
-    t1 is a spoiled gradient echo, ir an inversion recovery, bssfp the cine sequence, pd a proton-density spin echo.
-
-    FLAIR is inversion recovery with a long echo at the inversion time that nulls CSF.
-    """
-    if name == "t1":
-        return spoiled_gradient_echo(tissue, tr=11.0, te=2.5, flip=25)
-    if name == "ir":
-        return inversion_recovery(tissue, tr=4400, te=12, ti=1100)
-    if name == "flair":
-        null = -TISSUES["csf"].t1 * np.log((1 + np.exp(-9000 / TISSUES["csf"].t1)) / 2)
-        return inversion_recovery(tissue, tr=9000, te=120, ti=null)
-    if name == "bssfp":
-        return balanced_steady_state(tissue, tr=3.2, flip=50)
-    if name == "pd":
-        return spin_echo(tissue, tr=2750, te=27)
-    raise StudyError(f"unknown contrast '{name}'; known: t1, ir, flair, bssfp, pd")
+    """Signal of `tissue`, relative to water's density, under one of `PROTOCOLS`."""
+    if name not in PROTOCOLS:
+        raise StudyError(f"unknown contrast '{name}'; known: {', '.join(PROTOCOLS)}")
+    return PROTOCOLS[name](tissue)
 
 
 def drawn_sequence(rng: np.random.Generator) -> Callable[[Tissue], float]:
     """A sequence with its parameters drawn from what scanners are run with: signal by tissue."""
-    name = rng.choice(["spoiled", "inversion", "fluid nulled", "balanced", "spin echo"])
-    if name == "spoiled":
-        return partial(spoiled_gradient_echo, tr=rng.uniform(5, 40), te=rng.uniform(1.5, 8), flip=rng.uniform(5, 40))
-    if name == "inversion":
-        return partial(inversion_recovery, tr=rng.uniform(3000, 6000), te=rng.uniform(8, 20), ti=rng.uniform(400, 1300))
-    if name == "fluid nulled":
-        return partial(inversion_recovery, tr=9000, te=rng.uniform(70, 140), ti=rng.uniform(2200, 2700))
-    if name == "balanced":
-        return partial(balanced_steady_state, tr=rng.uniform(2.5, 6), flip=rng.uniform(30, 70))
-    return partial(spin_echo, tr=rng.uniform(400, 6000), te=rng.uniform(10, 120))
+    sequence, ranges = [
+        (spoiled_gradient_echo, {"tr": (5, 40), "te": (1.5, 8), "flip": (5, 40)}),
+        (inversion_recovery, {"tr": (3000, 6000), "te": (8, 20), "ti": (400, 1300)}),
+        (inversion_recovery, {"tr": (9000, 9000), "te": (70, 140), "ti": (2200, 2700)}),  # fluid nulled
+        (balanced_steady_state, {"tr": (2.5, 6), "flip": (30, 70)}),
+        (spin_echo, {"tr": (400, 6000), "te": (10, 120)}),
+    ][rng.integers(5)]
+    drawn = {name: rng.uniform(low, high) if low < high else low for name, (low, high) in ranges.items()}
+    return partial(sequence, **drawn)

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 import numpy as np
+from scipy import ndimage
 
 BIN = 0.02  # cycles per pixel
 STRUCTURE = (0.02, 0.1)  # cycles per pixel: the head's shape and larger parts, without its mean brightness
@@ -18,11 +19,8 @@ def radial_spectrum(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     radius = np.hypot(*np.meshgrid(*[np.fft.fftfreq(n) for n in image.shape[1:]], indexing="ij"))
     count = round(0.5 / BIN)
     ring = (radius / BIN + 1e-9).astype(int)  # a frequency on an edge belongs to the ring that begins there
-    inside = ring < count
-    total = np.bincount(ring[inside], power[inside], count)
-    samples = np.bincount(ring[inside], minlength=count)
     with np.errstate(invalid="ignore"):  # small images have no sample on some rings: NaN
-        return (np.arange(count) + 0.5) * BIN, total / samples
+        return (np.arange(count) + 0.5) * BIN, ndimage.mean(power, ring, np.arange(count))
 
 
 def relative_to_zero(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

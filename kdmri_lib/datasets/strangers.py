@@ -11,9 +11,8 @@ from scipy.spatial import cKDTree
 from skimage.draw import polygon2mask
 from skimage.transform import downscale_local_mean
 
-from kdmri_lib.datasets.fields import declared_phase, measured
-from kdmri_lib.datasets.variety import typical
-from kdmri_lib.declarations import Dataset
+from kdmri_lib.datasets.fields import measured, typical
+from kdmri_lib.datasets.variety import LOWEST_SNR
 
 FINER = 2  # times as many pixels along each axis while painting, so that edges have partial volumes
 LINES = 12
@@ -59,8 +58,11 @@ def regions(rng: np.random.Generator, shape: tuple[int, int], slices: int) -> np
     return found
 
 
-def stranger(rng: np.random.Generator, slices: int, shape: tuple[int, int]) -> np.ndarray:
-    """The signal of a stranger, (slices, H, W) float32 >= 0, without noise."""
+def stranger(
+    rng: np.random.Generator, slices: int, shape: tuple[int, int], snr: float = np.inf, phase: np.ndarray | None = None
+) -> np.ndarray:
+    """A stranger, (slices, H, W) float32 in any unit, or complex64 at a `phase`, with noise that its mean signal is `snr`
+    times as large as, in either part."""
     fine = tuple(FINER * n for n in shape)
     extent = np.array(fine)
     numbers = regions(rng, fine, slices)
@@ -81,13 +83,10 @@ def stranger(rng: np.random.Generator, slices: int, shape: tuple[int, int]) -> n
             ends = np.stack([one, other]) + rng.uniform(1, 4) * np.array([[0, 1], [1, 0]])
             signal[polygon2mask(fine, np.concatenate([ends, ends[::-1] + rng.uniform(1, 5)]))] = rng.uniform(0, 1)
         images.append(downscale_local_mean(np.maximum(signal, 0) * within * shading, (FINER, FINER)))
-    return np.stack(images).astype(np.float32)
+    signal = np.stack(images).astype(np.float32)
+    return measured(rng, signal, typical(signal) / snr, phase)
 
 
-def make(dataset: Dataset, number: int, snr: float) -> tuple[np.ndarray, dict]:
-    """Stranger `number` of a data set, (slices, H, W) float32 or complex64 in any unit, with noise that its mean signal is
-    `snr` times as large as, in either part; and its attributes."""
-    rng, slices = np.random.default_rng([dataset.seed, number]), dataset.slices_per_volume
-    signal = stranger(rng, slices, dataset.shape)
-    image = measured(rng, signal, typical(signal) / snr, declared_phase(dataset, number, slices))
-    return image, {"kind": "phantom", "origin": "random regions of no organ; see strangers", "snr": snr}
+def signal_to_noise(count: int) -> list[float]:
+    """The signal-to-noise ratios of so many strangers: the first has no noise, the others go from 80 to 5."""
+    return [np.inf, *np.geomspace(80, LOWEST_SNR, max(count - 1, 0)).round().tolist()][:count]

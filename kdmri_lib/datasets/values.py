@@ -9,9 +9,16 @@ import numpy as np
 from kdmri_lib.errors import StudyError
 
 BELOW_ZERO = 0.02  # share of the signal; interpolation leaves less than half of that, z-scoring half of the signal
+WRAPPED = (
+    0.3  # of the largest value, which the lowest is below 0; interpolation leaves a ninth, uint16 read as int16 all
+)
 LABELS = 16  # values that differ; the coarsest image has more
 PERIODS = (2 * math.pi, 360.0, 4095.0, 4096.0)  # that phases are stored in from 0: radians, degrees, 12 bits
 EVEN = 2.0  # times its even share that a sixteenth of the range may hold: air has any phase, but hardly any magnitude
+AROUND = 0.1  # share of the values that one of them has, where what is around an object is set to it
+JUMPS = (
+    2.0  # times that neighbours of a phase are nearer to each other round its period; those of magnitudes 1.6 at most
+)
 # BIDS, and dcm2niix's ending.
 NO_MAGNITUDE = re.compile(r"(.*[-_.])?part-(phase|real|imag)([-_.].*)?|.*_(ph|imaginary)")
 EMPTY = 0.01  # share of k-space; what one slice in many misses by chance is less
@@ -33,8 +40,8 @@ def magnitudes(values: np.ndarray, path: Path) -> tuple[np.ndarray, dict[str, fl
 
     Registration and resampling by splines leave values a little below 0 beside edges. They become 0, and "below_zero" is
     their share of the sum of all absolute values. `StudyError` when that share is above 2%, as of z-scored images, phases
-    and CT; values aren't real numbers; no more than 16 differ, as in label maps; values or the file's name are a phase's;
-    or as in `sound`.
+    and CT, or one is far below 0, as where unsigned numbers were stored as signed ones; values aren't real numbers; no more
+    than 16 differ, as in label maps; values or the file's name are a phase's; or as in `sound`.
     """
     if values.dtype.kind not in "iuf":
         raise StudyError(f"{path}: values of type {values.dtype}, expected real numbers")
@@ -43,8 +50,8 @@ def magnitudes(values: np.ndarray, path: Path) -> tuple[np.ndarray, dict[str, fl
     sound(values, path)
     if _is_phase(values):
         raise StudyError(
-            f"{path}: values spread evenly from {values.min():.3g} to {values.max():.4g}, as a phase's; expected a "
-            "magnitude image"
+            f"{path}: values spread evenly, or with jumps of a period, from {values.min():.3g} to {values.max():.4g}, as a "
+            "phase's; expected a magnitude image"
         )
     if len(np.unique(values.flat[:: values.size // 5000 + 1])) <= LABELS and len(kinds := np.unique(values)) <= LABELS:
         raise StudyError(f"{path}: only {len(kinds)} different values (a label map?); expected a magnitude image")
@@ -52,20 +59,32 @@ def magnitudes(values: np.ndarray, path: Path) -> tuple[np.ndarray, dict[str, fl
         return values, {}
     below = float(-values.sum(where=values < 0, dtype=np.float64))
     share = below / float(np.abs(values).sum(dtype=np.float64))
-    if share > BELOW_ZERO:
+    if share > BELOW_ZERO or values.min() < -WRAPPED * values.max():
         raise StudyError(
             f"{path}: negative values (down to {values.min():.3g}; {share:.0%} of the signal); expected a magnitude image, "
-            "not z-scores, phases or CT"
+            "not z-scores, phases or CT, nor the brightest of unsigned numbers (uint16) stored as signed ones"
         )
     return np.maximum(values, 0), {"below_zero": round(share, 6)}
 
 
 def _is_phase(values: np.ndarray) -> bool:
-    """Whether values fill a phase's period from 0 evenly."""
+    """Whether values fill a phase's period from 0 evenly; or, where what is around an object is set to one value, jump
+    by the period between neighbours within it."""
     least, most = float(values.min()), float(values.max())
-    if abs(least) > 0.01 * most or not any(abs(most - period) <= 0.01 * period for period in PERIODS):
+    period = next((p for p in PERIODS if abs(most - p) <= 0.01 * p), 0.0)
+    if abs(least) > 0.01 * most or not period:
         return False
-    return bool(np.histogram(values, bins=16, range=(0, most))[0].max() < EVEN * values.size / 16)
+    if np.histogram(values, bins=16, range=(0, most))[0].max() < EVEN * values.size / 16:
+        return True
+    kinds, times = np.unique(values.flat[:: values.size // 5000 + 1], return_counts=True)
+    if times.max() < AROUND * times.sum():
+        return False
+    inside, plain, circular = values != kinds[times.argmax()], 0.0, 0.0
+    for axis in range(max(0, values.ndim - 2), values.ndim):
+        pairs = np.delete(inside, 0, axis) & np.delete(inside, -1, axis)
+        apart = np.abs(np.diff(values.astype(np.float32), axis=axis)[pairs]).astype(np.float64)
+        plain, circular = plain + (apart**2).sum(), circular + (np.minimum(apart, period - apart) ** 2).sum()
+    return plain > JUMPS * circular
 
 
 def measured_whole(kspace: np.ndarray, path: Path, coils: int | None = None, centred: bool = True) -> None:

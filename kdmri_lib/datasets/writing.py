@@ -74,7 +74,7 @@ def write_prepared(
     known: dict[str, tuple[str, str]] = {}
     # HDF5 (2.0) crashes later on when a file that it writes doesn't fit on the disk. What is made in memory is written
     # without it; for all else a lack of space is found before.
-    in_memory = {} if size else {"driver": "core", "backing_store": False}
+    in_memory = {"locking": False} if size else {"driver": "core", "backing_store": False}
     with atomic_write(path) as temporary:
         reserve(temporary, size)
         with h5py.File(temporary, "w", **in_memory) as file:

@@ -7,16 +7,14 @@ atria, flow artefacts, motion between the lines of k-space, real anatomy outside
 has hearts of other sizes, walls and orientations, in any contrast, blurred, at any noise level.
 """
 
-from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 
-from kdmri_lib.datasets import strangers
-from kdmri_lib.datasets.cohort import Member, numbered_subjects
+from kdmri_lib.datasets import fields, generated
 from kdmri_lib.datasets.fields import (
     band_noise,
     bias_field,
-    declared_phase,
     measured,
     point_spread,
     power_law_noise,
@@ -24,11 +22,10 @@ from kdmri_lib.datasets.fields import (
     smooth_step,
 )
 from kdmri_lib.datasets.relaxation import TISSUES
-from kdmri_lib.datasets.variety import PLAIN, Variety, further_subjects, options, variety_of
-from kdmri_lib.declarations import Dataset
+from kdmri_lib.datasets.variety import PLAIN, Variety
 
 FIELD_OF_VIEW = 215  # mm along the rows
-OPTIONS = options("contrast", "warp", "resolution", "noise", "bias", "gamma", "rounding")
+OPTIONS = generated.options("contrast", "warp", "resolution", "noise", "bias", "gamma", "rounding")
 
 
 def subject_volume(
@@ -91,14 +88,8 @@ def subject_volume(
         endocardium = cavity - (1 - centre) + 0.8 * wobble + 0.9 * fine
         right = ellipse(heart_y - 6, heart_x - 0.95 * radius, radius * 1.05, radius * (0.75 if systole else 0.95), turn)
         right = right * taper - 14 * np.clip(level - 0.75, 0, 1) + wobble
-        signal = np.zeros(grid) + 0.0
-
-        def paint(inside, value, signal=signal, width=pixel):
-            """Put a tissue over what is there, with partial volume at the edge."""
-            share = smooth_step(inside, width)
-            signal *= 1 - share
-            signal += share * value
-
+        signal = np.zeros(grid)
+        paint = partial(fields.paint, signal, pixel)
         paint(body, tissue["muscle"] * 0.5)
         paint(body - layers[0], tissue["fat"])
         paint(body - layers[1], muscle * (1 + 0.2 * fine))
@@ -132,26 +123,13 @@ def subject_volume(
         stack.append(signal)
     image = np.concatenate(stack)[:slices]
     texture = variety.between("contrast", 5, 0.03, 0.01, 0.08) * power_law_noise(rng, image.shape, 1.0, high=40)
-    image = image * (1 + texture) * bias_field(rng, image.shape, variety.bias(0.35))
+    image = image * (1 + texture) * bias_field(rng, image.shape, variety.between("bias", 1, 0.35, 0.05, 0.65))
     signal = np.maximum(image, 0).astype(np.float32)
-    if width := variety.blur(0):
+    if width := variety.between("resolution", 1, 0, 0.9, 2.2):
         signal = point_spread(signal, width)
     sigma = variety.noise(rng.uniform(0.01, 0.02) * blood, signal)
     return variety.shown(measured(rng, signal, sigma, phase))
 
 
-def cohort(dataset: Dataset) -> Iterator[Member]:
-    """The phantoms, numbered from 1 through the splits; plain ones and strangers, where the data set asks for some."""
-    yield from numbered_subjects(dataset, "phantom")
-    yield from further_subjects(dataset, dataset.train + dataset.validation + dataset.test)
-
-
-def make(dataset: Dataset, number: int, plain: bool = False, snr: float | None = None) -> tuple[np.ndarray, dict]:
-    """Phantom `number`, (slices, H, W) float32 or complex64 relative to proton density (of a various data set, unless it is
-    to be `plain`, relative to its brightest), and its attributes; with a signal-to-noise ratio `snr`, a stranger."""
-    if snr is not None:
-        return strangers.make(dataset, number, snr)
-    rng, slices = np.random.default_rng([dataset.seed, number]), dataset.slices_per_volume
-    variety = PLAIN if plain else variety_of(dataset, number, OPTIONS)
-    image = subject_volume(rng, slices, dataset.shape, declared_phase(dataset, number, slices), variety)
-    return image, {"kind": "phantom", "origin": "cardiac short-axis phantom; see cardiac_phantom"}
+ABOUT = {"kind": "phantom", "origin": "cardiac short-axis phantom; see cardiac_phantom"}
+cohort, make = generated.cohort, partial(generated.make, subject_volume, OPTIONS, ABOUT)

@@ -11,7 +11,7 @@ skull-stripped, with lesions, at any noise level.
 
 import itertools
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Annotated
 
@@ -22,14 +22,14 @@ from pydantic import Field
 from scipy import ndimage
 from skimage.transform import resize
 
-from kdmri_lib.datasets import people, strangers
-from kdmri_lib.datasets.cohort import Member, numbered_subjects
+from kdmri_lib.datasets import generated, people
+from kdmri_lib.datasets.cohort import Member
 from kdmri_lib.datasets.fields import (
     at_declared_phase,
     band_noise,
     bias_field,
-    declared_phase,
     diffeomorphic_displacement,
+    log_uniform,
     measured,
     point_spread,
     power_law_noise,
@@ -39,7 +39,7 @@ from kdmri_lib.datasets.fields import (
 from kdmri_lib.datasets.framing import padded
 from kdmri_lib.datasets.nifti import read_nifti
 from kdmri_lib.datasets.relaxation import TISSUES
-from kdmri_lib.datasets.variety import KINDS, PLAIN, Variety, further_subjects, log_uniform, options, variety_of
+from kdmri_lib.datasets.variety import KINDS, PLAIN, Variety
 from kdmri_lib.declarations import Dataset
 
 GRID = (240, 240)  # at 1 mm; another shape covers the same field of view with larger or smaller pixels
@@ -51,7 +51,7 @@ MAPS = {"t1": "t1", "grey": "gm", "white": "wm"}
 # Contrasts, as `relaxation.contrast` knows them, of further test subjects, and how many of each: "flair:6 ir:6".
 _CONTRAST = r"(t1|ir|flair|bssfp|pd):[1-9]\d*"
 _CONTRASTS = Annotated[str, Field(pattern=rf"^{_CONTRAST}( {_CONTRAST})*$")]
-OPTIONS = {"further_contrasts": _CONTRASTS} | options(*KINDS)
+OPTIONS = {"further_contrasts": _CONTRASTS} | generated.options(*KINDS)
 
 
 @cache
@@ -116,7 +116,7 @@ def virtual_subject(
     def at(field: np.ndarray, where: np.ndarray = here / COARSE) -> np.ndarray:
         return ndimage.map_coordinates(field, where, order=1, mode="nearest", output=np.float32)
 
-    warp = COARSE * diffeomorphic_displacement(rng, coarse_shape, *variety.bending(smoothness=7, amplitude=1.2))
+    warp = COARSE * diffeomorphic_displacement(rng, coarse_shape, 7, 1.2 * variety.between("warp", 2, 1, 0.7, 1.7))
     scale = rng.uniform(0.95, 1.04, 3)[:, None, None, None]
     middle = np.array(size)[:, None, None, None] / 2
     there = (variety.placed(here, middle) - middle) / scale + middle + np.stack([at(w) for w in warp])
@@ -165,7 +165,7 @@ def virtual_subject(
     vessel = vessel * smooth_step(at(band_noise(rng, coarse_shape, low=5, high=30)) - 0.3, 0.3)
 
     # Most brain protocols saturate or miss part of the fat signal; how much differs from scan to scan.
-    share["fat"] = share["fat"] * variety.fat(rng.uniform(0.35, 0.7))
+    share["fat"] = share["fat"] * variety.between("contrast", 2, rng.uniform(0.35, 0.7), 0.2, 1)
     tissues = {name: TISSUES[name]._replace(t1=TISSUES[name].t1 * rng.normal(1, 0.04)) for name in share}
     signals = variety.signals(protocol, tissues)
     signal = sum(weight * signals[name] for name, weight in share.items())
@@ -175,11 +175,13 @@ def virtual_subject(
     signal = with_lesions(variety.rng("lesions"), signal, here, depth, wobble, bright)
     signal = signal.reshape(slices, len(within), *shape).mean(axis=1)
     texture = power_law_noise(rng, (slices, *shape), 1.0, high=60)
-    signal = signal * (1 + 0.025 * texture) * bias_field(rng, (slices, *shape), variety.bias(0.2))
+    signal = (
+        signal * (1 + 0.025 * texture) * bias_field(rng, (slices, *shape), variety.between("bias", 1, 0.2, 0.05, 0.65))
+    )
     # What a scanner resolves, in pixels as fine as it acquires: 1.2 of them at half height where all of k-space counts
     # alike, 1.8 where it is Hamming-weighted (Harris 1978). Without it edges are as sharp as the grid allows, and beyond
     # 0.3 cycles per pixel have two to seven times the power of the two real images that `spectrum` compares with.
-    signal = point_spread(signal, variety.blur(rng.uniform(1.2, 1.8)))
+    signal = point_spread(signal, variety.between("resolution", 1, rng.uniform(1.2, 1.8), 0.9, 2.2))
     # Noise relative to white matter, so that it is the same whatever the brightest voxel is: up to BrainWeb's usual 3%
     # (Collins et al. 1998). With it and the blur, spectra are within a factor of two of two real ones (`spectrum`).
     image = measured(rng, signal, variety.noise(rng.uniform(0.02, 0.03) * bright, signal), phase)
@@ -228,49 +230,30 @@ def stripped(rng: np.random.Generator | None, image: np.ndarray, depth: np.ndarr
 def cohort(dataset: Dataset) -> Iterator[Member]:
     """The virtual subjects; and, each a test set of its own, further ones of other contrasts, the unwarped template, one
     person's slice and nine people; plain subjects and strangers, where the data set asks for some."""
-    yield from numbered_subjects(dataset, "virtual")
-    number = dataset.train + dataset.validation + dataset.test
-    for asked in str(dataset.options.get("further_contrasts", "")).split():
-        protocol, count = asked.split(":")
-        for _ in range(int(count)):
-            number += 1
-            name = f"{protocol}{number:03d}"
-            yield Member(protocol, name, name, {"number": number, "protocol": protocol})
-    yield from further_subjects(dataset, number)
+    asked = [pair.split(":") for pair in str(dataset.options.get("further_contrasts", "")).split()]
+    further = tuple(protocol for protocol, count in asked for _ in range(int(count)))
+    yield from generated.cohort(dataset, "virtual", further)
     yield Member("template", "mni152", "mni152", {"real": "mni152"})
     yield Member("individual", "s1045", "s1045", {"real": "s1045"})
     yield from people.cohort()
 
 
 def make(
-    dataset: Dataset,
-    number: int = 0,
-    real: str = "",
-    file: str = "",
-    protocol: str = "",
-    plain: bool = False,
-    snr: float | None = None,
+    dataset: Dataset, number: int = 0, real: str = "", file: str = "", protocol: str = "", plain: bool = False, **how
 ) -> tuple[np.ndarray, dict]:
-    """Virtual subject `number`, a real image or that of a person's `file`: (slices, H, W) float32 or complex64 in any unit,
-    and its attributes.
+    """Virtual subject `number` (or stranger, as `generated.make` knows `how`), a real image or that of a person's `file`:
+    (slices, H, W) float32 or complex64 in any unit, and its attributes.
 
-    A subject of another `protocol` than the data set's, where one is given, or that is to be `plain` has no variety; one
-    with a signal-to-noise ratio `snr` is a stranger. Real images are magnitudes; in a complex data set they are at a
-    simulated phase, and say so.
+    A subject of another `protocol` than the data set's, where one is given, or that is to be `plain` has no variety. Real
+    images are magnitudes; in a complex data set they are at a simulated phase, and say so.
     """
-    if snr is not None:
-        return strangers.make(dataset, number, snr)
-    if not number:
-        image, attributes = _real(dataset, real, file)
-        image, kind = at_declared_phase(dataset, real or Path(file).name, image, attributes["kind"])
-        return image, attributes | {"kind": kind}
-    rng, slices = np.random.default_rng([dataset.seed, number]), dataset.slices_per_volume
-    phase = declared_phase(dataset, number, slices)
-    variety = PLAIN if protocol or plain else variety_of(dataset, number, OPTIONS)
-    return virtual_subject(rng, slices, dataset.shape, protocol or dataset.contrast, phase, variety), {
-        "kind": "virtual subject",
-        "origin": "tissue maps of the MNI152 template, warped; see embedded_brain",
-    }
+    if number:
+        subject = partial(virtual_subject, protocol=protocol or dataset.contrast)
+        about = {"kind": "virtual subject", "origin": "tissue maps of the MNI152 template, warped; see embedded_brain"}
+        return generated.make(subject, OPTIONS, about, dataset, number, bool(protocol or plain), **how)
+    image, attributes = _real(dataset, real, file)
+    image, kind = at_declared_phase(dataset, real or Path(file).name, image, "real MR")
+    return image, attributes | {"kind": kind}
 
 
 def _real(dataset: Dataset, real: str, file: str) -> tuple[np.ndarray, dict]:
@@ -283,6 +266,5 @@ def _real(dataset: Dataset, real: str, file: str) -> tuple[np.ndarray, dict]:
         return on_grid(slices, dataset.shape), attributes | {"spacing": (thickness, *pixel)}
     if real == "mni152":
         image = template_slices(dataset.slices_per_volume, dataset.shape)
-        return image, {"kind": "real MR", "origin": "MNI152 T1 1 mm template (ICBM 2009a), packaged with nilearn"}
-    image = individual_slice(dataset.shape)
-    return image, {"kind": "real MR", "origin": "one person's sagittal slice s1045, packaged with matplotlib"}
+        return image, {"origin": "MNI152 T1 1 mm template (ICBM 2009a), packaged with nilearn"}
+    return individual_slice(dataset.shape), {"origin": "one person's sagittal slice s1045, packaged with matplotlib"}

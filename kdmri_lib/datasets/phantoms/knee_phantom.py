@@ -9,29 +9,20 @@ sum of squares' floor of noise, and at a simulated phase. A *various* data set (
 proportions, orientations and textures, in any contrast, seen by 1 to 15 coils, combined either way, at any noise level.
 """
 
-from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 import torch
 
-from kdmri_lib.datasets import strangers
-from kdmri_lib.datasets.cohort import Member, numbered_subjects
-from kdmri_lib.datasets.fields import (
-    band_noise,
-    declared_phase,
-    point_spread,
-    power_law_noise,
-    sheet_distance,
-    smooth_step,
-)
+from kdmri_lib.datasets import fields, generated
+from kdmri_lib.datasets.fields import band_noise, point_spread, power_law_noise, sheet_distance, smooth_step
 from kdmri_lib.datasets.relaxation import TISSUES
-from kdmri_lib.datasets.variety import PLAIN, Variety, further_subjects, options, variety_of
-from kdmri_lib.declarations import Dataset
+from kdmri_lib.datasets.variety import PLAIN, Variety
 from kdmri_lib.fourier import root_sum_of_squares, sensitivity_weighted
 
 FIELD_OF_VIEW = 320  # mm along the rows, which the published data sample twice as wide as needed
 COILS = 15
-OPTIONS = options("contrast", "warp", "resolution", "noise", "bias", "gamma", "rounding")
+OPTIONS = generated.options("contrast", "warp", "resolution", "noise", "bias", "gamma", "rounding")
 
 
 def coil_sensitivities(rng: np.random.Generator, depth: float, shape: tuple[int, int], pixel: float) -> np.ndarray:
@@ -70,11 +61,7 @@ def subject_slice(
     narrow = np.sqrt(np.clip(1 - (depth / (58 * size)) ** 2, 0.15, 1))
     signal = np.zeros(shape)
 
-    def paint(inside, value, width=pixel):
-        share = smooth_step(inside, width)
-        np.multiply(signal, 1 - share, out=signal)
-        np.add(signal, share * value, out=signal)
-
+    paint = partial(fields.paint, signal, pixel)
     up, down = np.maximum(-y, 0), np.maximum(y, 0)
     half = size * narrow * (52 + 0.10 * up - 0.03 * down) + 1.5 * wobble
     leg = half - np.abs(x)
@@ -154,7 +141,7 @@ def drawn_body(rng: np.random.Generator, variety: Variety) -> dict:
     }
     signals = variety.signals("pd", TISSUES)
     body["tissue"] = {name: signal * rng.normal(1, 0.04) for name, signal in signals.items()}
-    body["tissue"]["fat"] *= variety.fat(1)
+    body["tissue"]["fat"] *= variety.between("contrast", 2, 1, 0.2, 1)
     # Without variety a coronal knee. With one femur and tibia are less wide, or end round or hollow, as other joints' bones
     # and those of sagittal slices, where they lie before the middle of the leg and have the patella before them.
     sideways = variety.between("warp", 6, 1, 0, 1) < 0.15
@@ -200,7 +187,7 @@ def subject_volume(
     body = drawn_body(rng, variety)
     usual = rng.uniform(0.004, 0.008) * body["tissue"]["fat"]
     chosen, evenness, weighted = chosen_coils(variety)
-    blur, noise, images = variety.blur(0), None, []
+    blur, noise, images = variety.between("resolution", 1, 0, 0.9, 2.2), None, []
     for number, depth in enumerate(variety.levels(np.linspace(-32, 32, slices), -32, 32)):
         signal = subject_slice(rng, body, depth, shape, pixel)
         if blur:
@@ -225,18 +212,5 @@ def subject_volume(
     return variety.shown(np.stack(images))
 
 
-def cohort(dataset: Dataset) -> Iterator[Member]:
-    """The phantoms, numbered from 1 through the splits; plain ones and strangers, where the data set asks for some."""
-    yield from numbered_subjects(dataset, "phantom")
-    yield from further_subjects(dataset, dataset.train + dataset.validation + dataset.test)
-
-
-def make(dataset: Dataset, number: int, plain: bool = False, snr: float | None = None) -> tuple[np.ndarray, dict]:
-    """Phantom `number`, (slices, H, W) float32 or complex64 relative to proton density (of a various data set, unless it is
-    to be `plain`, relative to its brightest), and its attributes; with a signal-to-noise ratio `snr`, a stranger."""
-    if snr is not None:
-        return strangers.make(dataset, number, snr)
-    rng, slices = np.random.default_rng([dataset.seed, number]), dataset.slices_per_volume
-    variety = PLAIN if plain else variety_of(dataset, number, OPTIONS)
-    image = subject_volume(rng, slices, dataset.shape, declared_phase(dataset, number, slices), variety)
-    return image, {"kind": "phantom", "origin": "coronal knee phantom through 15 simulated coils; see knee_phantom"}
+ABOUT = {"kind": "phantom", "origin": "coronal knee phantom through 15 simulated coils; see knee_phantom"}
+cohort, make = generated.cohort, partial(generated.make, subject_volume, OPTIONS, ABOUT)

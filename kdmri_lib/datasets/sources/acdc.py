@@ -11,35 +11,33 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-
-from kdmri_lib.datasets.cohort import Member, folder_of, split_subjects
-from kdmri_lib.datasets.folders import NIFTI, files_in
-from kdmri_lib.datasets.nifti import count_of, image_of
+from kdmri_lib.datasets import nifti
+from kdmri_lib.datasets.cohort import Member
+from kdmri_lib.datasets.folders import NIFTI, files_of
 from kdmri_lib.declarations import Dataset
 from kdmri_lib.errors import StudyError
+from kdmri_lib.storage import PROJECT
 
 ENDINGS = NIFTI
 OPTIONS = {"cine": bool}
+count, make = nifti.count, nifti.make
 
 
 def cohort(dataset: Dataset) -> Iterator[Member]:
     """Every frame of every patient, or every cine; those of the challenge's test set only test."""
-    folder = folder_of(dataset)
-    wanted = re.compile(r"(patient\d+)_4d" if dataset.options.get("cine") else r"(patient\d+)_frame(\d+)")
-    subjects: dict[str, list[tuple[str, dict]]] = {}
-    testers, places = set(), {}
-    for entry in files_in(folder, ENDINGS, dataset.pattern):
+    cine = bool(dataset.options.get("cine"))
+    wanted = re.compile(r"(patient(\d+))_4d" if cine else r"(patient(\d+))_frame(\d+)")
+    places: dict[str, Path] = {}
+    for entry in files_of(dataset, ENDINGS):
         if not (named := wanted.fullmatch(entry.bare.name)):
             continue
-        subject, place = named[1], folder / entry.place.parent
+        subject, place = named[1], PROJECT / dataset.folder / entry.place.parent
         if places.setdefault(subject, place) != place:
-            raise StudyError(f"{folder}: {subject} is there twice, in {places[subject]} and {place}")
-        if int(subject.removeprefix("patient")) > 100 or "testing" in (part.lower() for part in entry.place.parts):
-            testers.add(subject)
-        how = {"file": str(entry.file), "phase": "" if dataset.options.get("cine") else phase(place, int(named[2]))}
-        subjects.setdefault(subject, []).append((entry.bare.name, how))
-    return split_subjects(dataset, subjects, reserved=testers)
+            raise StudyError(f"{subject} is there twice, in {places[subject]} and {place}")
+        tests = int(named[2]) > 100 or "testing" in (part.lower() for part in entry.place.parts)
+        how = {"file": str(entry.file), "orientation": "thickest", "times": cine}
+        how["phase"] = "" if cine else phase(place, int(named[3]))
+        yield Member("test" if tests else "", subject, entry.bare.name, how)
 
 
 def phase(place: Path, frame: int) -> str:
@@ -50,18 +48,3 @@ def phase(place: Path, frame: int) -> str:
         return ""
     stated = dict(re.findall(r"^(ED|ES)\s*:\s*(\d+)", information, re.MULTILINE))
     return next((name for name, number in stated.items() if int(number) == frame), "")
-
-
-def _how(dataset: Dataset) -> dict:
-    return {"orientation": "thickest", "times": bool(dataset.options.get("cine"))}
-
-
-def count(dataset: Dataset, file: str, phase: str = "") -> int:
-    """How many slices `make` will give at most, from the header alone."""
-    return count_of(dataset, file, **_how(dataset))
-
-
-def make(dataset: Dataset, file: str, phase: str = "") -> tuple[np.ndarray, dict]:
-    """One stack, (slices, H, W) float32 in the file's units, and its attributes, `phase` among them."""
-    image, attributes = image_of(dataset, file, **_how(dataset))
-    return image, attributes | {"phase": phase}

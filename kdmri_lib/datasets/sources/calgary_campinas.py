@@ -18,42 +18,38 @@ import numpy as np
 import torch
 
 from kdmri_lib.coils import complex_image
-from kdmri_lib.datasets.cohort import Member, folder_of, split_subjects
-from kdmri_lib.datasets.folders import NIFTI, ends_in, files_in
+from kdmri_lib.datasets import nifti
+from kdmri_lib.datasets.cohort import Member
+from kdmri_lib.datasets.folders import NIFTI, ends_in, files_of
 from kdmri_lib.datasets.framing import middle, padded
-from kdmri_lib.datasets.nifti import Orientation, count_of, image_of
 from kdmri_lib.datasets.reading import hdf5_array, open_hdf5, reading
 from kdmri_lib.datasets.values import measured_whole
 from kdmri_lib.declarations import Dataset
 from kdmri_lib.errors import StudyError
 from kdmri_lib.fourier import root_sum_of_squares, to_image
+from kdmri_lib.orders import in_usual_order
 
 ENDINGS = (*NIFTI, ".npy", ".h5")
-OPTIONS = {"orientation": Orientation}
+OPTIONS = {"orientation": nifti.Orientation}
 HELD_OUT = {"val", "test", "validation"}
 MASKS = ("_staple", "_ss", "_manual")
 
 
 def cohort(dataset: Dataset) -> Iterator[Member]:
     """A volume per file, a file per subject; those below Val or Test only test."""
-    folder = folder_of(dataset)
-    subjects: dict[str, list[tuple[str, dict]]] = {}
-    testers = set()
-    for entry in files_in(folder, ENDINGS, dataset.pattern):
-        name = entry.bare.name
-        if name.endswith(MASKS):
+    seen: set[str] = set()
+    for entry in files_of(dataset, ENDINGS):
+        if (name := entry.bare.name).endswith(MASKS):
             continue
-        if name in subjects:
-            raise StudyError(f"{folder}: two files of subject {name}; {entry.place} is one of them, give a pattern")
-        subjects[name] = [(name, {"file": str(entry.file)})]
+        if name in seen:
+            raise StudyError(f"two files of subject {name}; {entry.place} is one of them, give a pattern")
+        seen.add(name)
+        how = {"file": str(entry.file)}
+        if ends_in(entry.file.name, NIFTI):
+            how["orientation"] = str(dataset.options.get("orientation", "sagittal"))
         # Test-R=5 and Test-R=10 are the challenge's test sets.
-        if HELD_OUT & {re.split(r"[-_ ]", place.lower())[0] for place in entry.place.parts[:-1]}:
-            testers.add(name)
-    return split_subjects(dataset, subjects, reserved=testers)
-
-
-def _orientation(dataset: Dataset) -> str:
-    return str(dataset.options.get("orientation", "sagittal"))
+        tests = HELD_OUT & {re.split(r"[-_ ]", place.lower())[0] for place in entry.place.parts[:-1]}
+        yield Member("test" if tests else "", name, name, how)
 
 
 @contextmanager
@@ -68,30 +64,36 @@ def _kspace(path: Path):
         yield kspace
 
 
-def count(dataset: Dataset, file: str) -> int:
+def count(dataset: Dataset, file: str, **how) -> int:
     """How many slices `make` will give at most, from the header or the array's shape."""
-    if ends_in(file, NIFTI):
-        return count_of(dataset, file, orientation=_orientation(dataset))
+    if how:
+        return nifti.count(dataset, file, **how)
     with _kspace(Path(file)) as kspace:
         return len(middle(len(kspace), dataset.slices_per_volume))
 
 
-def make(dataset: Dataset, file: str) -> tuple[np.ndarray, dict]:
+def make(dataset: Dataset, file: str, **how) -> tuple[np.ndarray, dict]:
     """One head, (slices, H, W) float32 or complex64 in the file's units, and its attributes; raw k-space as root sum of
     squares, or as a complex image."""
-    if ends_in(file, NIFTI):
-        return image_of(dataset, file, orientation=_orientation(dataset))
-    path = Path(file)
+    if how:
+        return nifti.make(dataset, file, **how)
+    path, images = Path(file), []
     with _kspace(path) as kspace:
-        chosen = middle(len(kspace), dataset.slices_per_volume)
-        images = []
-        for number in chosen:  # one at a time: all channels are gigabytes
+
+        def read(number: int) -> np.ndarray:  # one at a time: all channels are gigabytes
             values = np.asarray(kspace[number], dtype=np.float32)
-            measured_whole(values, path, coils=2, centred=False)
-            coils = torch.from_numpy(values[..., ::2] + 1j * values[..., 1::2]).permute(2, 0, 1)
+            return (values[..., ::2] + 1j * values[..., 1::2]).transpose(2, 0, 1)
+
+        def centre(rows: slice, columns: slice) -> np.ndarray:
+            return kspace[:, rows, columns]
+
+        chosen = middle(len(kspace), dataset.slices_per_volume)
+        for values in in_usual_order(read, chosen, "unshifted", str(path), centre):
+            measured_whole(values, path, coils=0, centred=False)
+            coils = torch.from_numpy(values)
             if dataset.channels == 1:
                 image = root_sum_of_squares(to_image(coils)).numpy()
             else:
                 image = complex_image(coils, str(path))
             images.append(padded(image, dataset.shape))
-    return np.stack(images), {"kind": "real MR", "origin": path.name, "files": [file]}
+    return np.stack(images), {"origin": path.name}

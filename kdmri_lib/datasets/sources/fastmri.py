@@ -1,6 +1,7 @@
 """fastMRI (Zbontar et al. 2018): knee and brain, single and multi coil, one HDF5 file per scan.
 
-As distributed: `kspace` (slices, H, W) or (slices, coils, H, W), centred; `reconstruction_esc` or `reconstruction_rss`; an
+As distributed: `kspace` (slices, H, W) or (slices, coils, H, W), centred, or in
+another order that it shows; `reconstruction_esc` or `reconstruction_rss`; an
 ISMRMRD header in XML; attributes `acquisition` and `patient_id`. Files that are undersampled, by a `mask` in them or by
 holes in their k-space, are refused. Folders called ``…_val``, or ``…_val_batch_0`` as archives unpack, hold subjects that
 only test; those called ``…_test`` are left alone. Options: `image`, "kspace" (the default: root sum of squares of the whole
@@ -10,6 +11,7 @@ image, several coils combined by ESPIRiT (`kdmri_lib.coils`).
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -19,15 +21,15 @@ import numpy as np
 import torch
 
 from kdmri_lib.coils import complex_image
-from kdmri_lib.datasets.cohort import Member, folder_of, split_subjects
-from kdmri_lib.datasets.folders import files_in
+from kdmri_lib.datasets.cohort import Member
+from kdmri_lib.datasets.folders import files_of
 from kdmri_lib.datasets.framing import middle, padded
-from kdmri_lib.datasets.reading import as_complex, hdf5_array, open_hdf5
+from kdmri_lib.datasets.reading import as_complex, hdf5_array, open_hdf5, text_attribute
 from kdmri_lib.datasets.values import magnitudes, measured_whole
 from kdmri_lib.declarations import Dataset
 from kdmri_lib.errors import StudyError
 from kdmri_lib.fourier import magnitude_image
-from kdmri_lib.orders import ORDERS, from_order
+from kdmri_lib.orders import ORDERS, from_order, in_usual_order
 
 ENDINGS = (".h5",)
 OPTIONS = {"image": Literal["kspace", "reconstruction"], "acquisition": str}
@@ -36,9 +38,7 @@ PART = re.compile(r"_(val|test)(_full)?(_batch_\d+)?$")  # of a folder's name
 
 def cohort(dataset: Dataset) -> Iterator[Member]:
     """A volume per file, by the patient; those of a folder for validation only test."""
-    subjects: dict[str, list[tuple[str, dict]]] = {}
-    testers = set()
-    for entry in files_in(folder_of(dataset), ENDINGS, dataset.pattern):
+    for entry in files_of(dataset, ENDINGS):
         file, name = entry.file, entry.bare.name
         parts = {found[1] for place in entry.place.parts[:-1] if (found := PART.search(place))}
         if "test" in parts:
@@ -46,16 +46,21 @@ def cohort(dataset: Dataset) -> Iterator[Member]:
         subject, how = name, {"file": str(file)}
         try:
             with open_hdf5(file, "fastMRI file") as data:
-                if dataset.options.get("acquisition") not in (None, data.attrs.get("acquisition")):
+                if dataset.options.get("acquisition") not in (None, text_attribute(data.attrs, "acquisition")):
                     continue
-                subject = str(data.attrs.get("patient_id") or name)
+                subject = text_attribute(data.attrs, "patient_id") or _patient(data) or name
         except StudyError as error:
             # Whose it is isn't known, so it is left out for good, even if it can be read when its turn comes.
             how["problem"] = str(error)
-        subjects.setdefault(subject, []).append((name, how))
-        if "val" in parts:
-            testers.add(subject)
-    return split_subjects(dataset, subjects, reserved=testers)
+        yield Member("test" if "val" in parts else "", subject, name, how)
+
+
+def _patient(file: h5py.File) -> str:
+    """Whose scan it is by its ISMRMRD header; empty where that doesn't say, or can't be read, which `spacing` refuses."""
+    with suppress(ElementTree.ParseError, KeyError, TypeError):
+        header = ElementTree.fromstring(file["ismrmrd_header"][()])
+        return (header.findtext(".//{*}subjectInformation/{*}patientID") or "").strip()
+    return ""
 
 
 def spacing(file: h5py.File, path: Path) -> tuple[float, ...]:
@@ -114,32 +119,32 @@ def make(dataset: Dataset, file: str, problem: str = "") -> tuple[np.ndarray, di
     among them."""
     if problem:
         raise StudyError(problem)
-    path, wanted = Path(file), _wanted(dataset)
+    path, wanted, images, below_zero = Path(file), _wanted(dataset), [], {}
     with open_hdf5(path, "fastMRI file") as data:
         source = _source(data, path, wanted)
         chosen = middle(len(source), dataset.slices_per_volume)
-        if wanted == "kspace":
-            slices, below_zero = [], {}
-            for number in chosen:  # a slice at a time: all coils can be gigabytes
-                kspace = as_complex(source[number], path)
-                measured_whole(kspace, path, coils=0 if kspace.ndim == 3 else None)
-                coil_kspace = torch.from_numpy(kspace).reshape(-1, *kspace.shape[-2:])
+        if wanted == "reconstruction":
+            images, below_zero = magnitudes(source[chosen.start : chosen.stop], path)
+        else:
+
+            def read(number: int) -> np.ndarray:  # a slice at a time: all coils can be gigabytes
+                return as_complex(source[number], path).reshape(-1, *source.shape[-2:])
+
+            def centre(rows: slice, columns: slice) -> np.ndarray:
+                return as_complex(source[..., rows, columns], path)
+
+            for kspace in in_usual_order(read, chosen, "centred", str(path), centre):
+                measured_whole(kspace, path, coils=0)
+                coil_kspace = torch.from_numpy(kspace)
                 if dataset.channels == 1:
                     image = magnitude_image(coil_kspace).numpy()
                 else:
                     image = complex_image(from_order(coil_kspace, ORDERS["centred"]), str(path))
-                slices.append(padded(image, dataset.shape))
-            images = np.stack(slices)
-        else:
-            whole, below_zero = magnitudes(source[chosen.start : chosen.stop], path)
-            images = padded(whole, dataset.shape)
-        coils = data["kspace"].shape[1] if "kspace" in data and data["kspace"].ndim == 4 else 1
+                images.append(padded(image, dataset.shape))
         attributes = {
-            "kind": "real MR",
             "origin": f"{path.name}, {wanted}",
-            "files": [file],
             "spacing": spacing(data, path),
-            "acquisition": str(data.attrs.get("acquisition", "")),
-            "coils": coils,
+            "acquisition": text_attribute(data.attrs, "acquisition"),
+            "coils": data["kspace"].shape[1] if "kspace" in data and data["kspace"].ndim == 4 else 1,
         }
-    return images, attributes | below_zero
+    return padded(np.asarray(images), dataset.shape), attributes | below_zero

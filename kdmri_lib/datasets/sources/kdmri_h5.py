@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from kdmri_lib.datasets.cohort import Member, folder_of, in_order, split_subjects
-from kdmri_lib.datasets.folders import files_in
+from kdmri_lib.datasets.cohort import Member, in_order
+from kdmri_lib.datasets.folders import files_in, folder_of
 from kdmri_lib.datasets.framing import middle
 from kdmri_lib.datasets.reading import hdf5_array, open_hdf5
 from kdmri_lib.datasets.values import magnitudes
@@ -27,21 +27,18 @@ OPTIONS = {"masks": str}
 def cohort(dataset: Dataset) -> Iterator[Member]:
     """A volume per file; the published validation part only tests."""
     folder = folder_of(dataset)
-    subjects: dict[str, list[tuple[str, dict]]] = {}
-    for part in ("train", "validation"):
+    for part, split in (("train", ""), ("validation", "test")):
         factors = in_order(place for place in (folder / part).glob("acc_*x") if place.is_dir())
         if not factors:
             raise StudyError(f"{folder / part}: no folder acc_4x, acc_5x or acc_8x")
         for entry in files_in(factors[0], ENDINGS, dataset.pattern or "*"):
             subject = f"{part}_{entry.bare.name}"
-            subjects[subject] = [(subject, {"file": str(entry.file)})]
-    return split_subjects(dataset, subjects, reserved=[s for s in subjects if s.startswith("validation_")])
+            yield Member(split, subject, subject, {"file": str(entry.file)})
 
 
 @contextmanager
-def _volume(file: str):
+def _volume(path: Path):
     """Yield a file's array, unread: (H, W, slices) or (H, W)."""
-    path = Path(file)
     with open_hdf5(path, "prepared file of the published code") as data:
         volume = hdf5_array(data, path, "volfs")
         if volume.ndim not in (2, 3) or 0 in volume.shape:
@@ -51,16 +48,15 @@ def _volume(file: str):
 
 def count(dataset: Dataset, file: str) -> int:
     """How many slices `make` will give, from the array's shape."""
-    with _volume(file) as volume:
+    with _volume(Path(file)) as volume:
         return len(middle(volume.shape[2] if volume.ndim == 3 else 1, dataset.slices_per_volume))
 
 
 def make(dataset: Dataset, file: str) -> tuple[np.ndarray, dict]:
     """One volume, (slices, H, W) as stored, float32 or float64, and its attributes."""
     path = Path(file)
-    with _volume(file) as volume:
+    with _volume(path) as volume:
         slices = volume[:].reshape(*volume.shape[:2], -1).transpose(2, 0, 1)
     slices, attributes = magnitudes(slices, path)
     chosen = slices[list(middle(len(slices), dataset.slices_per_volume))]
-    about = {"kind": "real MR", "origin": f"{path.parent.parent.name}/{path.name}", "files": [file]}
-    return chosen, about | attributes
+    return chosen, {"origin": f"{path.parent.parent.name}/{path.name}"} | attributes

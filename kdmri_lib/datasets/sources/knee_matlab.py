@@ -10,20 +10,22 @@ volume is refused. Option `combination`: "rss" (root sum of squares, the paper's
 
 import re
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
 
-from kdmri_lib.datasets.cohort import Member, folder_of, split_subjects
-from kdmri_lib.datasets.folders import Entry, files_in
+from kdmri_lib.datasets.cohort import Member
+from kdmri_lib.datasets.folders import Entry, files_in, folder_of
 from kdmri_lib.datasets.framing import middle, padded
 from kdmri_lib.datasets.matlab import read_mat
 from kdmri_lib.datasets.values import measured_whole
 from kdmri_lib.declarations import Dataset
 from kdmri_lib.errors import StudyError
 from kdmri_lib.fourier import centred, magnitude_image, to_image, uncentred
+from kdmri_lib.orders import in_usual_order
 
 ENDINGS = (".mat",)
 OPTIONS = {"combination": Literal["rss", "sensitivity"]}
@@ -32,12 +34,17 @@ OPTIONS = {"combination": Literal["rss", "sensitivity"]}
 def cohort(dataset: Dataset) -> Iterator[Member]:
     """A volume per subject's folder, with the files of its middle slices."""
     folder = folder_of(dataset)
-    place = folder / dataset.contrast if (folder / dataset.contrast).is_dir() else folder
+    place = place if (place := folder / dataset.contrast).is_dir() else folder
     found: dict[str, list[Entry]] = {}
     for entry in files_in(place, ENDINGS, dataset.pattern or "*/rawdata*"):
         if re.fullmatch(r"rawdata\d+", entry.bare.name) and len(entry.place.parts) > 1:
             found.setdefault(entry.place.parts[-2], []).append(entry)
-    subjects: dict[str, list[tuple[str, dict]]] = {}
+    if not found:
+        folders = ", ".join(sorted(each.name for each in folder.iterdir() if each.is_dir())[:5]) or "none"
+        looked = (
+            f"no {dataset.pattern or '<subject>/rawdataN.mat'} in it, nor in a folder of contrast '{dataset.contrast}'"
+        )
+        raise StudyError(f"{folder}: 0 subjects found: {looked}; folders there (contrast may be one): {folders}")
     for subject, slices in found.items():
         chosen = [slices[n] for n in middle(len(slices), dataset.slices_per_volume)]
         how = {"files": [str(entry.file) for entry in chosen]}
@@ -45,8 +52,7 @@ def cohort(dataset: Dataset) -> Iterator[Member]:
             how["sensitivity_files"] = [
                 str(place / entry.place.with_name(entry.place.name.replace("rawdata", "espirit"))) for entry in chosen
             ]
-        subjects[subject] = [(f"{place.name}_{subject}", how)]
-    return split_subjects(dataset, subjects)
+        yield Member("", subject, f"{place.name}_{subject}", how)
 
 
 def _combination(dataset: Dataset) -> str:
@@ -61,15 +67,10 @@ def _combination(dataset: Dataset) -> str:
 
 def _without_gaps(files: Sequence[str]) -> None:
     """`StudyError` when a slice is missing, by the files' numbers."""
-    numbers = [int(re.search(r"(\d+)$", Path(file).stem)[1]) for file in files]
-    for before, number, file in zip(numbers, numbers[1:], files[1:], strict=False):
+    numbered = [(int(re.search(r"(\d+)$", Path(file).stem)[1]), file) for file in files]
+    for (before, _), (number, file) in pairwise(numbered):
         if number != before + 1:
             raise StudyError(f"{file}: follows rawdata{before}; expected rawdata{before + 1}: a slice is missing")
-
-
-def coils_first(values: np.ndarray) -> torch.Tensor:
-    """(H, W, coils) to (coils, H, W)."""
-    return torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1)))
 
 
 def count(dataset: Dataset, files: list[str], sensitivity_files: Sequence[str] = ()) -> int:
@@ -82,26 +83,30 @@ def make(dataset: Dataset, files: list[str], sensitivity_files: Sequence[str] = 
     """One knee, (slices, H, W) float32 or complex64 in the k-space's units, its coils combined, and its attributes."""
     combination = _combination(dataset)
     _without_gaps(files)
-    images, shape = [], None
-    for place, path in enumerate(map(Path, files)):
-        kspace = read_mat(path, "rawdata")
-        shape = shape or kspace.shape
+    images, shapes = [], {}
+
+    def read(number: int) -> np.ndarray:
+        kspace = read_mat(path := Path(files[number]), "rawdata")
+        first, shape = next(iter(shapes.items()), (path, kspace.shape))
         if kspace.ndim != 3 or kspace.shape != shape or 0 in shape:
-            raise StudyError(
-                f"{path}: k-space of shape {kspace.shape}, expected (H, W, coils) as in {files[0]}: {shape}"
-            )
-        measured_whole(kspace, path, coils=2)
+            raise StudyError(f"{path}: k-space of shape {kspace.shape}, expected (H, W, coils) as in {first}: {shape}")
+        shapes[path] = shape
+        return kspace.transpose(2, 0, 1)
+
+    kspaces = in_usual_order(read, range(len(files)), "centred", files[len(files) // 2])
+    for place, (path, kspace) in enumerate(zip(map(Path, files), kspaces, strict=True)):
+        measured_whole(kspace, path, coils=0)
+        coils = torch.from_numpy(kspace).contiguous()
         if combination == "rss":
-            image = magnitude_image(coils_first(kspace))
+            image = magnitude_image(coils)
         else:
             beside = Path(sensitivity_files[place])
             sensitivities = read_mat(beside, "sensitivities")
-            if sensitivities.shape != kspace.shape:
-                raise StudyError(f"{beside}: sensitivities of shape {sensitivities.shape}, expected {kspace.shape}")
-            coils = centred(to_image(uncentred(coils_first(kspace))))
-            image = (coils_first(sensitivities).conj() * coils).sum(dim=0)
+            if sensitivities.shape != shapes[path]:
+                raise StudyError(f"{beside}: sensitivities of shape {sensitivities.shape}, expected {shapes[path]}")
+            maps = torch.from_numpy(sensitivities).permute(2, 0, 1).contiguous()
+            image = (maps.conj() * centred(to_image(uncentred(coils)))).sum(dim=0)
             image = image.abs() if dataset.channels == 1 else image
         images.append(padded(image.numpy(), dataset.shape))
-    attributes = {"kind": "real MR", "origin": f"{Path(files[0]).parent.name}, {len(files)} slices"}
-    read = [*files, *sensitivity_files]
-    return np.stack(images), attributes | {"files": read, "coils": shape[2], "combination": combination}
+    origin = f"{Path(files[0]).parent.name}, {len(files)} slices"
+    return np.stack(images), {"origin": origin, "coils": len(kspace), "combination": combination}

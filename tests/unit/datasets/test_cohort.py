@@ -7,81 +7,64 @@ import sys
 
 import pytest
 
-from kdmri_lib.datasets.cohort import in_order, numbered_subjects, split_subjects
-from kdmri_lib.datasets.prepared import read_prepared, splits
-from kdmri_lib.datasets.preparing import members, prepare
+from kdmri_lib.datasets.cohort import Member, in_order, split_subjects
+from kdmri_lib.datasets.preparing import members
 from kdmri_lib.errors import StudyError
 from kdmri_lib.storage import PROJECT
 from tests import downloads
 
 
-def test_numbers_in_names_are_numbers_and_test_sets_only_test(tmp_path):
-    downloads.acdc(tmp_path)
-    prepare(downloads.declared("acdc", tmp_path), tmp_path / "out.h5", 1)
-    found = splits(tmp_path / "out.h5")
-    assert found["train"] == [f"patient{n:03d}_frame{f:02d}" for n in (1, 2) for f in (1, 12)]
-    assert {name[:10] for name in found["validation"]} == {"patient010"}
-    assert {name[:10] for name in found["test"]} == {"patient101"}
-    phases = {v.subject: v.attributes["phase"] for v in read_prepared(tmp_path / "out.h5")}
-    assert phases["patient001_frame01"] == "ED" and phases["patient001_frame12"] == "ES"
+def test_numbers_in_names_are_numbers():
     assert in_order(["patient10", "patient2", "a"]) == ["a", "patient2", "patient10"]
     assert in_order(["²", "7", "x²", "10"]) == ["7", "10", "x²", "²"], "a raised 2 is no number"
 
 
 def test_subjects_that_a_distributor_set_apart_never_train(tmp_path):
-    volumes = {f"p{n}": [(f"p{n}_scan", {})] for n in range(1, 8)}
+    def found(*reserved):
+        return [Member("test" if n in reserved else "", f"p{n}", f"p{n}_scan", {}) for n in (10, *range(1, 7))]
+
     dataset = downloads.declared("nifti_folder", tmp_path, train=3, validation=1, test=2)
-    found = list(split_subjects(dataset, volumes, reserved=["p1", "p6"]))
-    assert [m.subject for m in found] == ["p2", "p3", "p4", "p5", "p1", "p6"]
-    assert [m.split for m in found] == ["train", "train", "train", "validation", "test", "test"]
+    chosen = split_subjects(dataset, found(1, 6))
+    assert [m.subject for m in chosen] == ["p2", "p3", "p4", "p5", "p1", "p6"]
+    assert [m.split for m in chosen] == ["train", "train", "train", "validation", "test", "test"]
     with pytest.raises(StudyError, match=r"7 subjects found \(3 train, 1 validation, 1 test\), expected 3 train"):
-        list(split_subjects(dataset, volumes, reserved=["p6"]))
+        split_subjects(dataset, found(6))
 
 
 def test_generated_subjects_are_numbered_through_the_splits(tmp_path):
     dataset = downloads.declared("cardiac_phantom", tmp_path, slices_per_volume=2)
-    found = list(numbered_subjects(dataset, "phantom"))
+    found = members(dataset)
     assert [m.split for m in found] == ["train", "train", "validation", "test"]
     assert [(m.volume, m.how) for m in found] == [(f"phantom00{n}", {"number": n}) for n in (1, 2, 3, 4)]
     with pytest.raises(StudyError, match="source cardiac_phantom needs slices_per_volume"):
-        list(numbered_subjects(downloads.declared("cardiac_phantom", tmp_path), "phantom"))
-
-
-def test_splits_from_a_file(tmp_path):
-    downloads.nifti(tmp_path)
-    table = tmp_path / "splits.csv"
-    table.write_text("subject,split\nperson10,train\nperson2,validation\nperson1,test\n")
-    dataset = downloads.declared("nifti_folder", tmp_path, splits=str(table))
-    prepare(dataset, tmp_path / "out.h5", 1)
-    expected = {"train": ["person10_scan"], "validation": ["person2_scan"], "test": ["person1_scan"]}
-    assert splits(tmp_path / "out.h5") == expected
-    for row, message in {
-        "person1,train": "line 5: subject person1 is in two splits, test and train",
-        "person7,train": "line 5: no subject person7",
-        "person3,tset": "line 5: expected columns subject, split with train, validation, test",
-    }.items():
-        table.write_text(f"subject,split\nperson10,train\nperson2,validation\nperson1,test\n{row}\n")
-        with pytest.raises(StudyError, match=message):
-            prepare(dataset, tmp_path / "again.h5", 1)
-    table.write_bytes(b"\xff\xfe\xfa")
-    with pytest.raises(StudyError, match=r"splits.csv: can't be read"):
-        prepare(dataset, tmp_path / "again.h5", 1)
+        members(downloads.declared("cardiac_phantom", tmp_path))
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
 @pytest.mark.parametrize("between", [",", ";", "\t"])
-def test_splits_as_spreadsheets_save_them(tmp_path, encoding, between):
+def test_splits_from_a_table_as_spreadsheets_save_it(tmp_path, encoding, between):
     """With a byte-order mark, as Excel does it; semicolons, where commas stand in numbers; and rows without anything."""
     downloads.nifti(tmp_path)
     (tmp_path / "person2").rename(tmp_path / "Jörg 2")
-    rows = [("subject", "split"), ("person10", "train"), ("Jörg 2", "validation"), ("person1 ", "test"), ("", "")]
+    rows = ["subject,split", "person10,train", "Jörg 2,validation", "person1 ,test", ","]
     table = tmp_path / "splits.csv"
-    table.write_bytes("".join(f"{between.join(row)}\r\n" for row in rows).encode(encoding))
     dataset = downloads.declared("nifti_folder", tmp_path, splits=str(table))
-    expected = {"person10": "train", "Jörg 2": "validation", "person1": "test"}
-    assert {m.subject: m.split for m in members(dataset)} == expected
-    table.write_bytes(f"subject{between}split\r\n1{between}train\r\n".encode(encoding))
-    with pytest.raises(StudyError, match="line 2: no subject 1; the first ones found: "):
+
+    def found(*more):
+        text = "".join(f"{row}\r\n" for row in (*rows, *more)).replace(",", between)
+        table.write_bytes(text.encode(encoding))
+        return {m.subject: m.split for m in members(dataset)}
+
+    assert found() == {"person10": "train", "Jörg 2": "validation", "person1": "test"}
+    for row, message in {
+        "person1,train": "line 6: subject person1 is in two splits, test and train",
+        "7,train": "line 6: no subject 7; the first ones found: ",
+        "person3,tset": "line 6: expected columns subject, split with train, validation, test",
+    }.items():
+        with pytest.raises(StudyError, match=message):
+            found(row)
+    table.write_bytes(b"\xff\xfe\xfa")
+    with pytest.raises(StudyError, match=r"splits.csv: can't be read"):
         members(dataset)
 
 
@@ -112,7 +95,7 @@ def test_a_patient_twice_in_a_download_is_refused(tmp_path):
     downloads.acdc(tmp_path)
     shutil.copytree(tmp_path / "training/patient001", tmp_path / "testing/patient001")
     with pytest.raises(StudyError, match="patient001 is there twice"):
-        prepare(downloads.declared("acdc", tmp_path), tmp_path / "out.h5", 1)
+        members(downloads.declared("acdc", tmp_path))
 
 
 def test_two_volumes_of_one_name_are_refused(tmp_path):
@@ -127,7 +110,6 @@ def test_two_volumes_of_one_name_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"train": 7}, r"4 subjects found \(4 train, 0 validation, 0 test\), expected 7 train, 1 validation, 1 test"),
         ({"folder": "/nowhere/at/all"}, "no folder /nowhere/at/all; data/README.md says how to get the images"),
         ({"folder": None}, "source nifti_folder needs folder"),
     ],
@@ -136,4 +118,4 @@ def test_bad_declarations(tmp_path, change, message):
     downloads.nifti(tmp_path)
     dataset = downloads.declared("nifti_folder", tmp_path).model_copy(update=change)
     with pytest.raises(StudyError, match=message):
-        prepare(dataset, tmp_path / "out.h5", 1)
+        members(dataset)

@@ -5,7 +5,7 @@ import pytest
 
 from kdmri_lib.datasets.phantoms.embedded_brain import individual_slice, template_slices
 from kdmri_lib.datasets.phantoms.knee_phantom import COILS, coil_sensitivities
-from kdmri_lib.datasets.prepared import read_prepared, splits
+from kdmri_lib.datasets.prepared import read_prepared
 from kdmri_lib.datasets.preparing import members, prepare, source
 from kdmri_lib.datasets.spectrum import relative_to_zero
 from kdmri_lib.declarations import Dataset
@@ -17,22 +17,13 @@ BRAIN = Dataset(
 
 
 @pytest.mark.parametrize("name", ["embedded_brain", "cardiac_phantom", "knee_phantom"])
-def test_generated_subjects_are_seeded_and_differ(name):
+def test_subjects_are_seeded_and_differ_and_a_complex_one_is_the_same_at_a_smooth_phase(name):
     module, shape = source(name), (96, 60) if name == "knee_phantom" else (96, 96)
-    dataset = Dataset(name="x", source=name, shape=shape, train=2, validation=1, test=1, slices_per_volume=2, seed=3)
-    first, again, second = (module.make(dataset, number=n)[0] for n in (1, 1, 2))
-    np.testing.assert_array_equal(first, again)
-    assert first.shape == (2, *shape) and np.isfinite(first).all() and first.min() >= 0
-    assert np.corrcoef(first.ravel(), second.ravel())[0, 1] < 0.97
-    parts = [part for part, *_ in module.cohort(dataset)]
-    assert parts[:4] == ["train", "train", "validation", "test"]
-
-
-@pytest.mark.parametrize("name", ["embedded_brain", "cardiac_phantom", "knee_phantom"])
-def test_a_complex_subject_is_the_same_subject_at_a_smooth_phase(name):
-    module, shape = source(name), (96, 60) if name == "knee_phantom" else (96, 96)
-    dataset = Dataset(name="x", source=name, shape=shape, train=2, validation=1, test=1, slices_per_volume=2, seed=3)
-    plain = module.make(dataset, number=1)[0]
+    dataset = BRAIN.model_copy(update={"source": name, "shape": shape, "slices_per_volume": 2, "seed": 3})
+    plain, again, second = (module.make(dataset, number=n)[0] for n in (1, 1, 2))
+    np.testing.assert_array_equal(plain, again)
+    assert plain.shape == (2, *shape) and np.isfinite(plain).all() and plain.min() >= 0
+    assert np.corrcoef(plain.ravel(), second.ravel())[0, 1] < 0.97
     image, other = (module.make(dataset.model_copy(update={"domain": "complex"}), number=n)[0] for n in (1, 2))
     assert image.dtype == np.complex64
     if name == "knee_phantom":  # the root sum of squares has a floor of noise, which combined coils have not
@@ -58,19 +49,20 @@ def test_the_cohort_has_the_detail_that_the_template_lacks():
 
 def test_real_images_are_sets_of_their_own(tmp_path):
     dataset = BRAIN.model_copy(update={"train": 1, "slices_per_volume": 2})
-    prepare(dataset, tmp_path / "b.h5", "code")
-    assert {*splits(tmp_path / "b.h5")} == {"individual", "people", "template", "train", "validation", "test"}
+    prepare(dataset, tmp_path / "b.h5", 1)
     kinds = {v.split: v.attributes["kind"] for v in read_prepared(tmp_path / "b.h5")}
-    assert (
-        kinds["template"] == kinds["individual"] == kinds["people"] == "real MR" and kinds["test"] == "virtual subject"
+    virtual, real = (
+        dict.fromkeys(("train", "validation", "test"), "virtual subject"),
+        ("template", "individual", "people"),
     )
-    assert not prepare(dataset, tmp_path / "b.h5", "code").made, "up to date"
+    assert kinds == virtual | dict.fromkeys(real, "real MR")
+    assert not prepare(dataset, tmp_path / "b.h5", 1).made, "up to date"
     # Nobody's phase is known; in a complex data set they have a simulated one, and say so.
     complex_set = dataset.model_copy(update={"domain": "complex"})
-    prepare(complex_set, tmp_path / "c.h5", "code")
-    for real, both in zip(read_prepared(tmp_path / "b.h5"), read_prepared(tmp_path / "c.h5"), strict=True):
-        np.testing.assert_allclose(np.abs(both.image), real.image, atol=1e-6)
-        if real.split in ("template", "individual", "people"):
+    prepare(complex_set, tmp_path / "c.h5", 1)
+    for plain, both in zip(read_prepared(tmp_path / "b.h5"), read_prepared(tmp_path / "c.h5"), strict=True):
+        np.testing.assert_allclose(np.abs(both.image), plain.image, atol=1e-6)
+        if plain.split not in virtual:
             assert both.attributes["kind"] == "real MR, simulated phase"
             assert np.ptp(np.unwrap(np.angle(both.image[0, 60]))) > 0.05
     assert individual_slice((240, 240)).shape == (1, 240, 240)

@@ -1,18 +1,22 @@
 """Other people's files: whatever is wrong with one is a message that names it."""
 
 import os
+import shutil
 import subprocess
 import sys
 from contextlib import contextmanager
 
 import numpy as np
 import pytest
+import scipy.io
 
-from kdmri_lib.datasets.preparing import prepare, source
-from kdmri_lib.datasets.reading import as_complex, reading
-from kdmri_lib.declarations import Degradation
+from kdmri_lib.datasets.matlab import read_mat
+from kdmri_lib.datasets.preparing import prepare, source, survey
+from kdmri_lib.datasets.reading import reading
+from kdmri_lib.declarations import Undersampling
 from kdmri_lib.declared import declared_mask
 from kdmri_lib.errors import StudyError
+from kdmri_lib.storage import PROJECT
 from tests import downloads
 
 
@@ -47,44 +51,83 @@ def test_a_file_that_may_not_be_read_and_one_that_is_being_written(tmp_path):
 def test_a_mask_of_ones_own(tmp_path):
     path = tmp_path / "mask.npy"
     dataset = downloads.declared("embedded_brain", tmp_path, shape=(120, 120), slices_per_volume=4)
-    degradation = Degradation(acceleration=4, mask=str(path))
+    undersampling = Undersampling(acceleration=4, mask=str(path))
     with pytest.raises(StudyError, match=r"mask.npy: no such file"):
-        declared_mask(dataset, degradation)
+        declared_mask(dataset, undersampling)
     mask = np.zeros((120, 120), np.uint8)
     mask[:30] = 1
     np.save(path, mask)
-    np.testing.assert_array_equal(declared_mask(dataset, degradation), mask.astype(bool))
+    np.testing.assert_array_equal(declared_mask(dataset, undersampling), mask.astype(bool))
     np.save(path, mask[:50])
     with pytest.raises(StudyError, match=r"mask.npy: shape \(50, 120\), expected \(120, 120\)"):
-        declared_mask(dataset, degradation)
+        declared_mask(dataset, undersampling)
     np.save(path, np.array([{"a": 1}], dtype=object), allow_pickle=True)
     with pytest.raises(StudyError, match=r"mask.npy: not a readable .npy mask"):
-        declared_mask(dataset, degradation)
+        declared_mask(dataset, undersampling)
 
 
 def test_a_lack_of_memory_is_not_the_files_fault(tmp_path):
     with pytest.raises(MemoryError), reading(tmp_path / "x", "file"):
         raise MemoryError
-    with (
-        pytest.raises(StudyError, match=r"x: not a readable file, or cut short \(odd\)"),
-        reading(tmp_path / "x", "file"),
-    ):
-        raise ArithmeticError("odd")
-
-
-def test_complex_numbers_of_either_kind(tmp_path):
-    compound = np.array([(1.0, 2.0)], dtype=[("real", "<f8"), ("imag", "<f8")])
-    for values in (compound, np.array([1 + 2j])):
-        found = as_complex(values, tmp_path)
-        assert found.dtype == np.complex64 and found.tolist() == [1 + 2j]
 
 
 def test_a_link_to_nothing_says_where_it_leads(tmp_path):
     (tmp_path / "scan.nii").symlink_to(tmp_path / "archive" / "gone.nii")
-    with (
-        pytest.raises(StudyError, match=r"scan.nii: a link to .*archive/gone.nii, which isn't there; expected a file"),
-        reading(tmp_path / "scan.nii", "file"),
-    ):
+    message = r"scan.nii: a link to .*archive/gone.nii, which isn't there; expected a file"
+    with pytest.raises(StudyError, match=message), reading(tmp_path / "scan.nii", "file"):
         (tmp_path / "scan.nii").read_bytes()
     with pytest.raises(StudyError, match=r"none.nii: no such file"), reading(tmp_path / "none.nii", "file"):
         (tmp_path / "none.nii").read_bytes()
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler, to take locks away")
+@pytest.mark.parametrize("code", ["ENOLCK", "ENOSYS"])
+def test_a_file_system_without_locks_is_one_to_work_on(tmp_path, code):
+    """As Lustre and NFS may be: prepared, and read back, as anywhere else."""
+    source = f"#include <errno.h>\nint flock(int fd, int how) {{ errno = {code}; return -1; }}\n"
+    library = tmp_path / "nolock.so"
+    subprocess.run(["cc", "-shared", "-fPIC", "-x", "c", "-o", library, "-"], input=source, text=True, check=True)
+    downloads.fastmri(tmp_path / "download")
+    dataset = downloads.declared("fastmri", tmp_path / "download")
+    program = """
+import sys, pathlib
+from kdmri_lib.datasets.prepared import Slices
+from kdmri_lib.datasets.preparing import prepare
+from kdmri_lib.declarations import Dataset
+dataset, path = Dataset.model_validate_json(sys.argv[1]), pathlib.Path(sys.argv[2])
+prepare(dataset, path, 1)
+print(len(Slices(path, "train", held_bytes=0)))
+"""
+    command = [sys.executable, "-c", program, dataset.model_dump_json(), tmp_path / "there.h5"]
+    told = subprocess.run(command, env=os.environ | {"LD_PRELOAD": str(library)}, capture_output=True, text=True)
+    assert told.returncode == 0, told.stderr
+    prepare(dataset, tmp_path / "here.h5", 1)
+    assert (tmp_path / "there.h5").read_bytes() == (tmp_path / "here.h5").read_bytes()
+
+
+def test_a_script_without_a_main_guard_runs_once(tmp_path):
+    """The README's lines at the top level of a script, where a process of its own reads a file, or two make volumes."""
+    downloads.knee(tmp_path / "knee", older=True)
+    script = tmp_path / "mine.py"
+    script.write_text(f"""
+from pathlib import Path
+from kdmri_lib.datasets.matlab import read_mat
+from kdmri_lib.datasets.preparing import survey
+from tests import downloads
+print(read_mat(Path({str(tmp_path)!r}, "knee/coronal_pd/1/rawdata1.mat"), "rawdata").shape)
+found = survey(downloads.declared("knee_matlab", Path({str(tmp_path / "knee")!r}), contrast="coronal_pd"), jobs=2)
+print(found.slices, found.problems)
+""")
+    environment = os.environ | {"PYTHONPATH": str(PROJECT)}
+    told = subprocess.run([sys.executable, script], capture_output=True, text=True, cwd=tmp_path, env=environment)
+    assert told.stdout == "(20, 16, 4)\n{'train': 6, 'validation': 3, 'test': 3} {}\n", told.stderr
+
+
+def test_what_is_there_and_what_was_looked_for_is_said(tmp_path):
+    downloads.knee(tmp_path, older=True)
+    scipy.io.savemat(tmp_path / "x.mat", {"about": "a scan", "scan": np.ones((4, 4))})
+    with pytest.raises(StudyError, match=r"x.mat: no array 'kspace'; it has about, scan"):
+        read_mat(tmp_path / "x.mat", "kspace", alone=True)
+    message = r"0 subjects found: no <subject>/rawdataN.mat in it, .* contrast 't1'; folders .*: coronal_pd$"
+    with pytest.raises(StudyError, match=message):
+        survey(downloads.declared("knee_matlab", tmp_path))

@@ -4,7 +4,8 @@ import h5py
 import numpy as np
 
 from kdmri_lib.datasets.sample import PATH, sample
-from kdmri_lib.deployment.volumes import open_input
+from kdmri_lib.deployment.readers import open_volumes
+from kdmri_lib.deployment.scan import Scan
 from kdmri_lib.evaluation import psnr
 from kdmri_lib.masks import published_mask
 
@@ -15,7 +16,8 @@ def test_the_committed_file_is_what_the_code_makes():
         np.testing.assert_allclose(file["kspace"][:], kspace, atol=1e-5)
         assert "Louis Collins" in file.attrs["origin"]
     assert PATH.stat().st_size < 500_000 and (PATH.parent / "PROVENANCE.md").exists()
-    with open_input(PATH, axis=0) as (scan,):
+    with open_volumes(PATH, lines_axis=0) as (stored,):
+        scan = Scan(stored)
         found = np.fft.ifft2(scan.read(0, 3)[:, 0], norm="ortho")
         np.testing.assert_array_equal(scan.lines, published_mask("brain", 4, (240, 240))[:, 0])
     zero_filled = np.fft.ifft2(np.fft.fft2(image) * published_mask("brain", 4, (240, 240)))
