@@ -9,16 +9,22 @@ import torch
 from torch import Tensor
 
 
-def as_channels(image: np.ndarray) -> Tensor:
-    """Images (..., H, W), real or complex, as (..., C, H, W) real of the same precision: C = 1, or 2."""
+def as_channels(image: np.ndarray | Tensor) -> Tensor:
+    """Images (..., H, W), real or complex, as (..., C, H, W) real of the same precision: C = 1, or 2. A tensor is that
+    already."""
+    if isinstance(image, Tensor):
+        return image
     if np.iscomplexobj(image):
         return torch.from_numpy(np.stack((image.real, image.imag), axis=-3))
     return torch.from_numpy(image).unsqueeze(-3)
 
 
 def as_image(channels: Tensor) -> np.ndarray:
-    """Inverse of `as_channels`: (..., C, H, W) on any device to (..., H, W), in float32 or complex64."""
+    """Inverse of `as_channels`: (..., C, H, W) on any device to (..., H, W), in float32 or complex64. More
+    channels than two are no image of these, and stay."""
     parts = channels.float().cpu().numpy()
+    if channels.shape[-3] > 2:
+        return parts
     return parts[..., 0, :, :] if channels.shape[-3] == 1 else parts[..., 0, :, :] + 1j * parts[..., 1, :, :]
 
 

@@ -49,6 +49,8 @@ STYLE = {
 COLOURS = ("black", "#E69F00", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#882255")
 DASHES = ("-", "--", "-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)), (0, (9, 2)))
 MARKERS = "osD^vPX*<>"
+Groups = Mapping[str, Mapping[str, np.ndarray]]
+Points = Mapping[str, Sequence[tuple[float, float]]]
 
 
 @contextmanager
@@ -71,38 +73,36 @@ def line_style(number: int) -> dict:
 
 
 @styled
-def save(figure: Figure, path: Path, stamp: str, runs: Sequence[str] = ()) -> None:
-    """Write `path` (PNG) and the same as PDF, stamped at the foot; the names of the run folders go into the metadata."""
+def save(figure: Figure, path: Path, stamp: str) -> None:
+    """Write `path` (PNG) and the same as PDF, stamped at the foot and in the metadata."""
     foot = 0.25 / figure.get_figheight()
     figure.get_layout_engine().set(rect=(0, foot, 1, 1 - foot))
     figure.text(0.995, 0.2 * foot, stamp, ha="right", va="bottom", color=NEUTRAL)
-    made_from = "made from runs: " + (", ".join(sorted(set(runs))) or "none")
-    with atomic_write(path) as temporary:
-        figure.savefig(temporary, dpi=130, metadata={"Description": f"{stamp}; {made_from}"})
-    with atomic_write(path.with_suffix(".pdf")) as temporary:
-        figure.savefig(temporary, metadata={"Subject": stamp, "Keywords": made_from, "CreationDate": None})
+    about = {".png": {"Description": stamp}, ".pdf": {"Subject": stamp, "CreationDate": None}}
+    for ending, metadata in about.items():
+        with atomic_write(path.with_suffix(ending)) as temporary:
+            figure.savefig(temporary, dpi=130, metadata=metadata)
+        figure.set_layout_engine("none")  # found once for both, since it takes as long as the drawing
 
 
-def grid(
-    heights: Sequence[float], columns: int, width: float, wide: float = 1.1, titles: float | None = None
+def _axes(
+    title: str, heights: list, widths: list, size: tuple, layout="constrained", **how
 ) -> tuple[Figure, np.ndarray]:
-    """Figure and (rows, columns) axes without ticks or frames, for rows of images this high and wide (inches).
+    """Figure of this size (inches) and (rows, columns) axes, as high and as wide as these say beside each other."""
+    how |= {"squeeze": False, "height_ratios": heights, "width_ratios": widths, "figsize": size, "layout": layout}
+    figure, axes = plt.subplots(len(heights), len(widths), **how)
+    figure.suptitle(title, wrap=True)
+    return figure, axes
+
+
+def _pictures(title: str, heights: list, columns: int, width: float, wide=1.1, titles=0.0) -> tuple[Figure, np.ndarray]:
+    """Figure and axes without ticks or frames, for rows of images this high and wide (inches).
 
     `wide` : inches beside them, for scales. `titles` : inches of all titles above rows together, a line each by default.
     """
-    titles = 0.25 * len(heights) if titles is None else titles
-    figure, axes = plt.subplots(
-        len(heights),
-        columns,
-        figsize=(max(width * columns + wide, 5), sum(heights) + titles + 0.5),
-        layout="compressed",
-        squeeze=False,
-        height_ratios=heights,
-    )
-    for axis in axes.flat:
-        axis.set(xticks=[], yticks=[])
-        axis.set_frame_on(False)
-    return figure, axes
+    size = (max(width * columns + wide, 5), sum(heights) + (titles or 0.25 * len(heights)) + 0.5)
+    bare = {"xticks": [], "yticks": [], "frame_on": False}
+    return _axes(title, heights, [1] * columns, size, "compressed", subplot_kw=bare)
 
 
 def white_of(image: np.ndarray) -> float:
@@ -110,63 +110,48 @@ def white_of(image: np.ndarray) -> float:
     return float(np.percentile(image, DISPLAY_PERCENTILE)) or 1.0
 
 
-def _grey(axis: Axes, image: np.ndarray, white: float):
+def _grey(axis: Axes, image: np.ndarray, white: float, title: str = ""):
+    axis.set_title(title)
     return axis.imshow(image, cmap="gray", vmin=0, vmax=white)
 
 
 @styled
-def contact_sheet(
-    groups: Mapping[str, Mapping[str, np.ndarray]], title: str, columns: int = 9, width: float = 1.15
-) -> Figure:
+def contact_sheet(groups: Groups, title: str, columns: int = 9, width: float = 1.15, white: float = 0.0) -> Figure:
     """Many small images, group after group (name: {label: (H, W)}), `width` inches each, a group's name beside its first;
-    grey is magnitude, each on its own scale from 0 to its white."""
+    grey is magnitude from 0, to each one's own white, or to `white`, in the units of the images."""
     named = [(group, label, magnitude(image)) for group, images in groups.items() for label, image in images.items()]
     height = width * named[0][2].shape[0] / named[0][2].shape[1]
-    figure, axes = grid([height] * -(-len(named) // columns), min(columns, len(named)), width)
+    figure, axes = _pictures(title, [height] * -(-len(named) // columns), min(columns, len(named)), width)
     group, letters = "", round(13 * width)
     for axis, (name, label, image) in zip(axes.flat, named, strict=False):
-        shown = _grey(axis, image / white_of(image), 1)
-        axis.set_title(label if len(label) <= letters else f"{label[: letters - 1]}…")
+        label = label if len(label) <= letters else f"{label[: letters - 1]}…"
+        shown = _grey(axis, image if white else image / white_of(image), white or 1, label)
         if name != group:
             axis.set_ylabel(name, fontweight="bold")
         group = name
-    figure.colorbar(shown, ax=axes, shrink=0.8, pad=0.01, extend="max", label="magnitude\n(of each one's white)")
-    figure.suptitle(title)
+    label = "magnitude" if white else "magnitude\n(of each one's white)"
+    figure.colorbar(shown, ax=axes, shrink=0.8, pad=0.01, extend="max", label=label)
     return figure
 
 
-def people(images: Mapping[str, np.ndarray], title: str, columns: int = 5) -> Figure:
-    """A slice of each person (name: (H, W)); grey is magnitude, each on its own scale from 0 to its white."""
-    return contact_sheet({"": images}, title, columns, width=1.7)
-
-
-@styled
 def before_and_after(zero_filled: np.ndarray, image: np.ndarray, title: str) -> Figure:
     """Zero-filled and reconstructed slice (H, W) side by side, on one grey scale, in the units of the measurement."""
-    pictures = {"zero-filled": magnitude(zero_filled), "reconstructed": magnitude(image)}
-    figure, axes = grid([3.2 * image.shape[0] / image.shape[1]], 2, 3.2)
-    for axis, (label, picture) in zip(axes.flat, pictures.items(), strict=True):
-        shown = _grey(axis, picture, white_of(pictures["reconstructed"]))
-        axis.set_title(label)
-    figure.colorbar(shown, ax=axes, shrink=0.8, label="magnitude", extend="max")
-    figure.suptitle(title, wrap=True)
-    return figure
+    pictures = {"": {"zero-filled": zero_filled, "reconstructed": image}}
+    return contact_sheet(pictures, title, columns=2, width=3.2, white=white_of(magnitude(image)))
 
 
 @styled
 def slices(volumes: Mapping[str, np.ndarray], columns: int = 5, title: str = "") -> Figure:
     """A row per volume (label: (slices, H, W)), `columns` evenly spaced slices of each; grey is magnitude, 0 to 1."""
     first = next(iter(volumes.values()))
-    figure, axes = grid([1.7 * first.shape[1] / first.shape[2]] * len(volumes), columns, 1.7)
+    figure, axes = _pictures(title, [1.7 * first.shape[1] / first.shape[2]] * len(volumes), columns, 1.7)
     for row, (label, volume) in zip(axes, volumes.items(), strict=True):
         volume, chosen = magnitude(volume), np.linspace(0, len(volume) - 1, columns).round().astype(int)
         # A volume of fewer slices than columns leaves the rest of its row empty.
         for axis, number in zip(row, dict.fromkeys(chosen.tolist()), strict=False):
-            picture = _grey(axis, volume[number], white_of(volume))
-            axis.set_title(f"slice {number + 1} of {len(volume)}")
+            picture = _grey(axis, volume[number], white_of(volume), f"slice {number + 1} of {len(volume)}")
         row[0].set_ylabel(label)
         figure.colorbar(picture, ax=row.tolist(), shrink=0.8, label="magnitude", pad=0.01, extend="max")
-    figure.suptitle(title)
     return figure
 
 
@@ -179,24 +164,24 @@ def _draw_kspace(axis: Axes, mask: np.ndarray, picture: np.ndarray | None = None
     names = {None: ("", ""), 0: (" (readout)", " (phase encoding)"), 1: (" (phase encoding)", " (readout)")}
     along_x, along_y = names[line_axis(mask)]
     axis.set(xlabel=f"$k_x${along_x}", ylabel=f"$k_y${along_y}", frame_on=True)
-    for ticks, size in ((axis.set_xticks, mask.shape[1]), (axis.set_yticks, mask.shape[0])):
+    for ticks, size in zip((axis.set_yticks, axis.set_xticks), mask.shape, strict=True):
         ticks([0, size // 2, size - 1], ["−½", "0", "½"])
     return shown
 
 
 @styled
-def masks(rows: Mapping[str, Mapping[str, np.ndarray]], title: str = "Undersampling masks") -> Figure:
+def masks(rows: Groups, title: str = "Undersampling masks") -> Figure:
     """Masks (H, W), unshifted, drawn centred and in their true shape, a row per data set (name: {label: mask}): white is
     measured (appendix C)."""
     shapes = [next(iter(named.values())).shape for named in rows.values()]
     width = max(1.9, *(columns / SAMPLES for _, columns in shapes))
     heights = [width * rows / columns + 0.9 for rows, columns in shapes]
-    figure, axes = grid(heights, max(map(len, rows.values())), width + 0.75, wide=0.1, titles=0.2)
+    title += "\nwhite: measured; frequencies in cycles per pixel"
+    figure, axes = _pictures(title, heights, max(map(len, rows.values())), width + 0.75, wide=0.1, titles=0.2)
     for axes_row, named in zip(axes, rows.values(), strict=True):
         for axis, (label, mask) in zip(axes_row, named.items(), strict=False):
             _draw_kspace(axis, mask, interpolation="nearest")
             axis.set_title(f"{label}\n{mask.mean():.1%} measured")
-    figure.suptitle(f"{title}\nwhite: measured; frequencies in cycles per pixel")
     return figure
 
 
@@ -210,51 +195,55 @@ def undersampling(image: np.ndarray, mask: np.ndarray, zero_filled: np.ndarray, 
     # Tall images are drawn narrower, lest the figure be higher than a page.
     height = min(2.3 * image.shape[0] / image.shape[1], 3.6)
     sampled = "nearest" if image.shape[0] / height < SAMPLES else "antialiased"  # lines finer than a pixel aren't lost
-    figure, axes = grid([height, height], 3, 3.1, wide=0.3)
+    figure, axes = _pictures(title, [height, height], 3, 3.1, wide=0.3)
+    (of_image, of_kspace, of_mask), (of_measured, of_zero_filled, of_error) = axes
     how = {"cmap": plt.get_cmap("magma").with_extremes(bad="black"), "vmin": -5, "vmax": 0, "interpolation": sampled}
     measured, white = np.where(np.fft.fftshift(mask), logarithm, np.nan), white_of(image)
-    shown = {
-        "image": _grey(axes[0, 0], image, white),
-        "its k-space": _draw_kspace(axes[0, 1], mask, logarithm, **how),
-        "mask: white is measured": _draw_kspace(axes[0, 2], mask, interpolation=sampled),
-        "measured k-space: the rest is 0": _draw_kspace(axes[1, 0], mask, measured, **how),
-        "zero-filled image": _grey(axes[1, 1], zero_filled, white),
-        "its |error|": axes[1, 2].imshow(np.abs(zero_filled - image), cmap="inferno", vmin=0),
-    }
-    for name, picture in shown.items():
+    _draw_kspace(of_mask, mask, interpolation=sampled)
+    of_mask.set_title("mask: white is measured")
+    of_log, of_magnitude = "log₁₀ (magnitude / largest)", "magnitude"
+    for name, picture, label, extend in (
+        ("image", _grey(of_image, image, white), of_magnitude, "max"),
+        ("its k-space", _draw_kspace(of_kspace, mask, logarithm, **how), of_log, "min"),
+        ("measured k-space: the rest is 0", _draw_kspace(of_measured, mask, measured, **how), of_log, "min"),
+        ("zero-filled image", _grey(of_zero_filled, zero_filled, white), of_magnitude, "max"),
+        ("its |error|", of_error.imshow(np.abs(zero_filled - image), cmap="inferno", vmin=0), of_magnitude, "neither"),
+    ):
         picture.axes.set_title(name)
-        if name.endswith("k-space") or name.startswith("measured"):
-            figure.colorbar(picture, shrink=0.8, label="log₁₀ (magnitude / largest)", extend="min")
-        elif not name.startswith("mask"):
-            figure.colorbar(picture, shrink=0.8, label="magnitude", extend="neither" if "error" in name else "max")
-    figure.suptitle(title)
+        figure.colorbar(picture, shrink=0.8, label=label, extend=extend)
     return figure
 
 
 @styled
-def spectra(
-    lines: Mapping[str, tuple[np.ndarray, np.ndarray]], title: str, relative_to: str, bold: Sequence[str] = ()
-) -> Figure:
-    """Radial power spectra (name: (cycles per pixel, power)); `relative_to` says over what the power is. Lines of `bold`
-    are thick."""
-    figure, axis = plt.subplots(figsize=(8.5, 4.2), layout="constrained")
-    for number, (name, line) in enumerate(lines.items()):
-        style = line_style(number) | {"markersize": 4, "markevery": (number % 5, 5)}
-        axis.semilogy(*line, label=name, linewidth=2.2 if name in bold else 1, **style)
-    axis.set(xlabel="spatial frequency (cycles per pixel)", ylabel=f"mean power (relative to {relative_to})")
-    axis.set_xlim(0, 0.5)
+def lines(groups: Points, across: str, up: str, title: str, bold: Sequence[str] = (), **how) -> Figure:
+    """Points (x, y) of each group, joined in the order of x, which is drawn logarithmically unless `how`, of an axis, says
+    otherwise. Lines of `bold` are thick."""
+    figure, ((axis,),) = _axes(title, [1], [1], (10, 4.2))
+    many = max(map(len, groups.values())) > 8
+    for number, (label, points) in enumerate(groups.items()):
+        thin = {"markersize": 4, "markevery": (number % 5, 5), "linewidth": 2.2 if label in bold else 1}
+        style = line_style(number) | (thin if many else {})
+        axis.plot(*zip(*sorted(points), strict=True), label=label, **style)
+    axis.set(**{"xscale": "log", "xlabel": across, "ylabel": up} | how)
+    places = sorted({x for points in groups.values() for x, _ in points})
+    if axis.get_xscale() == "log" and len(places) <= 8:  # each can be written out
+        axis.set_xticks(places, [f"{x:g}" for x in places])
+        axis.minorticks_off()
     axis.legend(**BESIDE)
     axis.grid()
-    figure.suptitle(title)
     return figure
 
 
+def spectra(powers: Mapping[str, tuple], title: str, relative_to: str, bold: Sequence[str] = ()) -> Figure:
+    """Radial power spectra (name: (cycles per pixel, power)); `relative_to` says over what the power is. Lines of `bold`
+    are thick."""
+    points = {name: list(zip(*line, strict=True)) for name, line in powers.items()}
+    up, how = f"mean power (relative to {relative_to})", {"xscale": "linear", "yscale": "log", "xlim": (0, 0.5)}
+    return lines(points, "spatial frequency (cycles per pixel)", up, title, bold, **how)
+
+
 @styled
-def learning_curves(
-    curves: Mapping[str, Sequence[pd.DataFrame]],
-    title: str,
-    alone: Sequence[tuple[float, Sequence[float]]] = (),
-) -> Figure:
+def learning_curves(curves: Mapping[str, Sequence[pd.DataFrame]], title: str, alone: Sequence[tuple] = ()) -> Figure:
     """Validation PSNR against what a training has cost so far; beside it where each method ends.
 
     Parameters
@@ -266,56 +255,47 @@ def learning_curves(
     Methods stand in the order of their final values, the best first. One with a training that failed, whose curve ends in
     NaN, has no final value and stands last.
     """
-    curves = {re.sub(r"\bL_(\w+)", r"$L_\\mathrm{\1}$", label): some for label, some in curves.items()}
     seeds = max(map(len, curves.values()))
-    figure, (axis, ends) = plt.subplots(
-        1, 2, figsize=(10, max(4.2, 0.3 * max(len(curves), seeds) + 1.6)), layout="constrained", width_ratios=(3, 1.5)
-    )
-    final = {label: [float(curve.validation_psnr.iloc[-1]) for curve in some] for label, some in curves.items()}
-    styles = {label: line_style(number) for number, label in enumerate(curves)}
-    words = {label: "failed" if np.isnan(v).any() else f"{np.mean(v):.2f}" for label, v in final.items()}
-    for label, some in curves.items():
+    figure, ((axis, ends),) = _axes(title, [1], [3, 1.5], (10, max(4.2, 0.3 * max(len(curves), seeds) + 1.6)))
+    final = []  # label with the final value, style, final values
+    for number, (label, some) in enumerate(curves.items()):
         # Seeds validate at the same steps, so at the same costs; one that failed ends early.
         joined = pd.concat([c.dropna(subset="validation_psnr") for c in some]).groupby("compute").validation_psnr
-        mean, cost = joined.mean(), joined.mean().index / 1e12
-        axis.plot(cost, mean, markersize=4, **styles[label])
-        axis.fill_between(cost, joined.min(), joined.max(), color=styles[label]["color"], alpha=0.15, linewidth=0)
+        style, mean, cost = line_style(number), joined.mean(), joined.mean().index / 1e12
+        axis.plot(cost, mean, markersize=4, **style)
+        axis.fill_between(cost, joined.min(), joined.max(), color=style["color"], alpha=0.15, linewidth=0)
+        values = [float(curve.validation_psnr.iloc[-1]) for curve in some]
+        label = re.sub(r"\bL_(\w+)", r"$L_\\mathrm{\1}$", label)
+        final.append((f"{label}: " + f"{np.mean(values):.2f}".replace("nan", "failed"), style, values))
     if alone:
-        alone_label = "No teacher, longer"
         costs, means = np.array([compute / 1e12 for compute, _ in alone]), [float(np.mean(v)) for _, v in alone]
-        styles[alone_label] = {"color": NEUTRAL, "linestyle": (0, (1, 3)), "marker": "d", "markerfacecolor": "none"}
-        axis.plot(costs, means, markersize=7, **styles[alone_label])
-        final[alone_label] = means[1:]
-        reached = dict.fromkeys(f"{value(means[1:]):.2f}" for value in (min, max))
-        words[alone_label] = " to ".join(reached).replace("nan", "failed")
-    order = sorted(final, key=lambda label: np.nan_to_num(np.mean(final[label]), nan=-np.inf))
-    for place, label in enumerate(order):
-        style, values = styles[label], final[label]
+        style = {"color": NEUTRAL, "linestyle": (0, (1, 3)), "marker": "d", "markerfacecolor": "none"}
+        axis.plot(costs, means, markersize=7, **style)
+        reached = " to ".join(dict.fromkeys(f"{value(means[1:]):.2f}" for value in (min, max)))
+        final.append((f"No teacher, longer: {reached}".replace("nan", "failed"), style, means[1:]))
+    final.sort(key=lambda each: np.nan_to_num(np.mean(each[2]), nan=-np.inf))
+    for place, (_, style, values) in enumerate(final):
         ends.axhline(place, color=style["color"], linestyle=style["linestyle"], linewidth=1)
         ends.plot(values, [place] * len(values), **style | {"linestyle": "none"})
     ends.yaxis.tick_right()
-    ends.set_yticks(range(len(order)), [f"{label}: {words[label]}" for label in order])
-    ends.set(xlabel="PSNR (dB)", title="final value" + (f": mean, and each of {seeds} seeds" if seeds > 1 else ""))
-    ends.set_ylim(-0.6, len(order) - 0.4)
-    ends.margins(x=0.1)
+    ends.set_yticks(range(len(final)), [label for label, _, _ in final])
+    ends.set_title("final value" + (f": mean, and each of {seeds} seeds" if seeds > 1 else ""))
+    ends.set(xlabel="PSNR (dB)", ylim=(-0.6, len(final) - 0.4), xmargin=0.1)
     ends.grid(axis="x")
-    axis.set(
-        xlabel="training compute, the teacher's excluded (10¹² multiply-accumulates)", ylabel="validation PSNR (dB)"
-    )
+    spent = "training compute, the teacher's excluded (10¹² multiply-accumulates)"
+    axis.set(xlabel=spent, ylabel="validation PSNR (dB)", xlim=(0, None))
     axis.set_title(f"line: mean of {seeds} seeds; band: their range" if seeds > 1 else "one seed")
-    axis.set_xlim(left=0)
     axis.locator_params(axis="x", nbins=6)  # small costs have long numbers
     axis.grid()
-    figure.suptitle(title)
     return figure
 
 
-def detail(target: np.ndarray, share: float = 0.2) -> tuple[int, int, int]:
+def detail(target: np.ndarray) -> tuple[int, int, int]:
     """The square with most detail in the middle half of an image (H, W), by the energy of its gradient: (top, left, side).
 
-    Chosen by the target alone, so that it favours no method. The side is `share` of the image's shorter one.
+    Chosen by the target alone, so that it favours no method. The side is a fifth of the image's shorter one.
     """
-    side = max(2, round(share * min(target.shape)))
+    side = max(2, round(0.2 * min(target.shape)))
     energy = ndimage.uniform_filter(sum(np.square(g) for g in np.gradient(target.astype(np.float64))), side)
     middle = tuple(slice(n // 4 + side // 2, max(n - n // 4 - side // 2, n // 4 + side // 2 + 1)) for n in target.shape)
     place = np.unravel_index(np.argmax(energy[middle]), energy[middle].shape)
@@ -356,14 +336,17 @@ def comparison(cases: Mapping[str, tuple[np.ndarray, Mapping[str, np.ndarray]]],
     width = 1.95 if max(aspects) < 1.4 else 1.6  # tall images are drawn smaller, lest the figure be higher than a page
     heads = {name: textwrap.fill(name, 28) for name in ("Target", *names)}
     lines = 2 + max(head.count("\n") for head in heads.values())
-    figure, axes = grid([width * a for a in aspects], len(names) + 1, width, 1.3, titles=0.225 * lines * len(cases))
+    titles = 0.225 * lines * len(cases)
+    figure, axes = _pictures(title, [width * a for a in aspects], len(names) + 1, width, 1.3, titles)
     cut = _upper([np.abs(images[n] - x) for x, images in cases.values() for n in names[1:]], 99.8)
     for (label, (target, images)), row, below in zip(cases.items(), axes[::2], axes[1::2], strict=True):
         place, white = detail(target), white_of(target)
         for axis, (name, image) in zip(row, {"Target": target, **images}.items(), strict=True):
-            grey = _grey(axis, image, white)
+            quality = "failed" if image is not target else "PSNR / SSIM"
+            if image is not target and np.isfinite(image).all():
+                quality = f"{psnr(target, image, target.max()):.2f} dB / {ssim(target, image, target.max()):.3f}"
+            grey = _grey(axis, image, white, f"{heads[name]}\n{quality}")
             _zoom(axis, image, place)
-            axis.set_title(f"{heads[name]}\n{_quality(target, image) if image is not target else 'PSNR / SSIM'}")
         for axis, image in zip(below[1:], images.values(), strict=True):
             shown = axis.imshow(np.abs(image - target), cmap="inferno", vmin=0, vmax=cut)
             _zoom(axis, np.abs(image - target), place)
@@ -373,15 +356,7 @@ def comparison(cases: Mapping[str, tuple[np.ndarray, Mapping[str, np.ndarray]]],
         figure.colorbar(grey, cax=scale, orientation="horizontal", extend="max", label="magnitude")
     bar = {"shrink": 0.9 / len(cases), "aspect": 20 * len(cases), "pad": 0.01, "extend": "max"}
     figure.colorbar(shown, ax=axes[1:], label=f"|residue|, one scale for all,\ncut at {cut:.2g}", **bar)
-    figure.suptitle(title)
     return figure
-
-
-def _quality(target: np.ndarray, image: np.ndarray) -> str:
-    if not np.isfinite(image).all():
-        return "failed"
-    data_range = float(target.max())
-    return f"{psnr(target, image, data_range):.2f} dB / {ssim(target, image, data_range):.3f}"
 
 
 def _upper(images: Sequence[np.ndarray], percentile: float) -> float:
@@ -395,29 +370,32 @@ def attention_maps(maps: Mapping[str, Sequence[np.ndarray]], reference: str, tit
     """Attention maps (H, W) per cascade, divided by their L2 norm: a row per network, then a row per network's difference
     to `reference`, with its L2 norm, the term of eq. 3."""
     height, width = maps[reference][0].shape
+    beside = f"{reference[0].lower()}{reference[1:]}"
     apart = {
-        f"|{label}\n− {reference[0].lower()}{reference[1:]}|": [
-            np.abs(a - b) for a, b in zip(some, maps[reference], strict=True)
-        ]
+        f"|{label}\n− {beside}|": [np.abs(a - b) for a, b in zip(some, maps[reference], strict=True)]
         for label, some in maps.items()
         if label != reference
     }
     across = 1.75 if height < 1.4 * width else 1.3
-    figure, axes = grid([across * height / width] * (len(maps) + len(apart)), len(maps[reference]), across, 1.7)
-    above, below = axes[: len(maps)], axes[len(maps) :]
-    of_maps = {"cmap": "viridis", "vmin": 0, "vmax": _upper(maps[reference], 99.7)}
-    of_differences = {"cmap": "inferno", "vmin": 0, "vmax": _upper([d for some in apart.values() for d in some], 99.7)}
-    for rows, shown, how, label in (
-        (above, maps, of_maps, "attention (of its L2 norm)"),
-        (below, apart, of_differences, "|difference| (of the L2 norms)"),
+    heights = [across * height / width] * (len(maps) + len(apart))
+    figure, axes = _pictures(title, heights, len(maps[reference]), across, 1.7)
+    for rows, shown, colours, largest, label in (
+        (axes[: len(maps)], maps, "viridis", maps[reference], "attention (of its L2 norm)"),
+        (
+            axes[len(maps) :],
+            apart,
+            "inferno",
+            [d for some in apart.values() for d in some],
+            "|difference| (of the L2 norms)",
+        ),
     ):
+        upper = _upper(largest, 99.7)
         for row, (name, images) in zip(rows, shown.items(), strict=True):
             row[0].set_ylabel(name)
             for number, (axis, image) in enumerate(zip(row, images, strict=True), 1):
-                picture = axis.imshow(image, **how)
+                picture = axis.imshow(image, cmap=colours, vmin=0, vmax=upper)
                 axis.set_title(f"cascade {number}" if shown is maps else f"distance {np.linalg.norm(image):.3f}")
         figure.colorbar(picture, ax=rows, shrink=0.6, pad=0.01, extend="max", label=label)
-    figure.suptitle(title)
     return figure
 
 
@@ -425,7 +403,7 @@ def attention_maps(maps: Mapping[str, Sequence[np.ndarray]], reference: str, tit
 def where_compared(teacher: Sequence[Sequence[str]], student: Sequence[Sequence[str]], pairs: Pairs) -> Figure:
     """Where a student is held against its teacher (the paper's Figure 1): a bar for each convolution, grey for data
     consistency, cascade by cascade. `pairs` : (teacher's, student's) features whose attention is compared."""
-    figure, axis = plt.subplots(figsize=(10, 2.8), layout="constrained")
+    figure, ((axis,),) = _axes("attention (eq. 3): red; images (eq. 4): blue", [1], [1], (10, 2.8))
     bar, end = {"height": 0.32, "width": 0.07, "align": "edge", "edgecolor": "black"}, len(student) + 0.47
     places = {}
     for up, label, groups in ((1, "teacher", teacher), (0, "student", student)):
@@ -440,12 +418,11 @@ def where_compared(teacher: Sequence[Sequence[str]], student: Sequence[Sequence[
     lines = [(places["teacher", t] + 0.035, 0.82, places["student", s] + 0.035, 0.18, COLOURS[3]) for t, s in pairs]
     lines += [(end, top, end, bottom, COLOURS[2]) for top, bottom in ((0.88, 0.12), (-0.1, -0.38))]
     for x, top, below, bottom, colour in lines:
-        axis.annotate(
-            "", (x, top), (below, bottom), arrowprops={"arrowstyle": "<->", "linewidth": 1.5, "color": colour}
-        )
+        arrow = {"arrowstyle": "<->", "linewidth": 1.5, "color": colour}
+        axis.annotate("", (x, top), (below, bottom), arrowprops=arrow)
     for up, text in ((0.5, "$1-α$"), (-0.24, "$α$"), (-0.52, "truth $x$")):
         axis.text(end + 0.08, up, text, va="center")
-    axis.set(xlim=(-0.8, end + 0.5), ylim=(-0.65, 1.3), title="attention (eq. 3): red; images (eq. 4): blue")
+    axis.set(xlim=(-0.8, end + 0.5), ylim=(-0.65, 1.3))
     axis.set_axis_off()
     return figure
 
@@ -467,7 +444,7 @@ def positions(found: pd.DataFrame, chosen: tuple[int, int], psnr_chosen: float, 
     wide.loc[chosen] = 0.0
     limit = max(5 * MARGIN, float(np.nanmax(np.abs(wide), initial=0)))
     rows, columns = wide.shape
-    figure, axis = plt.subplots(figsize=(1.6 * columns + 2.6, 0.62 * rows + 1.6), layout="constrained")
+    figure, ((axis,),) = _axes(title, [1], [1], (1.6 * columns + 2.6, 0.62 * rows + 1.6))
     picture = axis.imshow(wide, cmap="RdBu", vmin=-limit, vmax=limit, aspect="auto")
     axis.set(xticks=range(columns), yticks=range(rows), xticklabels=wide.columns, yticklabels=wide.index)
     axis.set(xlabel="student's convolution", ylabel="teacher's convolution")
@@ -484,7 +461,6 @@ def positions(found: pd.DataFrame, chosen: tuple[int, int], psnr_chosen: float, 
         colour = "white" if abs(value) > 0.6 * limit else "black"  # on dark, on light
         axis.text(across, down, text, ha="center", va="center", color=colour)
     figure.colorbar(picture, label="difference to the paper's\nchoice (dB) [95% interval]")
-    figure.suptitle(title, wrap=True)
     return figure
 
 
@@ -499,35 +475,25 @@ def sizes(found: pd.DataFrame, teacher: float, title: str) -> Figure:
     teacher : its test PSNR, a line.
     """
     ordered = found.sort_values("parameters", ignore_index=True)
-    figure, (axis, leads) = plt.subplots(
-        1, 2, figsize=(10, 0.5 * len(ordered) + 1.8), layout="constrained", width_ratios=(1.6, 1), sharey=True
-    )
+    figure, ((axis, leads),) = _axes(title, [1], [1.6, 1], (10, 0.5 * len(ordered) + 1.8), sharey=True)
     point = {"markersize": 7, "linestyle": "none", "markeredgecolor": "black"}
-    ways = {
-        "alone": "no teacher",
-        "alone_at_cost": "no teacher, as much compute",
-        "distilled": "distilled",
-    }
+    ways = {"alone": "no teacher", "alone_at_cost": "no teacher, as much compute", "distilled": "distilled"}
     for number, (column, label) in enumerate(ways.items(), 1):
         point |= {"color": COLOURS[number], "marker": MARKERS[number]}
         axis.plot(ordered[column], ordered.index, label=label, **point)
     axis.axvline(teacher, color="black", linestyle="--", label=f"teacher: {teacher:.2f} dB")
-    axis.set_yticks(
-        ordered.index, [f"{row.size}\n{row.parameters:,} parameters" for row in ordered.itertuples(index=False)]
-    )
+    axis.set_yticks(ordered.index, ordered["size"] + ordered.parameters.map("\n{:,} parameters".format))
     axis.set(ylim=(-0.6, len(ordered) - 0.4), xlabel="test PSNR (dB)")
     figure.legend(*axis.get_legend_handles_labels(), loc="outside lower left", ncols=4)
     leads.axvspan(-MARGIN, MARGIN, color="0.9")
     leads.axvline(0, color="black", linewidth=1)
     ends = np.nan_to_num([ordered.lead - ordered.low, ordered.high - ordered.lead])
     leads.errorbar(ordered.lead, ordered.index, xerr=ends, capsize=3, **point)
-    leads.set(
-        xlabel="distilled − baseline at its compute (dB)", title=f"95% interval; grey: equivalent, ±{MARGIN:g} dB"
-    )
+    leads.set_title(f"95% interval; grey: equivalent, ±{MARGIN:g} dB")
+    leads.set_xlabel("distilled − baseline at its compute (dB)")
     for each in (axis, leads):
         each.grid(axis="x")
         each.margins(x=0.08)
-    figure.suptitle(title)
     return figure
 
 
@@ -539,36 +505,37 @@ def times(measured: pd.DataFrame, title: str) -> Figure:
     `measured` : columns network, implementation, ms, q25, q75; what couldn't be measured is NaN.
     """
     slowest = measured.groupby("implementation").ms.max().dropna().sort_values(ascending=False).index
-    figure, axis = plt.subplots(figsize=(8.5, 0.42 * len(slowest) + 1.7), layout="constrained")
-    for (network, rows), colour, beside in zip(
-        measured.groupby("network", sort=False), ("0.75", COLOURS[2]), (0.2, -0.2), strict=False
-    ):
+    figure, ((axis,),) = _axes(title, [1], [1], (8.5, 0.42 * len(slowest) + 1.7))
+    networks = measured.groupby("network", sort=False)
+    for (network, rows), colour, beside in zip(networks, ("0.75", COLOURS[2]), (0.2, -0.2), strict=False):
         rows = rows.set_index("implementation").reindex(slowest)
-        places, quartiles = np.arange(len(slowest)) + beside, [rows.ms - rows.q25, rows.q75 - rows.ms]
-        axis.barh(places, rows.ms, 0.38, color=colour, edgecolor="black", label=network)
-        axis.errorbar(rows.ms, places, xerr=quartiles, color="black", linestyle="none", capsize=2, linewidth=1)
-        for place, row in zip(places, rows.itertuples(), strict=True):
-            if not np.isnan(row.ms):
-                axis.annotate(f"{row.ms:.1f}", (row.q75, place), (5, 0), textcoords="offset points", va="center")
-    axis.set(yticks=range(len(slowest)), yticklabels=slowest, xlabel="time per slice (ms): median and quartiles")
-    axis.margins(x=0.12)
+        how = {"color": colour, "edgecolor": "black", "label": network, "error_kw": {"capsize": 2, "linewidth": 1}}
+        ends = [rows.ms - rows.q25, rows.q75 - rows.ms]
+        bars = axis.barh(np.arange(len(slowest)) + beside, rows.ms, 0.38, xerr=ends, **how)
+        axis.bar_label(bars, fmt=lambda ms: "" if np.isnan(ms) else f"{ms:.1f}", padding=5)
+    axis.set_yticks(range(len(slowest)), slowest)
+    axis.set(xlabel="time per slice (ms): median and quartiles", xmargin=0.12)
     figure.legend(loc="outside lower center", ncols=2)
     axis.grid(axis="x")
-    figure.suptitle(title, wrap=True)
     return figure
 
 
 @styled
-def lines(groups: Mapping[str, Sequence[tuple[float, float]]], across: str, up: str, title: str) -> Figure:
-    """Points (x, y) of each group, joined in the order of x, which is drawn logarithmically."""
+def differences(groups: Mapping[str, Mapping[str, Sequence[float]]], title: str) -> Figure:
+    """ΔPSNR (dB) of each group at each setting: a mark for the mean, a dot for each seed; above 0 the first does better."""
+    settings = list(dict.fromkeys(setting for group in groups.values() for setting in group))
     figure, axis = plt.subplots(figsize=(10, 4.2), layout="constrained")
-    for number, (label, points) in enumerate(groups.items()):
-        x, y = zip(*sorted(points), strict=True)
-        axis.plot(x, y, label=label, **line_style(number))
-    axis.set(xscale="log", xlabel=across, ylabel=up, title=title)
-    if len(places := sorted({x for points in groups.values() for x, _ in points})) <= 8:  # each can be written out
-        axis.set_xticks(places, [f"{x:g}" for x in places])
-        axis.minorticks_off()
-    axis.legend(**BESIDE)
-    axis.grid()
+    axis.axhline(0, color=NEUTRAL, linewidth=1)
+    for number, (label, group) in enumerate(groups.items()):
+        at = {s: settings.index(s) + 0.8 * ((number + 0.5) / len(groups) - 0.5) for s in group}
+        style = {**line_style(number), "linestyle": "none"}
+        axis.plot(
+            [at[s] for s in group], [np.mean(each) for each in group.values()], label=label, markersize=8, **style
+        )
+        dots = [(at[s], value) for s, each in group.items() for value in each]
+        axis.plot(*zip(*dots, strict=True), **{**style, "marker": "."}, markersize=4)
+    axis.set_xticks(range(len(settings)), settings)
+    axis.set(ylabel="ΔPSNR / dB (small dots: each seed)", title=title)
+    axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=2, handlelength=1)
+    axis.grid(axis="y")
     return figure

@@ -17,7 +17,7 @@ from torch import nn
 from kdmri_lib.deployment.model import CHECKSUM, KEY, Model, graph_checksum, read_model
 from kdmri_lib.errors import StudyError
 from kdmri_lib.masks import line_axis
-from kdmri_lib.operators import Measurement, Undersampling
+from kdmri_lib.operators import Measurement, UndersamplingOperator
 from kdmri_lib.storage import write_bytes
 
 TOLERANCE = 1e-5  # between PyTorch and ONNX Runtime, both in float32, on images of [0, 1]
@@ -38,9 +38,8 @@ def to_onnx(network: nn.Module, axis: int, shape: tuple[int, int], channels: int
     """A network as ONNX: zero_filled and measured_image (B, C, H, W) in, image out; B and extent along lines free."""
     example = (torch.rand(2, channels, *shape), torch.rand(2, channels, *shape))
     free = {0: torch.export.Dim("batch", min=1, max=2**16), 3 - axis: torch.export.Dim("extent", min=1, max=2**16)}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings(action="ignore"):
         program = torch.onnx.export(
             network.eval().to(memory_format=torch.contiguous_format),
             example,
@@ -63,7 +62,7 @@ def stamped(model: onnx.ModelProto, about: dict) -> bytes:
     return model.SerializeToString()
 
 
-def largest_difference(network: nn.Module, path: Path, slices: torch.Tensor, operator: Undersampling) -> float:
+def largest_difference(network: nn.Module, path: Path, slices: torch.Tensor, operator: UndersamplingOperator) -> float:
     """Between PyTorch and ONNX Runtime in float32, over (B, C, H, W) images, as a batch and as narrower single slices."""
     model = Model(path, engine="onnxruntime", precision="float32")
     narrow = slices[:1, :, :, : slices.shape[3] // 2] if model.axis == 0 else slices[:1, :, : slices.shape[2] // 2]
@@ -76,7 +75,7 @@ def largest_difference(network: nn.Module, path: Path, slices: torch.Tensor, ope
     return worst
 
 
-def export(network: nn.Module, operator: Undersampling, about: dict, slices: torch.Tensor, path: Path) -> float:
+def export(network: nn.Module, operator: UndersamplingOperator, about: dict, slices: torch.Tensor, path: Path) -> float:
     """Write a network at `path` (.onnx) and its weights beside it (.safetensors); returns ONNX Runtime's largest difference
     to PyTorch, or raises `StudyError` and leaves no file where they don't agree.
 
@@ -119,7 +118,7 @@ def quantise(path: Path, output: Path, calibration: Iterable[Measurement], kept:
     `kept` in float32: "nothing"; "first and last", the convolutions of each cascade that have the image's channels on one
     side, next to no work; or these and the "last cascade", whose errors nothing after it corrects (the default).
     """
-    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization import QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     model, about = read_model(path)
@@ -131,23 +130,12 @@ def quantise(path: Path, output: Path, calibration: Iterable[Measurement], kept:
     }[kept]
     waiting = ({name: value.numpy() for name, value in each._asdict().items()} for each in calibration)
     reader = SimpleNamespace(get_next=lambda: next(waiting, None))
-    with tempfile.TemporaryDirectory() as work:
+    how = {"per_channel": True, "op_types_to_quantize": ["Conv"], "nodes_to_exclude": floating}
+    how |= {"weight_type": QuantType.QInt8, "activation_type": QuantType.QUInt8}
+    with tempfile.TemporaryDirectory() as work, warnings.catch_warnings(action="ignore"):
         simplified, quantised = Path(work) / "simplified.onnx", Path(work) / "quantised.onnx"
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            # ONNX's own shapes suffice for convolutions; the symbolic ones stumble over a complex image's channels.
-            quant_pre_process(path, simplified, skip_symbolic_shape=True)
-            quantize_static(
-                simplified,
-                quantised,
-                reader,
-                quant_format=QuantFormat.QDQ,
-                per_channel=True,
-                weight_type=QuantType.QInt8,
-                activation_type=QuantType.QUInt8,
-                op_types_to_quantize=["Conv"],
-                nodes_to_exclude=floating,
-                calibrate_method=CalibrationMethod.MinMax,
-            )
+        # ONNX's own shapes suffice for convolutions; the symbolic ones stumble over a complex image's channels.
+        quant_pre_process(path, simplified, skip_symbolic_shape=True)
+        quantize_static(simplified, quantised, reader, **how)
         model = onnx.load(quantised)
     write_bytes(output, stamped(model, {**about, "precision": "int8", "kept_in_float32": kept}))

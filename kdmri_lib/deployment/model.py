@@ -10,16 +10,18 @@ import numpy as np
 import onnx
 import scipy.fft
 
+from kdmri_lib.datasets.reading import reading
 from kdmri_lib.deployment.phase import check_phase, low_resolution, squares
 from kdmri_lib.errors import StudyError
 from kdmri_lib.masks import mask_of_lines
+from kdmri_lib.orders import is_kspace_centred
 
 FORMAT = "kdmri-onnx-3"  # it says its domain
 KNOWN = (FORMAT, "kdmri-onnx-2")  # 2: of magnitudes, since there was nothing else
 KEY, CHECKSUM = "kdmri", "kdmri_sha256"
-ENGINES = ("auto", "openvino", "onnxruntime")
-PRECISIONS = ("auto", "float32", "bfloat16")
-OFF_CENTRE = 0.02  # share of the lines; the largest is zero frequency's but for a strong phase
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}  # ONNX Runtime's, by device
+UNSHIFTED = "expected it unshifted (zero frequency at index 0)"
+CHOICES = {"engine": ("auto", "openvino", "onnxruntime"), "precision": ("auto", "float32", "bfloat16")}
 
 
 def graph_checksum(graph: onnx.GraphProto, about: str) -> str:
@@ -29,60 +31,46 @@ def graph_checksum(graph: onnx.GraphProto, about: str) -> str:
 
 def read_model(path: Path) -> tuple[onnx.ModelProto, dict]:
     """The ONNX model and what the file says of it; `StudyError` when it isn't ours, is damaged, or of a newer format."""
-    path = Path(path)
-    if not path.exists():
-        raise StudyError(f"{path}: no such file")
-    try:
+    with reading(path, "ONNX file"):
         model = onnx.load_from_string(path.read_bytes())
-    except OSError as error:
-        raise StudyError(f"{path}: can't be read ({error})") from None
-    except Exception:  # protobuf raises kinds of its own
-        raise StudyError(f"{path}: not an ONNX file, or cut short") from None
     stated = {entry.key: entry.value for entry in model.metadata_props}
     if KEY not in stated:
         raise StudyError(f"{path}: an ONNX file, but not one of KD-MRI's: it doesn't say which mask it was made for")
-    try:
+    with reading(path, "account of which mask it was made for"):
         about = json.loads(stated[KEY])
         found = about["format"]
-    except (ValueError, KeyError, TypeError):
-        raise StudyError(f"{path}: what it says of itself can't be read; the file is damaged") from None
     if found not in KNOWN:
-        how = "export it again" if found == "kdmri-onnx-1" else "a newer file needs a newer version"
+        how = "an older file is to be exported again, a newer one needs a newer version"
         raise StudyError(f"{path}: format {found!r}, expected {' or '.join(KNOWN)}; {how}")
     if stated.get(CHECKSUM) != graph_checksum(model.graph, stated[KEY]):
         raise StudyError(f"{path}: damaged, its checksum is wrong")
     return model, about
 
 
-def _openvino(path: Path, precision: str, threads: int, device: str) -> Callable:
-    import openvino
+def _runtime(path: Path, engine: str, precision: str, threads: int, device: str) -> Callable:
+    """What computes a network: zero_filled and measured_image (B, C, H, W) float32 in, the image out."""
+    if engine == "openvino":
+        import openvino
 
-    settings = {
-        "INFERENCE_PRECISION_HINT": {"bfloat16": "bf16", "float32": "f32"}[precision],
-        "INFERENCE_NUM_THREADS": threads,
-        "PERFORMANCE_HINT": "LATENCY",
-    }
-    request = openvino.Core().compile_model(path, "CPU", settings).create_infer_request()
-    return lambda zero_filled, measured_image: request.infer({0: zero_filled, 1: measured_image})[0].copy()
-
-
-def _onnxruntime(path: Path, precision: str, threads: int, device: str) -> Callable:
+        settings = {
+            "INFERENCE_PRECISION_HINT": {"bfloat16": "bf16", "float32": "f32"}[precision],
+            "INFERENCE_NUM_THREADS": threads,
+            "PERFORMANCE_HINT": "LATENCY",
+        }
+        request = openvino.Core().compile_model(path, "CPU", settings).create_infer_request()
+        return lambda zero_filled, measured_image: request.infer({0: zero_filled, 1: measured_image})[0].copy()
     import onnxruntime
 
     if precision == "bfloat16":
         raise StudyError("precision bfloat16: ONNX Runtime computes it on no CPU; use engine openvino")
-    providers = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-    if providers[device] not in onnxruntime.get_available_providers():
-        available = ", ".join(n for n, p in providers.items() if p in onnxruntime.get_available_providers())
-        raise StudyError(f"device {device}: not there for ONNX Runtime; available: {available}")
+    there = [name for name, it in PROVIDERS.items() if it in onnxruntime.get_available_providers()]
+    if device not in there:
+        raise StudyError(f"device {device}: not there for ONNX Runtime; available: {', '.join(there)}")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(path, options, providers=[providers[device]])
-
-    def run(zero_filled: np.ndarray, measured_image: np.ndarray) -> np.ndarray:
-        return session.run(None, {"zero_filled": zero_filled, "measured_image": measured_image})[0]
-
-    return run
+    session = onnxruntime.InferenceSession(path, options, providers=[PROVIDERS[device]])
+    inputs = ("zero_filled", "measured_image")
+    return lambda *images: session.run(None, dict(zip(inputs, images, strict=True)))[0]
 
 
 def has_bfloat16() -> bool:
@@ -106,7 +94,8 @@ class Model:
     Attributes
     ----------
     about : dict: data set, acceleration, run, domain, normalisation, parameters, precision.
-    mask : boolean (H, W), unshifted. The extent of the image along its lines may be another.
+    domain : what its images are, "magnitude" or "complex".
+    mask, lines : boolean (H, W) and, along `axis`, (N,), unshifted. The extent of the image along its lines is free.
 
     `StudyError` when the file isn't one, is damaged, or the device or engine isn't there.
     """
@@ -114,41 +103,26 @@ class Model:
     def __init__(
         self, path: str | Path, engine: str = "auto", precision: str = "auto", threads: int = 0, device: str = "cpu"
     ):
-        for name, value, known in (
-            ("engine", engine, ENGINES),
-            ("precision", precision, PRECISIONS),
-            ("device", device, ("cpu", "cuda")),
-        ):
-            if value not in known:
-                raise StudyError(f"{name} '{value}' is unknown; known: {', '.join(known)}")
+        asked = {"engine": engine, "precision": precision, "device": device}
+        for name, known in (CHOICES | {"device": PROVIDERS}).items():
+            if asked[name] not in known:
+                raise StudyError(f"{name} '{asked[name]}' is unknown; known: {', '.join(known)}")
         if threads < 0:
             raise StudyError(f"threads {threads}: expected their number, or 0 for all cores")
-        self.path = Path(path)
-        _, self.about = read_model(self.path)
-        self.axis: int | None = self.about["mask"]["axis"]
-        self.shape = tuple(self.about["mask"]["shape"])
-        threads = threads or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-        if engine == "auto":
-            engine = "openvino" if device == "cpu" else "onnxruntime"
         if engine == "openvino" and device != "cpu":
             raise StudyError(f"device {device}: engine openvino runs on the CPU; use onnxruntime")
+        self.path = Path(path)
+        _, self.about = read_model(self.path)
+        self.domain, mask = self.about.get("domain", "magnitude"), self.about["mask"]
+        self.axis, self.shape = mask["axis"], tuple(mask["shape"])
+        self.lines = np.isin(np.arange(self.shape[self.axis]), mask["kept"])
+        if engine == "auto":
+            engine = "openvino" if device == "cpu" else "onnxruntime"
         if precision == "auto":
             precision = "bfloat16" if engine == "openvino" and has_bfloat16() else "float32"
         self.engine, self.precision = engine, precision
-        runtime = _openvino if engine == "openvino" else _onnxruntime
-        self.run = runtime(self.path, precision, threads, device)
-
-    @property
-    def domain(self) -> str:
-        """What its images are: "magnitude" or "complex"."""
-        return self.about.get("domain", "magnitude")
-
-    @property
-    def lines(self) -> np.ndarray:
-        """Kept frequencies along `axis`, boolean (N,), unshifted."""
-        kept = np.zeros(self.shape[self.axis], dtype=bool)
-        kept[self.about["mask"]["kept"]] = True
-        return kept
+        threads = threads or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+        self.run = _runtime(self.path, engine, precision, threads, device)
 
     @property
     def mask(self) -> np.ndarray:
@@ -158,20 +132,9 @@ class Model:
     def check_shape(self, shape: tuple[int, int], name: str = "image") -> None:
         """`StudyError` when a slice of this (H, W) isn't one that the mask allows."""
         if shape[self.axis] != self.shape[self.axis]:
-            wanted = ["any", "any"]
-            wanted[self.axis] = str(self.shape[self.axis])
-            raise StudyError(
-                f"{name}: slices of {shape[0]}x{shape[1]}, but {self.path.name} was made for {' x '.join(wanted)} (H x W)"
-            )
-
-    def check_mask(self, measured: np.ndarray, name: str = "k-space") -> None:
-        """`StudyError` when the measured lines, boolean (N,) along the mask's axis, aren't the model's."""
-        lines = self.lines
-        if not np.array_equal(measured, lines):
-            raise StudyError(
-                f"{name}: {int(measured.sum())} of {len(lines)} lines along axis {self.axis} are measured, "
-                f"{int((measured & lines).sum())} of them among the {int(lines.sum())} that {self.path.name} was made for"
-            )
+            wanted = " x ".join(str(size) if n == self.axis else "any" for n, size in enumerate(self.shape))
+            made = f"{self.path.name} was made for {wanted} (H x W)"
+            raise StudyError(f"{name}: slices of {shape[0]}x{shape[1]}, but {made}")
 
     def zero_fill(self, kspace: np.ndarray) -> np.ndarray:
         """Complex images (..., H, W) of unshifted k-space, its lines outside the mask set to zero."""
@@ -212,20 +175,14 @@ class Model:
         self.check_shape(kspace.shape[1:], "k-space")
         if not np.isfinite(kspace).all():
             raise StudyError("k-space: NaN or infinite values")
-        if batch < 1:
-            raise StudyError(f"batch {batch}: expected at least 1 slice at a time")
         kspace = kspace.astype(np.complex64, copy=False)
         if missing := int((self.lines & ~kspace.any(axis=(0, 2 - self.axis))).sum()):
-            raise StudyError(
-                f"k-space: {missing} of the {int(self.lines.sum())} lines of the mask that {self.path.name} was made for "
-                "are zero; expected it unshifted (zero frequency at index 0), measured on that mask"
+            of_mask = (
+                f"{missing} of the {self.lines.sum()} lines of the mask that {self.path.name} was made for are zero"
             )
-        energy = (np.abs(kspace) ** 2).sum(axis=(0, 2 - self.axis))
-        far = int(np.abs(np.fft.fftfreq(len(energy), 1 / len(energy)))[energy.argmax()])
-        if far > OFF_CENTRE * len(energy):
-            raise StudyError(
-                f"k-space: most energy is {far} lines from index 0; expected it unshifted (zero frequency at index 0)"
-            )
+            raise StudyError(f"k-space: {of_mask}; {UNSHIFTED}, measured on that mask")
+        if is_kspace_centred(kspace) is not False:
+            raise StudyError(f"k-space: most energy isn't about index 0; {UNSHIFTED}")
         if self.domain == "magnitude":
             check_phase(*map(np.sum, squares(low_resolution(kspace, self.lines))), "k-space", self.path.name)
         zero_filled = self.zero_fill(kspace)

@@ -35,11 +35,9 @@ def check_phase(weighted: float, energy: float, name: str, model: str) -> None:
     """`StudyError` when the root mean square of the phase, weighted by energy (`squares`, summed), is above `MOST`."""
     phase = float(np.sqrt(weighted / energy)) if energy > 0 else 0.0
     if phase > MOST:
-        raise StudyError(
-            f"{name}: images with a phase, {phase:.2f} rad at low resolution, but {model} was made for magnitudes, whose "
-            f"phase is 0 (expected below {MOST} rad); use a complex model (domain: complex), or take the phase off "
-            "first (--remove-phase, which `without_phase` computes)"
-        )
+        made = f"{model} was made for magnitudes, whose phase is 0 (expected below {MOST} rad); use a complex model"
+        made += " (domain: complex), or take the phase off first (--remove-phase, which `without_phase` computes)"
+        raise StudyError(f"{name}: images with a phase, {phase:.2f} rad at low resolution, but {made}")
 
 
 def unit_phase(low: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""A trained network of the smoke study, taken away."""
+"""Trained networks of the smoke study, taken away."""
 
 import numpy as np
 import pytest
@@ -10,23 +10,21 @@ from kdmri_study.runs import trained
 from tests.studies import runs_of, sharing_data
 
 
-@pytest.fixture(scope="session")
-def deployed(prepared_study, tmp_path_factory):
-    """A finished run of the smoke study, the file it was exported to, and the test volumes."""
-    study = sharing_data("smoke", tmp_path_factory.mktemp("deployed"), prepared_study)
-    folder = trained(study, runs_of(study)["student"])
-    path = study.folder / "student.onnx"
+def taken_away(study):
+    """A study's student, the file it was exported to, and the test volumes."""
+    folder, path = trained(study, runs_of(study)["student"]), study.folder / "student.onnx"
     assert export(study, kept_run(folder), path) < 1e-5
     return folder, path, list(read_prepared(study.prepared(folder.run.dataset), "test"))
 
 
 @pytest.fixture(scope="session")
+def deployed(prepared_study, tmp_path_factory):
+    return taken_away(sharing_data("smoke", tmp_path_factory.mktemp("deployed"), prepared_study))
+
+
+@pytest.fixture(scope="session")
 def complex_deployed(complex_study):
-    """The same of complex images."""
-    folder = trained(complex_study, runs_of(complex_study)["student"])
-    path = complex_study.folder / "complex.onnx"
-    assert export(complex_study, kept_run(folder), path) < 1e-5
-    return folder, path, list(read_prepared(complex_study.prepared(folder.run.dataset), "test"))
+    return taken_away(complex_study)
 
 
 @pytest.fixture

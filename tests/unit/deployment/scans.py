@@ -68,10 +68,8 @@ class StandIn(Model):
     """A network that gives back the zero-filled image, of either domain, for the mask of these lines."""
 
     def __init__(self, lines: np.ndarray, shape: tuple[int, int], axis: int = 1, domain: str = "complex"):
-        self.about = {"mask": {"kept": np.flatnonzero(lines).tolist()}, "domain": domain, "run": "stand-in"}
-        self.path, self.axis, self.shape, self.engine = Path("stand-in.onnx"), axis, shape, "none"
-
-    domain = property(lambda self: self.about["domain"])
+        self.lines, self.shape, self.axis, self.domain = lines, shape, axis, domain
+        self.path, self.engine, self.about = Path("stand-in.onnx"), "none", {"run": "stand-in"}
 
     def restore(self, zero_filled: np.ndarray, scale: float) -> np.ndarray:
         return zero_filled if self.domain == "complex" else np.abs(zero_filled)

@@ -20,7 +20,7 @@ from kdmri_lib.deployment.model import read_model
 from kdmri_lib.errors import StudyError
 from kdmri_lib.masks import cartesian_mask
 from kdmri_lib.models.base import build_model
-from kdmri_lib.operators import Undersampling
+from kdmri_lib.operators import UndersamplingOperator
 from kdmri_study.models import calibration_slices, export, kept_run
 from kdmri_study.runs import WEIGHTS
 
@@ -34,7 +34,7 @@ def test_any_batch_and_any_extent_along_the_lines(tmp_path, axis, channels):
     session = onnxruntime.InferenceSession(tmp_path / "x.onnx")
     for batch, extent in ((1, 7), (3, 16), (5, 41)):
         shape = (18, extent) if axis == 0 else (extent, 18)
-        measurement = Undersampling(mask)(torch.rand(batch, channels, *shape))
+        measurement = UndersamplingOperator(mask)(torch.rand(batch, channels, *shape))
         inputs = dict(zip(("zero_filled", "measured_image"), (v.numpy() for v in measurement), strict=True))
         found = session.run(None, inputs)[0]
         with torch.no_grad():
@@ -48,7 +48,7 @@ def test_the_file_says_what_it_is(deployed):
     assert about["run"] == folder.run.id and about["dataset"] == "cardiac" and about["acceleration"] == 8
     assert about["weights_sha256"] == hashlib.sha256((folder.path / WEIGHTS).read_bytes()).hexdigest()
     assert about["result"] is False, "a trial of the software says so"
-    np.testing.assert_array_equal(model.mask, declared_mask(folder.run.dataset, folder.run.degradation))
+    np.testing.assert_array_equal(model.mask, declared_mask(folder.run.dataset, folder.run.undersampling))
     with safetensors.safe_open(path.with_suffix(".safetensors"), "pt") as file:
         assert json.loads(file.metadata()["kdmri"]) == about
     weights = safetensors.torch.load_file(path.with_suffix(".safetensors"))
@@ -57,21 +57,16 @@ def test_the_file_says_what_it_is(deployed):
 
 def test_runs_of_masks_that_are_not_of_lines_cannot_be_exported(deployed, tmp_path):
     folder, kept = deployed[0], kept_run(deployed[0])
-    points = folder.run.degradation.model_copy(update={"kind": "gaussian_2d"})
+    points = folder.run.undersampling.model_copy(update={"kind": "gaussian_2d"})
     with pytest.raises(StudyError, match="isn't made of whole lines"):
-        run = folder.run.model_copy(update={"degradation": points})
+        run = folder.run.model_copy(update={"undersampling": points})
         export(folder.study, replace(kept, run=run), tmp_path / "x.onnx")
 
 
-@pytest.mark.parametrize(
-    ("network", "kept", "count"),
-    [
-        ("deployed", "nothing", 6),
-        ("deployed", "first and last", 2),
-        ("deployed", INNER, 1),
-        ("complex_deployed", "first and last", 2),
-    ],
-)
+KEPT = [("deployed", "nothing", 6), ("deployed", INNER, 1), ("complex_deployed", "first and last", 2)]
+
+
+@pytest.mark.parametrize(("network", "kept", "count"), KEPT)
 def test_int8_quantises_what_it_is_asked_to_and_stays_near(request, tmp_path, network, kept, count):
     """The smoke students have two cascades of three convolutions."""
     folder, path, (volume, _) = request.getfixturevalue(network)
@@ -92,16 +87,14 @@ def test_calibration_spreads_over_the_training_slices(deployed):
     folder = deployed[0]
     slices = Slices(folder.study.prepared(folder.run.dataset), "train")
     found = list(calibration_slices(folder.study, folder.run, 3))
-    operator = declared_operator(folder.run.dataset, folder.run.degradation)
+    operator = declared_operator(folder.run.dataset, folder.run.undersampling)
     for measurement, place in zip(found, (0, round((len(slices) - 1) / 2), len(slices) - 1), strict=True):
         assert torch.equal(measurement.zero_filled, operator(slices[[place]]).zero_filled)
     assert len(list(calibration_slices(folder.study, folder.run))) == len(slices), "no more than there are"
 
 
 def test_a_network_that_differs_from_pytorch_leaves_no_file(deployed, tmp_path, monkeypatch):
-    from kdmri_lib.deployment import export as module
-
-    monkeypatch.setattr(module, "largest_difference", lambda *_: float("nan"))
+    monkeypatch.setattr("kdmri_lib.deployment.export.largest_difference", lambda *_: float("nan"))
     with pytest.raises(StudyError, match="ONNX Runtime differs from PyTorch by nan"):
         export(deployed[0].study, kept_run(deployed[0]), tmp_path / "x.onnx")
     assert list(tmp_path.iterdir()) == []
@@ -113,6 +106,3 @@ def test_a_mask_is_written_down_by_its_lines(axis):
     mask[[0, 2]] = True
     mask = mask if axis == 0 else mask.T
     assert about_mask(mask, "x") == {"shape": [6, 6], "axis": axis, "kept": [0, 2]}
-    mask[0, 0] = False
-    with pytest.raises(StudyError, match="x: its mask isn't made of whole lines"):
-        about_mask(mask, "x")

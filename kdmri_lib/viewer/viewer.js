@@ -213,3 +213,39 @@ function lookInside(root, index, ask) {
   choose();
   return receive;
 }
+
+// A page's viewers, each with all its pictures in a script element of its own.
+for (const root of document.querySelectorAll("[data-look]")) {
+  const { index, pictures } = JSON.parse(root.querySelector("script").textContent);
+  const found = new Map(pictures.map((picture) => [JSON.stringify(picture.key), picture]));
+  let receive = null, first = null;
+  const answer = (choice) => {
+    const picture = found.get(JSON.stringify([choice.person, choice.slice, choice.setting]));
+    if (receive) receive(picture); else first = picture;
+  };
+  receive = lookInside(root, index, answer);
+  receive(first);
+}
+
+// In a notebook, as anywidget asks for it: a kernel makes each picture when it is asked for.
+export default {
+  render({ model, el }) {
+    let receive = null;
+    const deliver = async () => {
+      const picture = model.get("picture");
+      if (!receive || !picture.png) return;
+      const png = URL.createObjectURL(new Blob([picture.png], { type: "image/png" }));
+      await receive({ ...picture, png }).finally(() => URL.revokeObjectURL(png));
+    };
+    const root = document.createElement("div");
+    el.append(root);
+    receive = lookInside(root, model.get("index"), (choice) => {
+      model.set("choice", choice);
+      model.save_changes();
+      deliver();  // where the widget is shown a second time
+    });
+    model.on("change:picture", deliver);
+    deliver();
+    return () => model.off("change:picture", deliver);
+  },
+};

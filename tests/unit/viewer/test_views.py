@@ -13,12 +13,10 @@ from PIL import Image
 from kdmri_lib.datasets.prepared import Volume
 from kdmri_lib.errors import StudyError
 from kdmri_lib.evaluation import evaluate
-from kdmri_lib.looking.page import fragment, middle_slices, write_page
-from kdmri_lib.looking.views import Person, Setting, Views
-from kdmri_lib.looking.widget import LookInside
 from kdmri_lib.masks import cartesian_mask, published_mask
 from kdmri_lib.models.base import build_model
-from kdmri_lib.operators import Undersampling
+from kdmri_lib.operators import UndersamplingOperator
+from kdmri_lib.viewer.views import LookInside, Person, Setting, Views, write_page
 from kdmri_study.models import FOLDER, committed, look_at_people, network
 
 SHAPE = (24, 20)
@@ -74,52 +72,45 @@ def test_the_index_says_which_lines_are_measured(axis):
     mask = np.zeros(SHAPE, dtype=bool)
     mask[(setting["kept"], slice(None)) if setting["axis"] == 0 else (slice(None), setting["kept"])] = True
     np.testing.assert_array_equal(mask, views.settings["4x"].mask)
-    assert [len(person["slices"]) for person in views.index()["people"]] == [3, 1]
 
 
-def test_a_perfect_reconstruction_leaves_no_residue():
-    image = np.random.default_rng(1).random((1, *SHAPE)).astype(np.float32)
+@pytest.mark.parametrize(
+    ("held", "count", "chosen"), [(1, 3, [0]), (16, 1, [8]), (9, 3, [1, 4, 7]), (3, None, [0, 1, 2])]
+)
+def test_slices_about_the_middle_and_a_perfect_reconstruction_that_leaves_no_residue(held, count, chosen):
+    image = np.random.default_rng(1).random((held, *SHAPE)).astype(np.float32)
     views = Views({"one": Person(image)}, {"1x": Setting(np.ones(SHAPE, dtype=bool), {})})
+    assert views.index(count)["people"][0]["slices"] == chosen
     picture = views.picture("one", 0, "1x")
     assert (planes(picture)[2] == 128).all() and picture["scale"] > 0 and picture["methods"][0]["psnr"] is None
 
 
 def test_what_is_not_there_is_said():
     views = small_views()
-    for choice, said in (
-        (("three", 0, "4x"), "nothing called 'three' to look at; there are one, two"),
-        (("one", 0, "5x"), "nothing called '5x'"),
-        (("two", 1, "4x"), "two: no slice 1; it has 0 to 0"),
+    points = Views({"one": Person(np.ones((1, 4, 4)))}, {"p": Setting(np.eye(4, dtype=bool), {})})
+    for asked, said in (
+        (lambda: views.picture("three", 0, "4x"), "nothing called 'three' to look at; there are one, two"),
+        (lambda: views.picture("one", 0, "5x"), "nothing called '5x'"),
+        (lambda: views.picture("two", 1, "4x"), "two: no slice 1; it has 0 to 0"),
+        (lambda: Views({}, views.settings), "nothing to look at"),
+        (lambda: Views({"one": Person(np.zeros((1, 8, 8)))}, views.settings), "several sizes"),
+        (points.index, "p: a mask that isn't made of whole lines"),
     ):
         with pytest.raises(StudyError, match=said):
-            views.picture(*choice)
-    with pytest.raises(StudyError, match="nothing to look at"):
-        Views({}, views.settings)
-    with pytest.raises(StudyError, match="several sizes"):
-        Views({"one": Person(np.zeros((1, 8, 8)))}, views.settings)
-    points = Views({"one": Person(np.ones((1, 4, 4)))}, {"p": Setting(np.eye(4, dtype=bool), {})})
-    with pytest.raises(StudyError, match="p: a mask that isn't made of whole lines"):
-        points.index()
+            asked()
 
 
 def test_the_page_holds_every_picture_and_asks_for_nothing(tmp_path):
     views = small_views()
-    page = write_page(tmp_path / "look.html", views, {"one": [0, 2]}, "A <title>", "words & more").read_text()
+    page = write_page(tmp_path / "look.html", views, "A <title>", "words & more", count=2).read_text()
     assert "<h1>A &lt;title&gt;</h1>" in page and "words &amp; more" in page
     assert not re.search(r"https?://|src=|@import|fetch\(|XMLHttp", page)
     data = json.loads(re.search(r'<script type="application/json">(.*?)</script>', page, re.DOTALL)[1])
-    assert data["index"]["people"] == [{"name": "one", "about": "the first </script>", "slices": [0, 2]}]
-    assert [p["key"] for p in data["pictures"]] == [["one", n, s] for n in (0, 2) for s in ("4x", "of none")]
+    assert data["index"]["people"][0] == {"name": "one", "about": "the first </script>", "slices": [0, 2]}
+    keys = [["one", 0], ["one", 2], ["two", 0]]
+    assert [p["key"] for p in data["pictures"]] == [[*key, setting] for key in keys for setting in ("4x", "of none")]
     sent = base64.b64decode(data["pictures"][2]["png"].removeprefix("data:image/png;base64,"))
     assert sent == views.picture("one", 2, "4x")["png"]
-    assert len(json.dumps(fragment(views, {"one": [0]}))) < len(page)
-
-
-@pytest.mark.parametrize(("held", "count", "chosen"), [(1, 3, [0]), (16, 1, [8]), (9, 3, [1, 4, 7]), (3, 3, [0, 1, 2])])
-def test_slices_about_the_middle(held, count, chosen):
-    image = np.ones((held, *SHAPE), dtype=np.float32)
-    views = Views({"one": Person(image)}, {"1x": Setting(np.ones(SHAPE, dtype=bool), {})})
-    assert middle_slices(views, count) == {"one": chosen}
 
 
 def test_the_widget_reconstructs_what_is_chosen():
@@ -137,12 +128,12 @@ def test_the_committed_networks_reach_on_the_nine_people_what_their_card_says():
     stated = float(re.search(r"\| people \(real MR\) \| 9 \| ([\d.]+)", card)[1])
     people = look_at_people(count=kept.run.dataset.slices_per_volume).people
     volumes = [Volume(name, "people", person.image, {"kind": "real MR"}) for name, person in people.items()]
-    found, _ = evaluate(kept.network(), Undersampling(published_mask("brain", 4)), volumes)
+    found, _ = evaluate(kept.network(), UndersamplingOperator(published_mask("brain", 4)), volumes)
     assert len(found) == 9 and found.psnr.mean() == pytest.approx(stated, abs=0.006)
 
 
 def test_an_acceleration_without_networks_of_its_own_is_looked_at_by_others_and_says_so(monkeypatch):
-    of_4x = [kept for kept in committed() if kept.run.degradation.acceleration == 4]
+    of_4x = [kept for kept in committed() if kept.run.undersampling.acceleration == 4]
     monkeypatch.setattr("kdmri_study.models.committed", lambda: of_4x)
     views = look_at_people(count=1)
     assert [*views.settings] == ["4x", "5x", "8x"] and len(views.people) == 9
