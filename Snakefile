@@ -1,16 +1,16 @@
 # Which job makes what from what. ./run_all.sh runs it; all of it comes from kdmri_study.evidence and kdmri_study.workflow.
+import os
 import shlex
 
 from kdmri_lib.datasets.preparing import images_number
 from kdmri_lib.declared import mask_file
 from kdmri_study.evidence import FILES, datasets, jobs
 from kdmri_study.profile import Study
-from kdmri_study.report import report_page
 from kdmri_study.runs import loss_sources
-from kdmri_study.workflow import pages
+from kdmri_study.workflow import pages, report_page
 
-profile = config.get("profile", "quick")
-study = Study(profile, config.get("folder", ""))
+profile = os.environ.get("KDMRI_PROFILE", "quick")
+study = Study(profile, os.environ.get("KDMRI_FOLDER", ""))
 every_job = jobs(study)
 every_page = list(pages(study))
 # How every command below finds the same study; a notebook that needs it takes it as parameters.

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Every table and figure: ./run_all.sh [--profile NAME|FILE.yaml] [--jobs N] [--folder DIR] [Snakemake's options]
 set -euo pipefail
+unset CDPATH PYTHONPATH PYTHONHOME # which a cluster's modules may set, to packages that aren't the environment's
 project=$(cd "$(dirname "$0")" && pwd)
 profile=quick
 jobs=2
@@ -47,10 +48,16 @@ fi
 mkdir -p "$folder/results"
 # Held until this shell and its Snakemake end, however they end; a second start says so in place of waiting.
 exec 9> "$folder/results/.lock"
-if command -v flock > /dev/null && ! flock --nonblock 9; then
-    echo "kdmri: another ./run_all.sh is at work in $folder; wait for it or stop it first" >&2
-    exit 1
-fi
+locked=0
+if command -v flock > /dev/null; then flock --nonblock --conflict-exit-code 75 9 2> /dev/null || locked=$?; fi
+case $locked in
+    0) ;;
+    75)
+        echo "kdmri: another ./run_all.sh is at work in $folder; wait for it or stop it first" >&2
+        exit 1
+        ;;
+    *) echo "kdmri: the file system of $folder has no locks; start no second ./run_all.sh there" >&2 ;;
+esac
 . ./environment.sh
 # Downloads, and what is asked for by name, are looked at first; values are checked when they are prepared.
 file=$profile
@@ -67,8 +74,9 @@ if [ -t 1 ]; then shown=(--logger rich --quiet host reason); fi
 # In a process group of its own, to which a signal to this shell is passed on: trainings save and end within seconds.
 # Greedy: which job is first hardly matters, and the default solves an integer programme whenever one ends.
 set -m
+export KDMRI_PROFILE=$profile KDMRI_FOLDER=$folder # since Snakemake reads values of --config as YAML
 snakemake --scheduler greedy "${slurm[@]}" "${rest[@]}" "${shown[@]}" --nolock --keep-going --rerun-incomplete \
-    --cores "$jobs" --config profile="$profile" folder="$folder" &
+    --cores "$jobs" &
 study=$!
 set +m
 stop() {

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The whole test command: linting, formatting, tests. All arguments go to pytest; `--long` adds the slow tests.
 set -euo pipefail
+unset CDPATH PYTHONPATH PYTHONHOME
 cd "$(dirname "$0")"
 . ./environment.sh
 ruff check --quiet .

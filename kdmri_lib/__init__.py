@@ -8,4 +8,9 @@ restoration in MRI workflow" (MIDL 2020). Data flow in one direction::
 `kdmri_study` is the engine that runs the study on it; README.md beside this file says where each part of the paper lives.
 """
 
+import os
+
+# Bound to cores, as a cluster's settings may ask, trainings side by side would all sit on the first.
+os.environ["OMP_PROC_BIND"] = "false"
+
 __version__ = "0.1.0"
