@@ -5,7 +5,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -18,19 +18,26 @@ from kdmri_lib.deployment.export import about_mask, quantise, stamped, to_onnx
 from kdmri_lib.deployment.model import FORMAT, Model, has_bfloat16
 from kdmri_lib.models.base import Model as Network
 from kdmri_lib.models.base import build_model, multiply_accumulates, parameter_count
-from kdmri_lib.operators import Undersampling
+from kdmri_lib.operators import UndersamplingOperator
 from kdmri_lib.storage import PROJECT
+
+
+@cache  # an export takes seconds
+def _untrained(convolutions: int, mask: bytes, shape: tuple[int, int]) -> tuple[Network, bytes]:
+    torch.manual_seed(0)
+    mask = np.frombuffer(mask, bool).reshape(shape)
+    network = build_model("dccnn", mask, convolutions=convolutions).eval()
+    about = {"format": FORMAT, "mask": about_mask(mask, "untrained network"), "precision": "float32"}
+    return network, stamped(to_onnx(network, about["mask"]["axis"], shape), about)
 
 
 def exported(mask: np.ndarray, convolutions: int, folder: Path) -> tuple[Network, Path, Path]:
     """A network of so many convolutions a cascade, its file, and its file in int8; with untrained weights, on which time
     doesn't depend."""
-    torch.manual_seed(0)
-    network = build_model("dccnn", mask, convolutions=convolutions).eval()
+    network, content = _untrained(convolutions, mask.tobytes(), mask.shape)
     file, int8 = folder / "network.onnx", folder / "int8.onnx"
-    about = {"format": FORMAT, "mask": about_mask(mask, "untrained network"), "precision": "float32"}
-    file.write_bytes(stamped(to_onnx(network, about["mask"]["axis"], mask.shape), about))
-    quantise(file, int8, [Undersampling(mask)(torch.rand(1, 1, *mask.shape))])
+    file.write_bytes(content)
+    quantise(file, int8, [UndersamplingOperator(mask)(torch.rand(1, 1, *mask.shape))])
     return network.to(memory_format=torch.channels_last), file, int8
 
 
@@ -60,7 +67,7 @@ def implementations(
     network, file, int8 = exported
     plain = PlainDCCNN(mask, len(network.feature_groups[0])).eval()
     image = torch.rand(batch, 1, *mask.shape, generator=torch.Generator().manual_seed(0))
-    inputs, kspace = Undersampling(mask)(image), torch.fft.fft2(image.double(), norm="ortho") * plain.mask
+    inputs, kspace = UndersamplingOperator(mask)(image), torch.fft.fft2(image.double(), norm="ortho") * plain.mask
     in_torch, deployed = partial(partial, _torch_step, network, inputs), partial(partial, _model_step, inputs, threads)
     found = {
         PLAIN: partial(_torch_step, plain, (inputs.zero_filled, kspace)),
@@ -96,20 +103,22 @@ def inference_times(mask: np.ndarray, settings: Sequence[tuple[int, int]], secon
     reaches (for those in float32 or bfloat16), and how many times faster than the plain teacher and the plain student in
     the same setting. An implementation that this machine can't run has no numbers.
     """
-    rows = []
+    rows, rates = [], {}
     for name, convolutions in DCCNN.items():
         with tempfile.TemporaryDirectory() as folder:
             made = exported(mask, convolutions, Path(folder))
             for threads, batch in settings:
                 torch.set_num_threads(threads)
                 operations = 2 * multiply_accumulates(made[0]) * mask.size * batch
-                rates = matrix_rates(min(seconds, 1))
+                if threads not in rates:
+                    rates[threads] = matrix_rates(min(seconds, 1))
                 for label, make in implementations(mask, made, threads, batch).items():
                     row = {"network": name, "implementation": label, "threads": threads, "batch": batch, "ms": np.nan}
                     with contextlib.suppress(Exception):  # what can't run here; each runtime raises kinds of its own
                         row |= timed(make(), seconds)
                     row |= {"slices/s": 1000 * batch / row["ms"], "GFLOP/s": operations / row["ms"] / 1e6}
-                    rows.append(row | {"of matrix product": row["GFLOP/s"] / rates.get(label.split()[-1], np.nan)})
+                    most = rates[threads].get(label.split()[-1], np.nan)
+                    rows.append(row | {"of matrix product": row["GFLOP/s"] / most})
     table, setting = pd.DataFrame(rows), ["threads", "batch"]
     plain = table[table.implementation == PLAIN].pivot(index=setting, columns="network", values="ms")[[*DCCNN]]
     beside = table[setting].join(plain.add_prefix("of plain "), on=setting).drop(columns=setting)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from kdmri_lib.batches import Batches
 from kdmri_lib.datasets.phantoms.cardiac_phantom import subject_volume
-from kdmri_lib.declarations import Dataset, Degradation, LossTerm, Network, Run, Schedule
+from kdmri_lib.declarations import Dataset, LossTerm, Network, Run, Schedule, Undersampling
 from kdmri_lib.declared import declared_mask, declared_network, run_network, training_step
 from kdmri_lib.devices import cpu_has_bfloat16
 from kdmri_lib.losses.base import LOSSES
@@ -93,7 +93,7 @@ def untaught(convolutions: int, shape: tuple[int, int], batch: int) -> Run:
     """A training by reconstruction alone at 4x, of a network of so many convolutions a cascade."""
     return Run(
         dataset=Dataset(name="cardiac", source="cardiac_phantom", shape=shape, train=1, validation=1, test=1),
-        degradation=Degradation(acceleration=4),
+        undersampling=Undersampling(acceleration=4),
         network=Network(options={"convolutions": convolutions}),
         schedule=Schedule(steps=1, batch=batch),
     )
@@ -121,7 +121,7 @@ def training_times(threads: int, seconds: float, shape: tuple[int, int] = (150, 
     volume = subject_volume(np.random.default_rng(0), 32, shape)
     images, steps = torch.from_numpy(volume / volume.max()).unsqueeze(1), {}
     for name, run in {"teacher": teacher, "student": student}.items():
-        plain = PlainDCCNN(declared_mask(run.dataset, run.degradation), DCCNN[name])
+        plain = PlainDCCNN(declared_mask(run.dataset, run.undersampling), DCCNN[name])
         steps[f"{name}: {PLAIN}"] = plain_step(plain, images, batch)
         for precision in ("float32", "bfloat16") if cpu_has_bfloat16() else ("float32",):
             steps[f"{name}: {precision}"] = study_step(run, precision, images)

@@ -11,7 +11,7 @@ from kdmri_lib.channels import as_channels
 from kdmri_lib.datasets.prepared import Volume
 from kdmri_lib.losses.attention_transfer import attention_map
 from kdmri_lib.models.base import Model
-from kdmri_lib.operators import Measurement, Undersampling
+from kdmri_lib.operators import Measurement, UndersamplingOperator
 
 
 @torch.inference_mode()
@@ -29,7 +29,7 @@ def attention_distances(network: Model, teacher: Model, measurement: Measurement
 
 
 def mean_attention_distances(
-    network: Model, teacher: Model, operator: Undersampling, volumes: Iterable[Volume]
+    network: Model, teacher: Model, operator: UndersamplingOperator, volumes: Iterable[Volume]
 ) -> np.ndarray:
     """`attention_distances`, a mean over each volume's slices, then over the volumes: (groups,)."""
     measurements = (operator(as_channels(volume.image)) for volume in volumes)

@@ -18,6 +18,7 @@ class Batches:
 
     Complex samples (C = 2) are each turned by a random constant phase. Networks don't depend on one (`CommonPhase`), but
     losses of real and imaginary part do: they weigh an error by the phase that it happens to be at, and so all are equal.
+    Not so where `images` says that it isn't to be (`turns`).
     """
 
     def __init__(self, images: Tensor | Slices, batch: int, seed: int, strip: int | None = None, axis: int = 3):
@@ -41,7 +42,7 @@ class Batches:
         attention maps don't change (`CommonPhase`).
         """
         channels = self.images.shape[1]
-        if channels == 1:
+        if channels == 1 or not getattr(self.images, "turns", True):
             return shown
         angles = np.random.default_rng([self.seed, step, 3]).uniform(0, 2 * np.pi, self.batch)
         return torch.cat((turned(shown[:, :channels], angles), shown[:, channels:]), dim=1)

@@ -1,10 +1,11 @@
-"""What is done, as data: a data set, a degradation, a network, an objective, a schedule, and the run that joins them.
+"""What is done, as data: a data set, a undersampling, a network, an objective, a schedule, and the run that joins them.
 
 A run is one stage of training. Algorithm 1 is three of them: the teacher; attention transfer, which names the teacher's
 run; fine-tuning, which names the teacher's run and starts from the second's weights. A run's folder is named by the
 content of its declaration, so that whoever needs the same run finds it, and a changed parameter never finds an old one.
 """
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -24,7 +25,7 @@ from kdmri_lib.storage import digest_json
 
 def plain_name(name: str) -> str:
     """Names become parts of file names: nothing in them may leave a folder."""
-    if not name or not all(letter.isalnum() or letter in "_-" for letter in name) or not name.isascii():
+    if not re.fullmatch("[A-Za-z0-9_-]+", name):
         raise ValueError(f"'{name}' isn't a plain name (ASCII letters, digits, _ and -)")
     return name
 
@@ -45,7 +46,10 @@ class Declaration(BaseModel):
     @property
     def digest(self) -> str:
         """12 hex digits of the SHA-256 of the content; what is None doesn't count, so that a new choice renames nothing."""
-        return digest_json(self.model_dump(mode="json", exclude_none=True))[:12]
+        return digest_json(self.model_dump(mode="json", exclude_none=True, by_alias=True))[:12]
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
 
 
 class Dataset(Declaration):
@@ -84,7 +88,7 @@ class Dataset(Declaration):
         return f"{self.name}-{self.digest}.h5"
 
 
-class Degradation(Declaration):
+class Undersampling(Declaration):
     """Which part of k-space is left: one mask for a data set and a factor (the acceleration, or the loss of resolution)."""
 
     kind: Literal["cartesian", "gaussian_2d", "truncation"] = "cartesian"
@@ -158,7 +162,7 @@ class Run(Declaration):
     """One stage of training."""
 
     dataset: Dataset
-    degradation: Degradation
+    undersampling: Undersampling = Field(serialization_alias="degradation")  # as the first runs' names have it
     network: Network
     objective: tuple[LossTerm, ...] = (LossTerm(loss="reconstruction"),)
     schedule: Schedule
@@ -191,14 +195,14 @@ class Run(Declaration):
     @property
     def digest(self) -> str:
         """Of the content and, from the second on, of `NUMERICS`."""
-        content = self.model_dump(mode="json", exclude_none=True)
+        content = self.model_dump(mode="json", exclude_none=True, by_alias=True)
         return digest_json(content if NUMERICS == 1 else [NUMERICS, content])[:12]
 
     @property
     def id(self) -> str:
         """Name of the run's folder: readable in front, decided by the digest at the end."""
         losses = "+".join(term.loss for term in self.objective)
-        return f"{self.dataset.name}-{self.degradation.tag}-{losses}-seed{self.seed}-{self.digest}"
+        return f"{self.dataset.name}-{self.undersampling.tag}-{losses}-seed{self.seed}-{self.digest}"
 
     @property
     def needs(self) -> list["Run"]:

@@ -1,11 +1,15 @@
 """What training computes on: the GPU where there is one, bfloat16 where the hardware has it, the same bits each time."""
 
+from __future__ import annotations
+
 import logging
 import os
+from typing import TYPE_CHECKING
 
 import torch
-from lightning_fabric import Fabric
-from lightning_fabric.plugins.environments import LightningEnvironment
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 FABRIC_PRECISION = {"bfloat16": "bf16-mixed", "float32": "32-true", "float64": "64-true"}
 
@@ -18,6 +22,10 @@ def accelerated(precision: str) -> Fabric:
     `precision` : "float32", "bfloat16", or "auto" for bfloat16 where the hardware has it; "float64", in which processors
     agree, for tests.
     """
+    # Here, since its import takes longer than PyTorch's, and only trainings need it.
+    from lightning_fabric import Fabric
+    from lightning_fabric.plugins.environments import LightningEnvironment
+
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
     # Filling new memory only guards against reading it unwritten, and costs 8% of a step.

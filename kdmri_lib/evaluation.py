@@ -12,29 +12,27 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy import ndimage
-from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+from skimage import metrics
 from torch import nn
 
 from kdmri_lib.channels import as_channels, as_image, magnitude
 from kdmri_lib.datasets.prepared import Volume
 
-METRICS = {  # the first two better when higher, the last two when lower
-    "psnr": "PSNR / dB",
-    "ssim": "SSIM",
-    "nmse": "NMSE",
-    "hfe": "HFE",
-}
+# The first two are better when higher, the last two when lower.
+METRICS = {"psnr": "PSNR / dB", "ssim": "SSIM", "nmse": "NMSE", "hfe": "HFE"}
 
 
 def psnr(target: np.ndarray, image: np.ndarray, data_range: float) -> float:
     """Peak signal-to-noise ratio in dB."""
-    return float(peak_signal_noise_ratio(target, image, data_range=data_range))
+    return float(metrics.peak_signal_noise_ratio(target, image, data_range=data_range))
 
 
 def ssim(target: np.ndarray, image: np.ndarray, data_range: float) -> float:
     """Structural similarity of (H, W), or of (slices, H, W) with slices as channels (7 x 7 window)."""
     return float(
-        structural_similarity(target, image, data_range=data_range, channel_axis=0 if target.ndim == 3 else None)
+        metrics.structural_similarity(
+            target, image, data_range=data_range, channel_axis=0 if target.ndim == 3 else None
+        )
     )
 
 
@@ -49,11 +47,8 @@ def hfe(target: np.ndarray, image: np.ndarray) -> float:
     Lower is better; it weighs what sits in edges, which PSNR hardly does. It isn't the HFN of the published code, a mean
     over slices of such a ratio with the prediction clipped to [0, 1].
     """
-    laplacian = [
-        np.stack([ndimage.laplace(s) for s in volume.reshape(-1, *volume.shape[-2:])])
-        for volume in (target - image, target)
-    ]
-    return float(np.sum(laplacian[0] ** 2, dtype=np.float64) / np.sum(laplacian[1] ** 2, dtype=np.float64))
+    error, truth = (ndimage.laplace(volume, axes=(-2, -1)) for volume in (target - image, target))
+    return float(np.sum(error**2, dtype=np.float64) / np.sum(truth**2, dtype=np.float64))
 
 
 def measure(target: np.ndarray, image: np.ndarray) -> dict[str, float]:
@@ -72,13 +67,8 @@ def reconstruct(model: nn.Module | None, operator: nn.Module, image: np.ndarray,
     """Undersample (slices, H, W), real or complex, and reconstruct it: float32 or complex64 array of the same shape;
     zero-filled when `model` is None."""
     device = next(operator.buffers()).device
-    parts = []
-    for first in range(0, len(image), batch):
-        target = as_channels(image[first : first + batch]).to(device)
-        measurement = operator(target)
-        result = measurement.zero_filled if model is None else model(*measurement)
-        parts.append(as_image(result))
-    return np.concatenate(parts)
+    measurements = (operator(part.to(device)) for part in as_channels(image).split(batch))
+    return np.concatenate([as_image(m.zero_filled if model is None else model(*m)) for m in measurements])
 
 
 def evaluate(
@@ -95,12 +85,8 @@ def evaluate(
     for volume in volumes:
         truth, image = magnitude(volume.image), magnitude(reconstruct(model, operator, volume.image))
         sound = bool(np.isfinite(image).all())
-        about = {
-            "set": volume.split,
-            "kind": volume.attributes["kind"],
-            "person": volume.attributes.get("person", volume.subject),
-        }
-        about["subject"] = volume.subject
+        about = {"set": volume.split, "kind": volume.attributes["kind"]}
+        about |= {"person": volume.attributes.get("person", volume.subject), "subject": volume.subject}
         by_volume.append({**about, "slices": len(image), **(measure(truth, image) if sound else hole)})
         for number, (target, result) in enumerate(zip(truth, image, strict=True)):
             # A slice without signal has no NMSE; it counts in its volume.

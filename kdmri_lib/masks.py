@@ -1,13 +1,13 @@
 """Which lines, or points, of k-space are measured: boolean (H, W) arrays over unshifted k-space.
 
 On the paper's grids the nine Cartesian masks are the published ones (`data/published_masks.json`). On others, and by other
-seeds, masks are drawn by the two rules that the published ones follow: `gaussian_lines` (brain, cardiac) and
-`uniform_lines` (knee). One mask per data set and acceleration.
+seeds, masks are drawn by the two rules that the published ones follow: `cartesian_mask` (brain, cardiac) and
+`uniform_lines` (knee). One mask per data set and acceleration. Every function that makes one for an acceleration refuses
+one that isn't among 1 and the number of lines (`StudyError`).
 """
 
 import json
 import zlib
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +16,8 @@ from kdmri_lib.errors import StudyError
 from kdmri_lib.storage import PROJECT, read_json
 
 PUBLISHED = PROJECT / "data" / "published_masks.json"
-GRIDS = {
-    "brain": ((240, 240), 0),
-    "cardiac": ((150, 150), 0),
-    "knee": ((640, 368), 1),
-}  # the axis that a mask varies on
+# (H, W), and the axis that a mask varies on.
+GRIDS = {"brain": ((240, 240), 0), "cardiac": ((150, 150), 0), "knee": ((640, 368), 1)}
 FACTORS = (4, 5, 8)
 CENTRE = 10  # contiguous lines around zero frequency in the published brain and cardiac masks
 CENTRE_SHARE = 0.08  # of all lines, in the knee's
@@ -31,22 +28,25 @@ def frequencies(size: int) -> np.ndarray:
     return np.rint(np.fft.fftfreq(size) * size).astype(int)
 
 
-def gaussian_lines(size: int, acceleration: float, centre: int, rng: np.random.Generator) -> np.ndarray:
-    """floor(size / acceleration) frequencies, as the published brain and cardiac masks keep them.
+def central(size: int, count: int) -> np.ndarray:
+    """The `count` frequencies around zero of an unshifted axis, one more below where it is even: boolean (size,)."""
+    return (frequencies(size) >= -(count // 2)) & (frequencies(size) < count - count // 2)
 
-    A contiguous centre block; the others are drawn, each at most once, with weights of a Gaussian (standard deviation
-    size / 10, 1 at its top) over a uniform floor of 1 / (2 acceleration). Returns a boolean (size,) array, unshifted.
-    """
-    kept = int(size // acceleration)
-    if not 0 < kept <= size:
-        raise StudyError(f"undersampling mask: {kept} of {size} lines kept; expected 1 to {size}")
-    centre = min(centre, kept)
-    frequency = frequencies(size)
-    chosen = (frequency >= -(centre // 2)) & (frequency < centre - centre // 2)
-    if kept > centre:
-        gauss = np.exp(-0.5 * (frequency / (size / 10)) ** 2)
-        weight = np.where(chosen, 0.0, gauss + 1 / (2 * acceleration))
-        chosen[rng.choice(size, kept - centre, replace=False, p=weight / weight.sum())] = True
+
+def kept(size: int, acceleration: float) -> int:
+    """floor(size / acceleration), the lines or points that are measured of so many."""
+    if not 1 <= acceleration <= size:
+        raise StudyError(f"undersampling mask: acceleration {acceleration} of {size} lines, expected 1 to {size}")
+    return int(size // acceleration)
+
+
+def drawn(chosen: np.ndarray, weight: np.ndarray, count: int, seed: int | list[int]) -> np.ndarray:
+    """`chosen` places of k-space and as many others as make `count`, each drawn at most once, by these weights."""
+    missing = count - int(chosen.sum())
+    if missing:
+        weight = np.where(chosen, 0.0, weight).ravel()
+        others = np.random.default_rng(seed).choice(weight.size, missing, replace=False, p=weight / weight.sum())
+        chosen.ravel()[others] = True
     return chosen
 
 
@@ -56,9 +56,9 @@ def uniform_lines(size: int, acceleration: float, seed: int | list[int]) -> np.n
     The centre's share of lines, and each other with the same probability, so that about size / acceleration are kept.
     Seed 1 at 368 lines gives the published ones. Returns a boolean (size,) array, unshifted.
     """
+    kept(size, acceleration)
     centre = round(CENTRE_SHARE * size)
-    drawn = np.random.RandomState(seed).uniform(size=size)
-    chosen = drawn < (size / acceleration - centre) / (size - centre)
+    chosen = np.random.RandomState(seed).uniform(size=size) < (size / acceleration - centre) / (size - centre)
     first = (size - centre + 1) // 2
     chosen[first : first + centre] = True
     return np.fft.ifftshift(chosen)
@@ -72,12 +72,15 @@ def mask_of_lines(chosen: np.ndarray, shape: tuple[int, int], axis: int) -> np.n
 def cartesian_mask(
     shape: tuple[int, int], acceleration: float, axis: int = 0, centre: int = CENTRE, seed: int | list[int] = 0
 ) -> np.ndarray:
-    """Cartesian undersampling mask of whole lines, by `gaussian_lines`.
+    """Cartesian undersampling mask of whole lines, as the published brain and cardiac masks keep them.
+
+    A contiguous centre block; the others are drawn, each at most once, with weights of a Gaussian (standard deviation
+    N / 10, 1 at its top) over a uniform floor of 1 / (2 acceleration).
 
     Parameters
     ----------
     shape : (H, W) of the k-space grid.
-    acceleration : >= 1; floor(N / acceleration) lines are kept.
+    acceleration : floor(N / acceleration) lines are kept.
     axis : the axis that the mask varies on (the lines run along the other one).
     centre : lines in the contiguous block around zero frequency.
 
@@ -85,9 +88,35 @@ def cartesian_mask(
     -------
     boolean (H, W) array, unshifted.
     """
-    _check_acceleration(acceleration)
-    chosen = gaussian_lines(shape[axis], acceleration, centre, np.random.default_rng(seed))
-    return mask_of_lines(chosen, shape, axis)
+    size = shape[axis]
+    count = kept(size, acceleration)
+    weight = np.exp(-0.5 * (frequencies(size) / (size / 10)) ** 2) + 1 / (2 * acceleration)
+    return mask_of_lines(drawn(central(size, min(centre, count)), weight, count, seed), shape, axis)
+
+
+def gaussian_mask_2d(shape: tuple[int, int], acceleration: float, centre: int = 10, seed: int = 0) -> np.ndarray:
+    """Random 2-D mask: a full centre x centre block, further points zero-mean Gaussian over both frequencies.
+
+    Returns a boolean (H, W) array, unshifted, with floor(H * W / acceleration) points.
+    """
+    chosen = np.outer(*(central(size, centre) for size in shape))
+    count = kept(shape[0] * shape[1], acceleration)
+    if count <= chosen.sum():
+        raise StudyError(
+            f"2-D mask: {count} points at {acceleration}x leave nothing outside the {centre}x{centre} centre"
+        )
+    rows, columns = (frequencies(size) / (size / 6) for size in shape)
+    weight = np.exp(-0.5 * (rows[:, None] ** 2 + columns[None, :] ** 2))
+    return drawn(chosen, weight, count, seed)
+
+
+def truncation_mask(shape: tuple[int, int], factor: float) -> np.ndarray:
+    """Low resolution: the central H / factor x W / factor block of the centred k-space (appendix A: 64 x 64 of 256 x 256).
+
+    Returns a boolean (H, W) array, unshifted. What it leaves, zero-filled, rings beside edges (Gibbs): a sharp cut in
+    k-space is a convolution with a sinc in the image.
+    """
+    return np.outer(*(central(size, kept(size, factor)) for size in shape))
 
 
 def is_published(name: str, acceleration: float, shape: tuple[int, int]) -> bool:
@@ -103,23 +132,16 @@ def published_mask(
     With a `seed`, at another acceleration, or on a grid of another `shape`, one drawn by the published ones' rule, on
     their axis and with their centre's share. Each data set, acceleration and grid draws from a stream of its own.
     """
-    _check_acceleration(acceleration)
     if name not in GRIDS:
         raise StudyError(f"no published mask for '{name}'; known: {', '.join(GRIDS)}")
     grid, axis = GRIDS[name]
     shape = tuple(shape or grid)
     if seed is None and is_published(name, acceleration, shape):
         return read_lines(PUBLISHED, name, acceleration, shape)
-    cell = zlib.crc32(f"{name} {acceleration:g}x {shape[0]}x{shape[1]}".encode())
-    stream = [seed or 0, cell]
+    stream = [seed or 0, zlib.crc32(f"{name} {acceleration:g}x {shape[0]}x{shape[1]}".encode())]
     if name == "knee":
         return mask_of_lines(uniform_lines(shape[axis], acceleration, stream), shape, axis)
     return cartesian_mask(shape, acceleration, axis, max(2, CENTRE * shape[axis] // grid[axis]), stream)
-
-
-@cache
-def _lists(path: Path, changed: int) -> dict:
-    return read_json(path)
 
 
 def read_lines(path: Path, name: str, acceleration: float, shape: tuple[int, int]) -> np.ndarray:
@@ -136,29 +158,22 @@ def read_lines(path: Path, name: str, acceleration: float, shape: tuple[int, int
     """
     where = f"{path}, mask '{name}_{acceleration:g}x'"
     try:
-        held = _lists(path, path.stat().st_mtime_ns)
-        entry = held[f"{name}_{acceleration:g}x"]
-        grid, axis, kept = tuple(entry["shape"]), entry["axis"], entry["kept"]
-    except FileNotFoundError:
-        raise StudyError(f"{path}: no such file") from None
+        entry = read_json(path)[f"{name}_{acceleration:g}x"]
+        grid, axis, lines = tuple(entry["shape"]), entry["axis"], entry["kept"]
     except (KeyError, TypeError) as error:
         raise StudyError(f"{where}: not there, or without shape, axis and kept ({error})") from None
     if grid != tuple(shape):
         raise StudyError(f"{where}: a grid of {grid}, expected {tuple(shape)}")
-    if axis not in (0, 1) or not isinstance(kept, list) or any(type(line) is not int for line in kept):
+    if axis not in (0, 1) or not isinstance(lines, list) or any(type(line) is not int for line in lines):
         raise StudyError(f"{where}: expected axis 0 or 1 and a list of whole numbers, found {json.dumps(entry)[:80]}")
     size = grid[axis]
-    if repeated := sorted({line for line in kept if kept.count(line) > 1}):
-        raise StudyError(f"{where}: lines {repeated} are there more than once")
-    if outside := [line for line in kept if not 0 <= line < size]:
-        raise StudyError(f"{where}: lines {outside} aren't among 0 to {size - 1}")
-    if not abs(len(kept) * acceleration - size) <= 0.15 * size:
+    if wrong := sorted({line for line in lines if lines.count(line) > 1 or not 0 <= line < size}):
+        raise StudyError(f"{where}: lines {wrong} are there more than once, or aren't among 0 to {size - 1}")
+    if not abs(len(lines) * acceleration - size) <= 0.15 * size:
         raise StudyError(
-            f"{where}: {len(kept)} of {size} lines, expected about {size / acceleration:.0f}; are lines missing?"
+            f"{where}: {len(lines)} of {size} lines, expected about {size / acceleration:.0f}; are lines missing?"
         )
-    chosen = np.zeros(size, dtype=bool)
-    chosen[kept] = True
-    return centre_measured(mask_of_lines(chosen, grid, axis), where)
+    return centre_measured(mask_of_lines(np.isin(np.arange(size), lines), grid, axis), where)
 
 
 def centre_measured(mask: np.ndarray, name: str) -> np.ndarray:
@@ -169,47 +184,6 @@ def centre_measured(mask: np.ndarray, name: str) -> np.ndarray:
             "(numpy.fft.ifftshift takes a centred one there)"
         )
     return mask
-
-
-def gaussian_mask_2d(shape: tuple[int, int], acceleration: float, centre: int = 10, seed: int = 0) -> np.ndarray:
-    """Random 2-D mask: a full centre x centre block, further points zero-mean Gaussian over both frequencies.
-
-    Returns a boolean (H, W) array, unshifted, with floor(H * W / acceleration) points.
-    """
-    _check_acceleration(acceleration)
-    rows, columns = (frequencies(n) for n in shape)
-    half = centre // 2
-    chosen = np.logical_and.outer(
-        (rows >= -half) & (rows < centre - half), (columns >= -half) & (columns < centre - half)
-    )
-    kept = int(shape[0] * shape[1] // acceleration)
-    if kept <= chosen.sum():
-        raise StudyError(
-            f"2-D mask: {kept} points at {acceleration}x leave nothing outside the {centre}x{centre} centre"
-        )
-    spread = 0.5 * ((rows[:, None] / (shape[0] / 6)) ** 2 + (columns[None, :] / (shape[1] / 6)) ** 2)
-    weight = np.where(chosen, 0.0, np.exp(-spread)).ravel()
-    further = np.random.default_rng(seed).choice(
-        weight.size, kept - int(chosen.sum()), replace=False, p=weight / weight.sum()
-    )
-    chosen.ravel()[further] = True
-    return chosen
-
-
-def truncation_mask(shape: tuple[int, int], factor: float) -> np.ndarray:
-    """Low resolution: the central H / factor x W / factor block of the centred k-space (appendix A: 64 x 64 of 256 x 256).
-
-    Returns a boolean (H, W) array, unshifted. What it leaves, zero-filled, rings beside edges (Gibbs): a sharp cut in
-    k-space is a convolution with a sinc in the image.
-    """
-    _check_acceleration(factor)
-    mask = np.ones(shape, dtype=bool)
-    for axis, size in enumerate(shape):
-        kept = int(size // factor)
-        frequency = frequencies(size)
-        inside = (frequency >= -(kept // 2)) & (frequency < kept - kept // 2)
-        mask &= inside[:, None] if axis == 0 else inside[None, :]
-    return check_mask(mask, shape, f"truncation to a {factor:g}th")
 
 
 def check_mask(mask: np.ndarray, shape: tuple[int, int], name: str = "undersampling mask") -> np.ndarray:
@@ -243,8 +217,3 @@ def mirrored(mask: np.ndarray) -> np.ndarray:
 def unmirrored_share(mask: np.ndarray) -> float:
     """Share of the kept k-space points whose mirror point isn't kept: there data consistency works at half strength."""
     return float((mask & ~mirrored(mask)).sum() / mask.sum())
-
-
-def _check_acceleration(acceleration: float) -> None:
-    if not acceleration >= 1:
-        raise StudyError(f"acceleration {acceleration}: expected a number of at least 1")

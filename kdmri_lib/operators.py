@@ -21,17 +21,13 @@ from kdmri_lib.masks import frequencies, line_axis, mask_of_lines
 CENTRE_SEEN = 2  # lines on each side of zero frequency that a split never holds out
 
 
-def projection_matrices(lines: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Real and imaginary part of F1^-1 diag(lines) F1 for boolean `lines` (N,): two (N, N) float64 arrays, P and Q."""
-    matrix = np.fft.ifft(lines[:, None] * np.fft.fft(np.eye(lines.size), axis=0), axis=0)
-    return matrix.real.copy(), matrix.imag.copy()
-
-
 def line_matrix(lines: np.ndarray, channels: int) -> np.ndarray:
-    """F1^-1 diag(lines) F1 as it acts on images of `channels`, for `along`: (C N, C N) float64, P for one channel, which
-    the real part of the result is, [[P, -Q], [Q, P]] for two."""
-    real, imaginary = projection_matrices(lines)
-    return real if channels == 1 else np.block([[real, -imaginary], [imaginary, real]])
+    """F1^-1 diag(lines) F1 for boolean `lines` (N,), as it acts on images of `channels`, for `along`: (C N, C N) float64, P
+    for one channel, which the real part of the result is, [[P, -Q], [Q, P]] for two."""
+    matrix = np.fft.ifft(lines[:, None] * np.fft.fft(np.eye(lines.size), axis=0), axis=0)
+    if channels == 1:
+        return matrix.real.copy()
+    return np.block([[matrix.real, -matrix.imag], [matrix.imag, matrix.real]])
 
 
 def along(matrix: Tensor, image: Tensor, axis: int) -> Tensor:
@@ -56,7 +52,7 @@ class Measurement(NamedTuple):
     measured_image: Tensor
 
 
-class Undersampling(nn.Module):
+class UndersamplingOperator(nn.Module):
     """y = M F x as `Measurement` of images x, (B, C, H, W) in and out: C = 1 for real images, 2 for complex ones.
 
     A line mask uses P and Q (see the module's text) and takes strips; any other mask takes the FFT.
@@ -70,19 +66,14 @@ class Undersampling(nn.Module):
             self.register_buffer("mask", torch.from_numpy(mask), persistent=False)
         else:
             self.lines = mask[:, 0] if self.axis == 0 else mask[0]
-            real, imaginary = projection_matrices(self.lines)
-            self.register_buffer("real", torch.from_numpy(real).float(), persistent=False)
-            self.register_buffer("imaginary", torch.from_numpy(imaginary).float(), persistent=False)
+            both, _ = torch.from_numpy(line_matrix(self.lines, 2)).float().chunk(2, dim=1)
+            for name, part in zip(("real", "imaginary"), both.chunk(2), strict=True):
+                self.register_buffer(name, part.contiguous(), persistent=False)
 
-    def split(self, share: float, rng: np.random.Generator) -> tuple["Undersampling", "Undersampling"]:
+    def split(self, share: float, rng: np.random.Generator) -> tuple["UndersamplingOperator", "UndersamplingOperator"]:
         """The measured lines in two: those that are seen, the centre among them, and a random `share` that is held out.
 
-        A line goes with its mirror line, which says the same of a real image.
-
-        Raises
-        ------
-        StudyError
-            When the mask isn't made of lines.
+        A line goes with its mirror line, which says the same of a real image. `StudyError` when the mask isn't of lines.
         """
         if self.axis is None:
             raise StudyError("only a mask of whole lines can be split by lines; this one isn't")
@@ -90,7 +81,7 @@ class Undersampling(nn.Module):
         drawn = rng.random(self.lines.size)[away] < share
         held = self.lines & drawn & (away > CENTRE_SEEN)
         of_lines = (mask_of_lines(lines, self.shape, self.axis) for lines in (self.lines & ~held, held))
-        seen, other = (Undersampling(mask).to(self.real) for mask in of_lines)
+        seen, other = (UndersamplingOperator(mask).to(self.real) for mask in of_lines)
         return seen, other
 
     def left(self, image: Tensor) -> Tensor:

@@ -1,9 +1,17 @@
-"""Things known by name, a file each: a loss or a model is added by adding its file, and nothing else."""
+"""Things known by name, a file each: a loss or a model is added by adding its file, and nothing else.
 
-from collections.abc import Callable
+Options from declarations are checked by the signature of what takes them: names, types and ranges.
+"""
+
+import inspect
+from collections.abc import Callable, Collection
+from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from pkgutil import iter_modules
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from kdmri_lib.errors import StudyError
 
@@ -19,18 +27,18 @@ class Registry:
 
     def __init__(self, what: str, package: str):
         self.what, self.package = what, package
-        self._known: dict[str, object] = {}
+        self._known: dict[str, Callable] = {}
 
     def register(self, name: str) -> Callable:
         """Decorator that makes a class or function known by `name`; a later one of the same name replaces it."""
 
-        def add(item):
+        def add(item: Callable) -> Callable:
             self._known[name] = item
             return item
 
         return add
 
-    def find(self, name: str):
+    def find(self, name: str) -> Callable:
         """What is registered by `name`; `StudyError` says which names there are."""
         if name not in self._known and name.isidentifier() and find_spec(f"{self.package}.{name}"):
             import_module(f"{self.package}.{name}")
@@ -38,7 +46,7 @@ class Registry:
             raise StudyError(f"unknown {self.what} '{name}'; known: {', '.join(sorted(self.all()))}")
         return self._known[name]
 
-    def all(self) -> dict[str, object]:
+    def all(self) -> dict[str, Callable]:
         """Everything registered, by name, all files of the package imported."""
         for module in iter_modules(import_module(self.package).__path__):
             import_module(f"{self.package}.{module.name}")
@@ -47,3 +55,46 @@ class Registry:
     def remove(self, name: str) -> None:
         """Forget what is registered by `name`."""
         self._known.pop(name, None)
+
+    def build(self, name: str, options: dict[str, Any], **given):
+        """Make what is registered by `name`, of what is `given` and of a declaration's `options` (`checked_options`)."""
+        made = self.find(name)
+        return made(**given, **checked_options(made, options, f"{self.what} '{name}'", given))
+
+
+@cache
+def _schema(function: Callable, given: frozenset[str]) -> type[BaseModel]:
+    fields, extra = {}, "forbid"
+    for p in inspect.signature(function).parameters.values():
+        if p.kind is p.VAR_KEYWORD:
+            extra = "allow"
+        elif p.kind is not p.VAR_POSITIONAL and p.name not in given:
+            annotation = Any if p.annotation is p.empty else p.annotation
+            fields[p.name] = (annotation, ... if p.default is p.empty else p.default)
+    config = ConfigDict(extra=extra, strict=True, arbitrary_types_allowed=True)
+    return create_model("Options", __config__=config, **fields)
+
+
+def checked_options(function: Callable, options: dict, what: str, given: Collection[str] = ()) -> dict[str, Any]:
+    """`options` as keyword arguments for `function`, whose annotations say what each may be.
+
+    Parameters
+    ----------
+    what : whose options these are, for messages, such as "loss 'imitation'".
+    given : parameters that don't come from a declaration.
+
+    Raises
+    ------
+    StudyError
+        When an option is unknown, missing, of another type or out of its range; the message names it.
+    """
+    for key in sorted(options.keys() & set(given)):
+        raise StudyError(f"{what}, option '{key}': isn't for a declaration to give")
+    try:
+        _schema(function, frozenset(given)).model_validate(options)
+    except ValidationError as error:
+        found = error.errors()[0]
+        key = ".".join(map(str, found["loc"]))
+        value = "" if found["type"] in ("missing", "extra_forbidden") else f", found {found['input']!r}"
+        raise StudyError(f"{what}, option '{key}': {found['msg']}{value}") from None
+    return dict(options)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+import scipy
 
 FEW = 6  # seeds, or people, below which there is no interval and no test: of five pairs that all agree, p is 0.0625
 MARGIN = 0.1  # dB within which two reconstructions count as equally good
@@ -40,24 +40,24 @@ class Comparison(NamedTuple):
     people: int
 
 
-def interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
-    """Student's confidence interval of the mean of values that vary by themselves, such as differences by seed; NaN under
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """Student's 95% interval of the mean of values that vary by themselves, such as differences by seed; NaN under
     six values, or where one is NaN."""
     values = np.asarray(values, dtype=np.float64)
     if len(values) < FEW or np.isnan(values).any():
         return math.nan, math.nan
-    half = stats.t.ppf(0.5 + confidence / 2, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values))
+    half = scipy.stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values))
     return float(values.mean() - half), float(values.mean() + half)
 
 
-def compare(a: np.ndarray, b: np.ndarray, confidence: float = 0.95) -> Comparison:
+def compare(a: np.ndarray, b: np.ndarray) -> Comparison:
     """Compare paired values a and b, (seeds, people) each. Where one is NaN (of a training that failed), so is the mean."""
     difference = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
     by_seed, by_person = difference.mean(axis=1), difference.mean(axis=0)
     return Comparison(
-        *(float(difference.mean()), *interval(by_seed, confidence), tuple(by_seed.tolist())),
-        _p(by_seed, lambda values: stats.ttest_1samp(values, 0).pvalue),
-        _p(by_person, lambda values: stats.wilcoxon(values).pvalue),
+        *(float(difference.mean()), *interval(by_seed), tuple(by_seed.tolist())),
+        _p(by_seed, lambda values: scipy.stats.ttest_1samp(values, 0).pvalue),
+        _p(by_person, lambda values: scipy.stats.wilcoxon(values).pvalue),
         *difference.shape,
     )
 

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import socket
-from collections.abc import Callable
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -26,10 +25,7 @@ CHECKED_MAGIC = b"kdmri-checked-1\n"
 def atomic_write(path: Path):
     """Yield a temporary path beside `path`; rename it to `path` when the block ends well, remove it otherwise.
 
-    Raises
-    ------
-    UnwritableError
-        When the disk is full or the folder can't be written; what stood at `path` before is untouched.
+    `UnwritableError` when the disk is full or the folder can't be written; what stood at `path` before is untouched.
     """
     path = Path(path)
     temporary = path.with_name(f".{HOST}-{os.getpid()}.partial.{_short(path)}")
@@ -69,16 +65,13 @@ def _remove_abandoned(path: Path) -> None:
     """Remove what a process of this machine was writing beside `path` when it was killed."""
     for left in path.parent.glob(f".{HOST}-*.partial.{glob.escape(_short(path))}"):
         writer = left.name.removeprefix(f".{HOST}-").partition(".")[0]
-        if writer.isdigit() and not alive(int(writer)):
-            left.unlink(missing_ok=True)
-
-
-def alive(process: int) -> bool:
-    """Whether a process of that number is at work; one that has ended and that nobody has asked about isn't."""
-    try:
-        return psutil.Process(process).status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
-    except psutil.NoSuchProcess:
-        return False
+        if not writer.isdigit():
+            continue  # of another machine, whose name begins like this one's
+        with suppress(psutil.NoSuchProcess):
+            # One that has ended and that nobody has asked about isn't at work.
+            if psutil.Process(int(writer)).status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
+                continue
+        left.unlink(missing_ok=True)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -107,24 +100,13 @@ def read_json(path: Path):
         raise StudyError(f"{path}: not a JSON file, or cut short ({error})") from None
 
 
-def write_checked(path: Path, write: Callable) -> None:
-    """Write what `write(buffer)` produces behind its own SHA-256, so that `read_checked` can refuse a damaged file."""
-    import io
-
-    buffer = io.BytesIO()
-    write(buffer)
-    payload = buffer.getvalue()
+def write_checked(path: Path, payload: bytes) -> None:
+    """Write `payload` behind its own SHA-256, so that `read_checked` can refuse a damaged file."""
     write_bytes(path, CHECKED_MAGIC + hashlib.sha256(payload).digest() + payload)
 
 
 def read_checked(path: Path) -> bytes:
-    """Return the payload of a file from `write_checked`.
-
-    Raises
-    ------
-    StudyError
-        When the file is cut short, altered or of another kind.
-    """
+    """Return the payload of a file from `write_checked`; `StudyError` when it is cut short, altered or of another kind."""
     content = Path(path).read_bytes()
     start = len(CHECKED_MAGIC) + 32
     payload = content[start:]

@@ -5,6 +5,8 @@ it (`kdmri_lib.losses.base.Loss.asks_once`) is therefore computed before the fir
 """
 
 from collections.abc import Callable, Iterator
+from itertools import chain
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +14,7 @@ import torch
 from torch import Tensor
 
 from kdmri_lib.datasets.prepared import HELD_BYTES
-from kdmri_lib.errors import UnwritableError
-from kdmri_lib.storage import reserve
+from kdmri_lib.storage import atomic_write
 
 BATCH = 4  # slices that the teacher is asked at a time
 
@@ -22,34 +23,25 @@ def cached(
     ask: Callable[[Tensor, int], Tensor], images, known: int, file: Path, held_bytes: int = HELD_BYTES
 ) -> Tensor:
     """The outputs for all `images`: (slices, K, H, W) float32, on the images' device; mapped from `file` where they don't
-    fit into `held_bytes`.
+    fit into `held_bytes`. `UnwritableError` when the file doesn't fit on the disk.
 
     Parameters
     ----------
     ask : from true images (B, C, H, W), and of how many of them the true image stands for the teacher's, to (B, K, H, W).
     images : (slices, C, H, W), a tensor or `Slices`.
     known : of how many of `images`, the first, the true image stands for the teacher's.
-
-    Raises
-    ------
-    UnwritableError
-        When the file doesn't fit on the disk.
     """
-    outputs = None
-    for number, part in enumerate(in_fours(images)):
-        found = ask(part, min(max(known - number * BATCH, 0), len(part))).float()
-        if outputs is None:
-            shape = (len(images), *found.shape[1:])
-            if 4 * np.prod(shape) <= held_bytes:
-                outputs = found.new_empty(shape)
-            else:
-                try:
-                    reserve(file, 4 * int(np.prod(shape)))
-                except OSError as error:
-                    file.unlink(missing_ok=True)
-                    raise UnwritableError(f"{file}: can't be written ({error.strerror})") from error
-                outputs = torch.from_numpy(np.memmap(file, np.float32, "r+", shape=shape))
-        outputs[number * BATCH : number * BATCH + len(part)] = found.to(outputs.device)
+    asked = (ask(part, min(max(known - n * BATCH, 0), len(part))).float() for n, part in enumerate(in_fours(images)))
+    first = next(asked)
+    shape = (len(images), *first.shape[1:])
+    if 4 * prod(shape) > held_bytes:
+        with atomic_write(file) as temporary, temporary.open("wb") as written:
+            for part in chain([first], asked):
+                written.write(part.cpu().numpy().tobytes())
+        return torch.from_numpy(np.memmap(file, np.float32, "c", shape=shape))
+    outputs = first.new_empty(shape)
+    for place, part in zip(outputs.split(BATCH), chain([first], asked), strict=True):
+        place.copy_(part)
     return outputs
 
 

@@ -8,7 +8,7 @@ import io
 import math
 import pickle
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,9 +29,9 @@ from kdmri_lib.losses.base import Prediction
 from kdmri_lib.losses.objective import Objective
 from kdmri_lib.models.base import Model
 from kdmri_lib.models.expansion import collapse, expand
-from kdmri_lib.operators import Measurement, Undersampling, line_matrix
+from kdmri_lib.operators import Measurement, UndersamplingOperator, line_matrix
 from kdmri_lib.storage import read_checked, write_checked
-from kdmri_lib.teacher_outputs import cached, in_fours
+from kdmri_lib.teacher_outputs import BATCH, cached, in_fours
 
 CHECKPOINT_SECONDS = 60
 OUTPUTS = "teacher_outputs.f32"  # beside the checkpoint, where cached teacher outputs don't fit into memory
@@ -72,22 +72,17 @@ class Step:
     network : what trains; its own module holds the new weights after each step.
     operator : undersamples the true images.
     objective : what is lowered; its parameters train too.
-    teacher : the trained teacher, for objectives that use one; it gets no gradient.
+    teacher : the trained teacher; it gets no gradient. `StudyError` when the objective needs one and there is none.
     each_step : ask the teacher at each step, of the batch itself, also where the objective could do with its answers to
         whole slices (`asks_once`).
     precision : see `accelerated`.
     expansion, averaging : as a `Schedule` says them.
-
-    Raises
-    ------
-    StudyError
-        When the objective needs a teacher and there is none.
     """
 
     def __init__(
         self,
         network: Model,
-        operator: Undersampling,
+        operator: UndersamplingOperator,
         objective: Objective,
         teacher: Model | None = None,
         precision: str = "auto",
@@ -132,14 +127,13 @@ class Step:
         `answers` : the teacher's, where it was asked before (`ask`); `network` : the one that trains by default; `draw` :
         draws the lines that are held out, where the objective holds any.
         """
+        network = network or self.network
         if self.objective.held_out:
-            return self._loss_of_held_out(target, network or self.network, draw or np.random.default_rng(0))
+            return self._loss_of_held_out(target, network, draw or np.random.default_rng(0))
         measurement = self.operator(target)
-        prediction = predict(network or self.network, measurement, self.objective.network_features)
-        teacher = answers
-        if self.teacher is not None and answers is None:
-            teacher = self._teach(measurement)
-        return self.objective(target, prediction, teacher), prediction.image
+        prediction = predict(network, measurement, self.objective.network_features)
+        asked = self.teacher is not None and answers is None
+        return self.objective(target, prediction, self._teach(measurement) if asked else answers), prediction.image
 
     def _loss_of_held_out(self, target: Tensor, network: nn.Module, draw: np.random.Generator) -> tuple[Tensor, Tensor]:
         seen, held = self.operator.split(self.objective.held_out, draw)
@@ -166,11 +160,7 @@ class Step:
         return self.objective.answers(teacher._replace(image=image))
 
     def __call__(
-        self,
-        target: Tensor,
-        rate: float,
-        answers: Tensor | None = None,
-        draw: np.random.Generator | None = None,
+        self, target: Tensor, rate: float, answers: Tensor | None = None, draw: np.random.Generator | None = None
     ) -> float:
         """Step by a batch (B, C, H, W) at this learning rate; the loss before it. One that isn't finite steps nowhere."""
         for group in self.optimizer.param_groups:
@@ -202,7 +192,7 @@ class Step:
         return torch.cat(errors)
 
     @torch.inference_mode()
-    def validate(self, volumes: list[Tensor], answers: Tensor | None = None, batch: int = 4) -> dict[str, float]:
+    def validate(self, volumes: list[Tensor], answers: Tensor | None = None) -> dict[str, float]:
         """Mean over volumes (slices, C, H, W) of volume PSNR (dB) and mean absolute error of magnitudes; the objective too,
         its mean over slices, if it judges no image.
 
@@ -211,32 +201,36 @@ class Step:
         self.judged.eval()
         slices = torch.cat(volumes)
         # Chunks as even as can be: with a remainder of one, losses between samples would have nothing to compare.
-        chunks = max(1, math.ceil(len(slices) / batch))
+        chunks = max(1, math.ceil(len(slices) / BATCH))
         given = [None] * chunks if answers is None else answers.tensor_split(chunks)
         images, objective = [], 0.0
         for target, shown in zip(slices.tensor_split(chunks), given, strict=True):
             if self.objective.judges_image:
-                images.append(predict(self.judged, self.operator(target), []).image)
-                continue
-            value, image = self.loss(target, shown, self.judged)
+                value, image = math.nan, predict(self.judged, self.operator(target), []).image
+            else:
+                value, image = self.loss(target, shown, self.judged)
             objective += float(value) * len(target) / len(slices)
             images.append(image)
         self.judged.train()
         parts = torch.cat(images).split([len(volume) for volume in volumes])
         pairs = [[magnitude(as_image(v)) for v in both] for both in zip(volumes, parts, strict=True)]
         return {
-            "validation_psnr": float(np.mean([psnr(x, y, float(x.max())) for x, y in pairs])),
+            "validation_psnr": mean_psnr(pairs),
             "validation_l1": float(np.mean([np.abs(x - y).mean() for x, y in pairs])),
-            "validation_objective": math.nan if self.objective.judges_image else objective,
+            "validation_objective": objective,
         }
 
 
-def validate_network(network: Model, operator: Undersampling, volumes: list[Volume], precision: str) -> float:
+def mean_psnr(pairs: list) -> float:
+    """Mean PSNR (dB) of pairs of a true volume and a reconstructed one, magnitudes (slices, H, W)."""
+    return float(np.mean([psnr(x, y, float(x.max())) for x, y in pairs]))
+
+
+def validate_network(network: Model, operator: UndersamplingOperator, volumes: list[Volume], precision: str) -> float:
     """Mean volume PSNR (dB) of a network over prepared volumes, computed in "float32" or "bfloat16"."""
     fabric = accelerated(precision)
     network, operator = fabric.setup(network.eval()), fabric.to_device(operator)
-    pairs = [(magnitude(v.image), magnitude(reconstruct(network, operator, v.image))) for v in volumes]
-    return float(np.mean([psnr(x, y, float(x.max())) for x, y in pairs]))
+    return mean_psnr([(magnitude(v.image), magnitude(reconstruct(network, operator, v.image))) for v in volumes])
 
 
 def train(
@@ -270,88 +264,84 @@ def train(
         When strips are asked for with a mask that isn't made of lines, or a loss compares the samples of a batch and there
         is but one, in training or in validation; when true images are missing that the objective looks at.
     """
-    device = step.fabric.device
+    objective, operator, device = step.objective, step.operator, step.fabric.device
     count = sum(len(volume.image) for volume in validation)
     for what, number in (("a batch", schedule.batch), ("the validation set", count)):
-        if step.objective.relates_samples and number < 2:
+        if objective.relates_samples and number < 2:
             raise StudyError(
                 f"{name}: its loss compares samples with one another, and {what} holds 1; expected at least 2"
             )
-    if truths is not None and (step.objective.uses_truth or not step.asks_once):
+    if truths is not None and (objective.judges_image or not step.asks_once):
         raise StudyError(
             f"{name}: true images of {truths} of {len(training)} slices, and an objective that looks at them; expected "
             "losses that compare with the teacher alone and ask it once"
         )
-    if schedule.strip and step.operator.axis is None:
+    if schedule.strip and operator.axis is None:
         raise StudyError(f"{name}: strips need a mask of whole lines; this one isn't")
-    along = 2 if step.operator.axis == 1 else 3
+    along = 2 if operator.axis == 1 else 3
     batches = Batches(training.to(device), schedule.batch, seed, schedule.strip, along)
     validated = [as_channels(v.image).to(device) for v in validation]
     steps = schedule.total_steps(len(training))
     checks = {round((i + 1) * steps / schedule.validations) for i in range(schedule.validations)}
-    if step.objective.needs_teacher_errors:
-        step.objective.prepare(step.teacher_errors(batches))
-    turn = batches.phased if step.objective.takes_teacher_image else lambda shown, number: shown
+    if objective.needs_teacher_errors:
+        objective.prepare(step.teacher_errors(batches))
     answers = validation_answers = None
     if step.asks_once:
         answers = cached(step.ask, batches.images, truths or 0, checkpoint.with_name(OUTPUTS))
-        if not step.objective.judges_image:
+        if not objective.judges_image:
             validation_answers = torch.cat([step.ask(part) for part in in_fours(torch.cat(validated))])
 
-    first, rows, best, best_value, loss_sum, loss_count = 0, [], None, -math.inf, 0.0, 0
+    # What a checkpoint holds beside `step.parts`; losses are those since the last validation.
+    at = {"step": 0, "rows": [], "losses": [], "best": None, "best_value": -math.inf}
     if checkpoint.exists():
-        state = _load_checkpoint(checkpoint, device)
-        for name_of, part in step.parts.items():
-            part.load_state_dict(state[name_of])
-        first, rows, best, best_value = state["step"], state["rows"], state["best"], state["best_value"]
-        loss_sum, loss_count = state["loss_sum"], state["loss_count"]
+        at |= _load_checkpoint(checkpoint, device)
+        for part_name, part in step.parts.items():
+            part.load_state_dict(at.pop(part_name, None))
+    rows = at["rows"]
 
     def failed(what: str, number: int) -> NotFiniteError:
         held = ", ".join(training.names[n] for n in batches.chosen(number))
         return NotFiniteError(f"{name}: {what} at step {number + 1}; its batch: {held}", [*rows, {"step": number + 1}])
 
-    def save(done: int) -> None:
-        if not step.finite:
-            return  # the last good checkpoint stays; the next loss will say what happened
-        state: Mapping = {
-            "step": done,
-            **{name_of: part.state_dict() for name_of, part in step.parts.items()},
-            **{"rows": rows, "best": best, "best_value": best_value, "loss_sum": loss_sum, "loss_count": loss_count},
-        }
-        write_checked(checkpoint, lambda file: torch.save(state, file))
-
     saved = time.monotonic()
-    for number in range(first, steps):
+    for number in range(at["step"], steps):
         rate = learning_rate(schedule, number, steps)
-        shown = None if answers is None else turn(batches.cut(answers, number).to(device), number)
+        shown = None if answers is None else batches.phased(batches.cut(answers, number).to(device), number)
         value = step(batches(number), rate, shown, np.random.default_rng([seed, number, 3]))
         if not math.isfinite(value):
             raise failed(f"the loss is {value}", number)
-        loss_sum, loss_count = loss_sum + value, loss_count + 1
-
-        done = number + 1
+        at["losses"].append(value)
+        at["step"] = done = number + 1
         if done in checks:
             latest = step.validate(validated, validation_answers)
-            rows.append({"step": done, "learning_rate": rate, "training_loss": loss_sum / loss_count, **latest})
-            loss_sum, loss_count = 0.0, 0
-            value = latest["validation_psnr"] if step.objective.judges_image else -latest["validation_objective"]
-            if value > best_value:
-                best_value = value
-                best = {k: v.detach().clone() for k, v in step.judged.state_dict().items()}
+            rows.append({"step": done, "learning_rate": rate, "training_loss": float(np.mean(at["losses"])), **latest})
+            at["losses"].clear()
+            score = latest["validation_psnr"] if objective.judges_image else -latest["validation_objective"]
+            if score > at["best_value"]:
+                at["best_value"] = score
+                at["best"] = {k: v.detach().clone() for k, v in step.judged.state_dict().items()}
         progress(done, steps, rows[-1] if rows else {})
         asked_to_stop = stop()
-        if done in checks or asked_to_stop or time.monotonic() - saved > CHECKPOINT_SECONDS:
-            save(done)
+        # Of weights that aren't finite none is kept: the last good checkpoint stays, and the next loss says what happened.
+        if (done in checks or asked_to_stop or time.monotonic() - saved > CHECKPOINT_SECONDS) and step.finite:
+            parts = {part_name: part.state_dict() for part_name, part in step.parts.items()}
+            _write_checkpoint(checkpoint, at | parts)
             saved = time.monotonic()
         if asked_to_stop and done < steps:
             raise StoppedError(f"{name}: stopped after step {done} of {steps}; start again to go on from there")
 
-    if not step.finite or best is None:
+    if not step.finite or at["best"] is None:
         raise failed("the weights or all validations are NaN or infinite", steps - 1)
-    step.network.load_state_dict(best)
+    step.network.load_state_dict(at["best"])
     network = step.network.module.to("cpu")
     collapse(network)
     return Trained(network, pd.DataFrame(rows))
+
+
+def _write_checkpoint(path: Path, state: dict) -> None:
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    write_checked(path, buffer.getvalue())
 
 
 def _load_checkpoint(path: Path, device: torch.device) -> dict:

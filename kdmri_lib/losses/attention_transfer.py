@@ -4,15 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdmri_lib.losses.base import (
-    LOSSES,
-    Loss,
-    Pairs,
-    Prediction,
-    Variant,
-    checked_pairs,
-    several_samples,
-)
+from kdmri_lib.losses.base import LOSSES, FeatureLoss, Pairs, Prediction, Variant
 
 TINY = 1e-12  # a map of zeros stays zero in place of becoming NaN
 
@@ -23,7 +15,7 @@ class _AttentionMap(torch.autograd.Function):
 
     @staticmethod
     def forward(feature: Tensor) -> Tensor:
-        wide = torch.float32 if feature.itemsize < 4 else feature.dtype
+        wide = torch.promote_types(feature.dtype, torch.float32)
         return torch.linalg.vector_norm(feature, dim=1, dtype=wide).square()
 
     @staticmethod
@@ -42,7 +34,7 @@ def attention_map(feature: Tensor) -> Tensor:
 
 
 @LOSSES.register("attention_transfer")
-class AttentionTransfer(Loss):
+class AttentionTransfer(FeatureLoss):
     """L_AT = sum over pairs of the batch's mean of || Q_S / ||Q_S||_2 - Q_T / ||Q_T||_2 ||_2, Q = vec(F_sum(A)) (eq. 3).
 
     Features A are (B, C, H, W) after activation; teacher and student may differ in C. Each sample's map is divided by its
@@ -51,19 +43,12 @@ class AttentionTransfer(Loss):
     `variant` "released" is what the published code computes: the norm runs along the batch axis (each pixel is divided by
     its norm over the batch's samples), and the distance is the mean absolute difference, averaged over the pairs. With one
     sample every pixel would be 1, and nothing train: a batch of one is refused.
-
-    Parameters
-    ----------
-    pairs : (teacher feature, student feature) names.
     """
 
     label = "Attention transfer"
-    asks_once = True
-    uses_truth = False
 
     def __init__(self, pairs: Pairs, variant: Variant = "paper"):
-        super().__init__()
-        self.pairs = checked_pairs("attention_transfer", pairs)
+        super().__init__(pairs)
         self.variant = variant
         self.relates_samples = variant == "released"
 
@@ -73,8 +58,6 @@ class AttentionTransfer(Loss):
         return attention_map(feature).sqrt().unsqueeze(1)
 
     def forward(self, target: Tensor, prediction: Prediction, teacher: Prediction) -> Tensor:
-        if self.relates_samples:
-            several_samples("attention_transfer", prediction.image)
         distances = [
             self._distance(attention_map(prediction.features[s]), attention_map(teacher.features[t].detach()))
             for t, s in self.pairs

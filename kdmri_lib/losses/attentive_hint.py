@@ -1,15 +1,14 @@
 """Attentive hint: FitNets, weighted by how well the teacher did on each sample (Saputra et al. 2019)."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from kdmri_lib.errors import StudyError
-from kdmri_lib.losses.base import LOSSES, Loss, Pairs, Prediction, checked_pairs
+from kdmri_lib.losses.base import LOSSES, FeatureLoss, Pairs, Prediction
 
 
 @LOSSES.register("attentive_hint")
-class AttentiveHint(Loss):
+class AttentiveHint(FeatureLoss):
     """Mean over the batch of Phi_i || A_T,i - A_S,i ||^2 (a mean over the map's elements), summed over the pairs (eq. 7).
 
     Phi_i = 1 - e_i / eta, with e_i the teacher's squared error on sample i and eta = max e - min e over the training set.
@@ -20,13 +19,10 @@ class AttentiveHint(Loss):
     to the teacher.
     """
 
-    needs_teacher_errors = True
-
     label = "Attentive hint"
 
     def __init__(self, pairs: Pairs):
-        super().__init__()
-        self.pairs = checked_pairs("attentive_hint", pairs)
+        super().__init__(pairs)
         self.register_buffer("eta", torch.tensor(float("nan")))
 
     def prepare(self, teacher_errors: Tensor) -> None:
@@ -38,10 +34,7 @@ class AttentiveHint(Loss):
     def forward(self, target: Tensor, prediction: Prediction, teacher: Prediction) -> Tensor:
         if self.eta.isnan():
             raise StudyError("attentive hint: used before it saw the teacher's errors over the training set")
-        error = (teacher.image.detach() - target).square().flatten(1).mean(dim=1)
+        error = (teacher.image.detach() - target).square().mean(dim=(1, 2, 3))
         trust = (1 - error / self.eta).clamp(min=0)  # Phi of each sample
-        terms = []
-        for mine, shown in self.feature_pairs(prediction, teacher):
-            hints = torch.stack([F.mse_loss(a, b) for a, b in zip(mine, shown, strict=True)])  # of each sample
-            terms.append((trust * hints).mean())
-        return sum(terms)
+        maps = self.feature_pairs(prediction, teacher)
+        return sum((trust * (mine - shown).square().mean(dim=(1, 2, 3))).mean() for mine, shown in maps)

@@ -4,19 +4,19 @@ A loss of one's own is a subclass of `Loss` decorated with ``@LOSSES.register("n
 stand in a notebook; nothing else has to know of it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Literal, NamedTuple
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from kdmri_lib.errors import StudyError
 from kdmri_lib.models.base import Model, middle
-from kdmri_lib.options import checked_options
 from kdmri_lib.registry import Registry
 
 LOSSES = Registry("loss", "kdmri_lib.losses")
-Pairs = Sequence[Annotated[Sequence[str], Field(min_length=2, max_length=2)]]
+Pairs = Annotated[Sequence[Annotated[Sequence[str], Field(min_length=2, max_length=2)]], Field(min_length=1)]
 Variant = Literal["paper", "released"]  # as the paper defines it, or as the published code computes it
 
 
@@ -40,25 +40,26 @@ class Loss(nn.Module):
     uses_teacher: bool = True
     """Without it, no teacher runs for this loss and `teacher` may be None."""
     judges_image: bool = False
-    """Whether a lower value means a better image. If no term of an objective does, the validation set picks checkpoints by
-    the objective itself, otherwise by PSNR."""
-    uses_truth: bool = True
-    """Whether it looks at the true image. A training of subjects without truth takes no loss that does."""
+    """Whether it compares the network's image with the true one. If no term of an objective does, the validation set picks
+    checkpoints by the objective itself, otherwise by PSNR; and only then may subjects train whose true image is missing."""
     held_out: float = 0.0
     """The share of the measured lines that the network doesn't see at a step, and that the loss compares alone. A loss that
     holds out is the only one of its objective."""
     pairs: Sequence[tuple[str, str]] = ()
     """(teacher's feature, feature of the network that trains) names, for losses on features."""
-    asks_once: bool = False
-    """Whether all that it takes of a teacher belongs to places in the image: the teacher's image, or a map in the stead of
-    each feature (`reduced`). Then the teacher is asked once for each training slice, and its answers are cut to the strips
-    that train. Other losses need whole feature maps, and the teacher at each step."""
-    takes_teacher_image: bool = False
-    """Whether it looks at the teacher's image; matters where `asks_once`."""
     relates_samples: bool = False
-    """Whether it compares the samples of a batch with one another; then a batch of one is refused before training."""
-    needs_teacher_errors: bool = False
-    """Whether `prepare` wants to see the teacher's errors over the training set before training begins."""
+    """Whether it compares the samples of a batch with one another; then a batch of one is refused."""
+    fits: Sequence[Literal["channels", "size"]] = ()
+    """What must be equal of a pair's maps, and is made equal by `kdmri_lib.distillation`: channels by a convolution that
+    trains along, sizes by interpolation. A network's other maps are given as they are."""
+    reduced: Callable[[Tensor], Tensor] | None = None
+    """What serves the loss in the stead of a teacher's feature (B, K, H, W): one map, (B, 1, H, W). See `asks_once`."""
+
+    def __call__(self, target: Tensor, prediction: Prediction, teacher: Prediction | None = None) -> Tensor:
+        if self.relates_samples and len(prediction.image) < 2:
+            name = self.label or type(self).__name__
+            raise StudyError(f"{name} compares the samples of a batch with one another; it needs a batch of at least 2")
+        return super().__call__(target, prediction, teacher)
 
     @classmethod
     def places(cls, teacher: Model, student: Model) -> dict:
@@ -78,34 +79,35 @@ class Loss(nn.Module):
         """Names of the features that it wants to see of the network that trains."""
         return [name for _, name in self.pairs]
 
-    @staticmethod
-    def reduced(feature: Tensor) -> Tensor:
-        """What serves this loss in the stead of a teacher's feature (B, C, H, W): one map, (B, 1, H, W). For losses that
-        ask once."""
-        return feature
+    @property
+    def asks_once(self) -> bool:
+        """Whether all that it takes of a teacher belongs to places in the image: the teacher's image, and in the stead of
+        each feature a map (`reduced`). Then the teacher is asked once for each training slice, and its answers are cut to
+        the strips that train. Other losses need whole feature maps, and the teacher at each step."""
+        return not self.teacher_features or self.reduced is not None
 
     def prepare(self, teacher_errors: Tensor) -> None:
-        """Receive the teacher's mean squared error of every training sample, (samples,)."""
+        """Receive the teacher's mean squared error of every training sample, (samples,); computed before training where a
+        loss has a `prepare` of its own."""
 
     def feature_pairs(self, prediction: Prediction, teacher: Prediction) -> list[tuple[Tensor, Tensor]]:
-        """(map of the network that trains, teacher's map) of each pair, (B, C, H, W) in float32 or better, the teacher's
+        """(map of the network that trains, teacher's map) of each pair, (B, K, H, W) in float32 or better, the teacher's
         without gradient."""
-        return [
-            (full_precision(prediction.features[n]), full_precision(teacher.features[t].detach()))
-            for t, n in self.pairs
-        ]
+        both = [(prediction.features[name], teacher.features[t].detach()) for t, name in self.pairs]
+        return [tuple(f.to(torch.promote_types(f.dtype, torch.float32)) for f in pair) for pair in both]
+
+
+class FeatureLoss(Loss):
+    """A loss on `pairs` of features: (teacher's, that of the network that trains) names."""
+
+    def __init__(self, pairs: Pairs):
+        super().__init__()
+        self.pairs = tuple(map(tuple, pairs))
 
 
 def build_loss(name: str, /, **options) -> Loss:
-    """Make the loss of that name.
-
-    Raises
-    ------
-    StudyError
-        When there is none, or an option is unknown, missing or out of its range.
-    """
-    loss = LOSSES.find(name)
-    return loss(**checked_options(loss, options, f"loss '{name}'"))
+    """Make the loss of that name; `StudyError` when there is none, or an option is unknown, missing or out of its range."""
+    return LOSSES.build(name, options)
 
 
 def groups_of_both(teacher: Model, student: Model) -> list[tuple[list[str], list[str]]]:
@@ -116,29 +118,9 @@ def groups_of_both(teacher: Model, student: Model) -> list[tuple[list[str], list
     return list(zip(*groups, strict=True))
 
 
-def full_precision(feature: Tensor) -> Tensor:
-    """A feature map in float32, or as it is when it is wider."""
-    return feature.float() if feature.itemsize < 4 else feature
-
-
 def samples_flat(feature: Tensor) -> Tensor:
     """A feature map (B, C, H, W) as (B, H W C), a view where it is stored channels last; a copy would cost a step's tenth.
 
     For losses that don't mind the order of a sample's values.
     """
     return feature.permute(0, 2, 3, 1).flatten(1)
-
-
-def checked_pairs(loss: str, pairs: Pairs) -> tuple[tuple[str, str], ...]:
-    """Pairs of feature names from a declaration; `StudyError` when there is none."""
-    if not pairs:
-        raise StudyError(f"loss '{loss}': no pair of features")
-    return tuple((teacher, student) for teacher, student in pairs)
-
-
-def several_samples(loss: str, feature: Tensor) -> None:
-    """`StudyError` for a batch of one: a loss on relations between samples has nothing to compare there."""
-    if len(feature) < 2:
-        raise StudyError(
-            f"loss '{loss}' compares the samples of a batch with one another; it needs a batch of at least 2"
-        )

@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import Field
 from torch import Tensor
 
-from kdmri_lib.losses.base import LOSSES, Loss, Pairs, Prediction, checked_pairs, samples_flat, several_samples
+from kdmri_lib.losses.base import LOSSES, FeatureLoss, Pairs, Prediction, samples_flat
 
 TINY = 1e-24  # a map of zeros has a cosine of zero with all others in place of NaN
 
@@ -22,7 +22,7 @@ def correlation(feature: Tensor, gamma: float, order: int) -> Tensor:
 
 
 @LOSSES.register("correlation_congruence")
-class CorrelationCongruence(Loss):
+class CorrelationCongruence(FeatureLoss):
     """|| C_S - C_T ||_F^2 / b^2, summed over the pairs, C the kernel between the batch's samples (Peng et al., eq. 6 to 9).
 
     `gamma` and `order` of the expansion as in the source (0.4, 2). Its authors add it to the task's loss; here it may
@@ -39,12 +39,10 @@ class CorrelationCongruence(Loss):
         gamma: Annotated[float, Field(gt=0)] = 0.4,
         order: Annotated[int, Field(ge=1)] = 2,
     ):
-        super().__init__()
-        self.pairs = checked_pairs("correlation_congruence", pairs)
+        super().__init__(pairs)
         self.gamma, self.order = gamma, order
 
     def forward(self, target: Tensor, prediction: Prediction, teacher: Prediction) -> Tensor:
-        several_samples("correlation_congruence", prediction.image)
         return sum(
             (correlation(s, self.gamma, self.order) - correlation(t, self.gamma, self.order)).square().sum()
             / len(s) ** 2

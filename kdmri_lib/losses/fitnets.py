@@ -8,14 +8,14 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from kdmri_lib.errors import StudyError
-from kdmri_lib.losses.base import LOSSES, Loss, Pairs, Prediction, checked_pairs
+from kdmri_lib.losses.base import LOSSES, FeatureLoss, Pairs, Prediction
 from kdmri_lib.models.base import Model
 
 Channels = Annotated[Sequence[Annotated[int, Field(ge=1)]], Field(min_length=2, max_length=2)]
 
 
 @LOSSES.register("fitnets")
-class FitNets(Loss):
+class FitNets(FeatureLoss):
     """1/2 || A_T - r(A_S) ||^2, the mean over a map's elements and the batch, summed over the pairs (Romero et al., eq. 3).
 
     Features A are (B, C, H, W). The regressor r, a convolution trained with the student, is needed only where channels
@@ -27,8 +27,7 @@ class FitNets(Loss):
     label = "FitNets"
 
     def __init__(self, pairs: Pairs, channels: Sequence[Channels] | None = None, kernel: Literal[1, 3] = 1):
-        super().__init__()
-        self.pairs = checked_pairs("fitnets", pairs)
+        super().__init__(pairs)
         if channels is not None and len(channels) != len(self.pairs):
             raise StudyError(f"loss 'fitnets': {len(channels)} channels for {len(self.pairs)} pairs of features")
         self.regressors = nn.ModuleList(

@@ -19,6 +19,9 @@ def flow_matrix(first: Tensor, second: Tensor) -> Tensor:
     return torch.stack([a.T @ b for a, b in zip(*maps, strict=True)]) / (first.shape[-2] * first.shape[-1])
 
 
+Flows = Annotated[Sequence[Annotated[Sequence[str], Field(min_length=4, max_length=4)]], Field(min_length=1)]
+
+
 @LOSSES.register("fsp")
 class FSP(Loss):
     """Mean over the batch of || G_T - G_S ||_F^2, summed over the flows (Yim et al., eq. 2).
@@ -33,10 +36,8 @@ class FSP(Loss):
 
     label = "FSP"
 
-    def __init__(self, flows: Sequence[Annotated[Sequence[str], Field(min_length=4, max_length=4)]]):
+    def __init__(self, flows: Flows):
         super().__init__()
-        if not flows:
-            raise StudyError("loss 'fsp': no flow between features")
         self.pairs = tuple(pair for t1, t2, s1, s2 in flows for pair in ((t1, s1), (t2, s2)))
 
     @classmethod
@@ -49,8 +50,7 @@ class FSP(Loss):
 
     def forward(self, target: Tensor, prediction: Prediction, teacher: Prediction) -> Tensor:
         maps = self.feature_pairs(prediction, teacher)
-        terms = []
-        for (s1, t1), (s2, t2) in zip(maps[::2], maps[1::2], strict=True):
-            difference = flow_matrix(t1, t2) - flow_matrix(s1, s2)
-            terms.append(difference.square().sum(dim=(1, 2)).mean())
-        return sum(terms)
+        return sum(
+            (flow_matrix(t1, t2) - flow_matrix(s1, s2)).square().sum(dim=(1, 2)).mean()
+            for (s1, t1), (s2, t2) in zip(maps[::2], maps[1::2], strict=True)
+        )

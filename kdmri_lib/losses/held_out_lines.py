@@ -24,13 +24,12 @@ class HeldOutLines(Loss):
 
     label = "Held-out lines (SSDU)"
     uses_teacher = False
-    uses_truth = False
 
     def __init__(self, share: Annotated[float, Field(gt=0, lt=1)] = 0.4):
         super().__init__()
         self.held_out = share
 
     def forward(self, target: Tensor, prediction: Prediction, teacher: Prediction | None) -> Tensor:
-        """`target` and the prediction's image are what the held-out lines leave of them (`Undersampling.left`)."""
+        """`target` and the prediction's image are what the held-out lines leave of them (`UndersamplingOperator.left`)."""
         norm = target.flatten(1).norm(dim=1).clamp_min(1e-12)
         return ((target - prediction.image).flatten(1).norm(dim=1) / norm).mean()

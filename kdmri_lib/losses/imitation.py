@@ -20,26 +20,16 @@ class Imitation(Loss):
     how well it imitates.
     """
 
-    asks_once = True
-    takes_teacher_image = True
-
-    def __init__(
-        self,
-        alpha: Annotated[float, Field(ge=0, le=1)] = 0.5,
-        norm: Norm = "l1",
-        variant: Variant = "paper",
-    ):
+    def __init__(self, alpha: Annotated[float, Field(ge=0, le=1)] = 0.5, norm: Norm = "l1", variant: Variant = "paper"):
         super().__init__()
-        self.alpha = alpha
-        self.distance = NORMS[norm]
-        self.variant = variant
-        self.judges_image = self.uses_truth = alpha > 0 or variant == "released"
+        self.alpha, self.distance, self.variant = alpha, NORMS[norm], variant
+        self.judges_image = alpha > 0 or variant == "released"
 
     def forward(self, target: Tensor, prediction: Prediction, teacher: Prediction) -> Tensor:
-        if not self.uses_truth:
-            return self.distance(prediction.image, teacher.image.detach())
-        truth = self.distance(prediction.image, target)
         imitated = self.distance(prediction.image, teacher.image.detach())
+        if not self.judges_image:
+            return imitated
+        truth = self.distance(prediction.image, target)
         if self.variant == "released":
             return truth + imitated / prediction.image.numel()
         return self.alpha * truth + (1 - self.alpha) * imitated

@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdmri_lib.losses.base import LOSSES, Loss, Pairs, Prediction, checked_pairs, samples_flat, several_samples
+from kdmri_lib.losses.base import LOSSES, FeatureLoss, Prediction, samples_flat
 
 
 def similarity(feature: Tensor) -> Tensor:
@@ -13,7 +13,7 @@ def similarity(feature: Tensor) -> Tensor:
 
 
 @LOSSES.register("similarity_preserving")
-class SimilarityPreserving(Loss):
+class SimilarityPreserving(FeatureLoss):
     """|| G_T - G_S ||_F^2 / b^2, summed over the pairs, G the normalised similarity of the batch's samples (eq. 4 there).
 
     Unchanged when a network's features are mixed by an orthogonal matrix; channels may differ. It needs a batch of at
@@ -23,12 +23,7 @@ class SimilarityPreserving(Loss):
     label = "Similarity preserving"
     relates_samples = True
 
-    def __init__(self, pairs: Pairs):
-        super().__init__()
-        self.pairs = checked_pairs("similarity_preserving", pairs)
-
     def forward(self, target: Tensor, prediction: Prediction, teacher: Prediction) -> Tensor:
-        several_samples("similarity_preserving", prediction.image)
         return sum(
             (similarity(t) - similarity(s)).square().sum() / len(s) ** 2
             for s, t in self.feature_pairs(prediction, teacher)

@@ -1,12 +1,15 @@
 """Student-friendly teacher training: SFT-KD-Recon (Gayathri et al. 2023, arXiv 2304.05057)."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
+from pydantic import Field
 from torch import Tensor
 
-from kdmri_lib.errors import StudyError
 from kdmri_lib.losses.base import LOSSES, Loss, Prediction, Variant
 from kdmri_lib.losses.reconstruction import NORMS, Norm
+
+Branches = Annotated[Sequence[str], Field(min_length=1)]
 
 
 @LOSSES.register("student_friendly")
@@ -30,13 +33,9 @@ class StudentFriendly(Loss):
     uses_teacher = False
     judges_image = True
 
-    def __init__(self, branches: Sequence[str], norm: Norm = "l1", variant: Variant = "paper"):
+    def __init__(self, branches: Branches, norm: Norm = "l1", variant: Variant = "paper"):
         super().__init__()
-        if not branches:
-            raise StudyError("loss 'student_friendly': no branch")
-        self.branches = list(branches)
-        self.distance = NORMS[norm]
-        self.variant = variant
+        self.branches, self.distance, self.variant = list(branches), NORMS[norm], variant
 
     @property
     def network_features(self) -> list[str]:

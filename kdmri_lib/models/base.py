@@ -5,8 +5,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 import numpy as np
 from torch import Tensor, nn
 
+from kdmri_lib.channels import CommonPhase
 from kdmri_lib.errors import StudyError
-from kdmri_lib.options import checked_options
 from kdmri_lib.registry import Registry
 
 MODELS = Registry("model", "kdmri_lib.models")
@@ -16,16 +16,34 @@ class Model(nn.Module):
     """A network that maps (zero_filled, measured_image), both (B, C, H, W), to an image of that shape, and knows no loss.
 
     It is made of an undersampling mask, of the images' `channels` C (1 of magnitudes, 2 of complex images), and of options
-    of its own.
+    of its own. It has `feature_layers` and `through`; or a `forward` of its own.
 
-    Its feature maps (B, C, H, W), one after each convolution, are asked for by name. They come in groups: a cascade each,
+    Its feature maps (B, K, H, W), one after each convolution, are asked for by name. They come in groups: a cascade each,
     or one for a network that is a plain stack.
     """
+
+    branch_names: Sequence[str] = ()
+    """Names of further images that can be asked for as features can."""
 
     @property
     def feature_layers(self) -> Sequence[Mapping[str, nn.Conv2d]]:
         """The convolution behind each feature's name, group by group, in the order of the forward pass."""
         raise NotImplementedError
+
+    def through(
+        self, zero_filled: Tensor, measured_image: Tensor, features: Collection[str], asked: dict[str, Tensor]
+    ) -> Tensor:
+        """The image (B, C, H, W), of images less the phase of their zero frequency; puts `features` into `asked`."""
+        raise NotImplementedError
+
+    def forward(self, zero_filled: Tensor, measured_image: Tensor, features: Collection[str] = ()):
+        """Reconstruct (B, C, H, W); with `features`, return also a dict of the named maps (B, K, H, W)."""
+        check_features(features, [*self.feature_names, *self.branch_names])
+        asked: dict[str, Tensor] = {}
+        phase = CommonPhase(zero_filled)
+        image = phase.on(self.through(phase.off(zero_filled), phase.off(measured_image), features, asked))
+        asked |= {name: phase.on(asked[name]) for name in self.branch_names if name in asked}
+        return (image, asked) if features else image
 
     @property
     def feature_groups(self) -> list[list[str]]:
@@ -59,59 +77,38 @@ def middle(names: Sequence[str]) -> str:
 
 def check_features(asked: Collection[str], known: Sequence[str]) -> None:
     """`StudyError` for names that a network doesn't have."""
-    unknown = set(asked) - set(known)
-    if unknown:
+    if unknown := set(asked) - set(known):
         raise StudyError(f"no feature {sorted(unknown)}; this network has {known[0]} to {known[-1]}")
 
 
 def build_model(kind: str, mask: np.ndarray, channels: int = 1, /, **options) -> Model:
-    """Make the network registered as `kind` for a boolean (H, W) mask, unshifted, and images of `channels`.
-
-    Raises
-    ------
-    StudyError
-        When there is none of that name, or an option is unknown or out of its range.
-    """
-    model = MODELS.find(kind)
-    checked = checked_options(model, options, f"model '{kind}'", given=("mask", "channels"))
-    return model(mask, channels=channels, **checked)
+    """Make the network registered as `kind` for a boolean (H, W) mask, unshifted, and images of `channels`; `StudyError`
+    when there is none of that name, or an option is unknown or out of its range."""
+    return MODELS.build(kind, options, mask=mask, channels=channels)
 
 
 def begin_from(network: Model, other: Model, taken: Iterable[tuple[str, str]] | None = None) -> None:
     """Copy the weights that `other`, trained before, has for `network`; weights that it has none for stay.
 
-    Parameters
-    ----------
-    taken : (convolution of `other`, convolution of `network`), by the names of their features; what `other` has by the same
-        names when not given.
-
-    Raises
-    ------
-    StudyError
-        When they don't fit.
+    `taken` : (convolution of `other`, convolution of `network`), by the names of their features; what `other` has by the
+    same names when not given. `StudyError` when they don't fit.
     """
-    if taken is not None:
-        _take_over(network, other, taken)
-        return
     whole = type(network) is type(other)
-    found = other.state_dict() if whole else other.student_weights()
+    found = other.state_dict() if whole else network.state_dict() | other.student_weights()
+    pair = ""
     try:
-        network.load_state_dict(found if whole else {**network.state_dict(), **found})
+        if taken is None:
+            network.load_state_dict(found)
+            return
+        theirs, own = ({n: c for group in m.feature_layers for n, c in group.items()} for m in (other, network))
+        for source, target in taken:
+            check_features([source], list(theirs))
+            check_features([target], list(own))
+            pair = f", {source} to {target}"
+            own[target].load_state_dict(theirs[source].state_dict())
     except RuntimeError as error:
-        raise StudyError(f"weights to start from don't fit the network: {error}") from None
-
-
-def _take_over(network: Model, other: Model, taken: Iterable[tuple[str, str]]) -> None:
-    theirs, own = ({n: c for group in m.feature_layers for n, c in group.items()} for m in (other, network))
-    for source, target in taken:
-        check_features([source], list(theirs))
-        check_features([target], list(own))
-        shapes = tuple(theirs[source].weight.shape), tuple(own[target].weight.shape)
-        if shapes[0] != shapes[1]:
-            raise StudyError(
-                f"weights to start from don't fit the network: {source} is {shapes[0]}, {target} is {shapes[1]}"
-            )
-        own[target].load_state_dict(theirs[source].state_dict())
+        found = " ".join(str(error).split())
+        raise StudyError(f"weights to start from don't fit the network{pair}: {found}") from None
 
 
 def parameter_count(model: nn.Module) -> int:

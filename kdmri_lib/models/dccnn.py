@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Annotated, Literal
 
 import numpy as np
@@ -10,8 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from kdmri_lib.channels import CommonPhase
-from kdmri_lib.models.base import MODELS, Model, check_features
+from kdmri_lib.models.base import MODELS, Model
 from kdmri_lib.models.data_consistency import DataConsistency
 
 
@@ -48,12 +47,8 @@ class DCCNN(Model):
         channels: int = 1,
     ):
         super().__init__()
-        widths = [channels] + [features] * (convolutions - 1) + [channels]
         self.residual = residual
-        self.cascades = nn.ModuleList(
-            nn.ModuleList(nn.Conv2d(inputs, outputs, 3, padding=1) for inputs, outputs in itertools.pairwise(widths))
-            for _ in range(cascades)
-        )
+        self.cascades = nn.ModuleList(stack(channels, features, convolutions) for _ in range(cascades))
         self.data_consistency = DataConsistency(mask, strength, channels)
         if initialisation == "he":
             for cascade in self.cascades:
@@ -66,30 +61,46 @@ class DCCNN(Model):
             for c, cascade in enumerate(self.cascades, 1)
         ]
 
-    def forward(self, zero_filled: Tensor, measured_image: Tensor, features: Collection[str] = ()):
-        """Reconstruct (B, C, H, W); with `features`, return also a dict of the named maps (B, C, H, W)."""
-        check_features(features, self.feature_names)
-        asked: dict[str, Tensor] = {}
-        phase = CommonPhase(zero_filled)
-        image, measured = phase.off(zero_filled), phase.off(measured_image)
-        for number in range(1, len(self.cascades) + 1):
-            image = self.through_cascade(number, image, measured, features, asked)
-        image = phase.on(image)
-        return (image, asked) if features else image
+    def through(
+        self, zero_filled: Tensor, measured_image: Tensor, features: Collection[str], asked: dict[str, Tensor]
+    ) -> Tensor:
+        image = zero_filled
+        for layers in self.feature_layers:
+            image = self.through_cascade(layers, image, measured_image, features, asked)
+        return image
 
     def through_cascade(
-        self, number: int, image: Tensor, measured_image: Tensor, features: Collection[str], asked: dict[str, Tensor]
+        self,
+        layers: Mapping[str, nn.Conv2d],
+        image: Tensor,
+        measured_image: Tensor,
+        features: Collection[str],
+        asked: dict[str, Tensor],
     ) -> Tensor:
-        """Image (B, C, H, W) after cascade `number` (from 1), data consistency included; puts `features` into `asked`."""
-        cascade, hidden = self.cascades[number - 1], image
-        for n, convolution in enumerate(cascade, 1):
-            hidden = convolution(hidden)
-            if n < len(cascade):
-                hidden = hidden.relu_()  # in place: nothing needs the value before it
-            if f"cascade{number}.convolution{n}" in features:
-                asked[f"cascade{number}.convolution{n}"] = hidden
+        """Image (B, C, H, W) after a cascade of these `layers`, data consistency included."""
+        hidden = through_stack(layers, image, features, asked)
         prediction = image + hidden if self.residual else hidden
         return self.data_consistency(prediction, measured_image)
+
+
+def stack(channels: int, features: int, convolutions: int) -> nn.ModuleList:
+    """So many 3x3 convolutions, `features` channels between them and `channels` at both ends."""
+    widths = [channels] + [features] * (convolutions - 1) + [channels]
+    return nn.ModuleList(nn.Conv2d(inputs, outputs, 3, padding=1) for inputs, outputs in itertools.pairwise(widths))
+
+
+def through_stack(
+    layers: Mapping[str, nn.Conv2d], hidden: Tensor, features: Collection[str], asked: dict[str, Tensor]
+) -> Tensor:
+    """What convolutions by the names of their features, with ReLU between, make of (B, C, H, W); puts `features` into
+    `asked`."""
+    for n, (name, convolution) in enumerate(layers.items(), 1):
+        hidden = convolution(hidden)
+        if n < len(layers):
+            hidden = hidden.relu_()  # in place: nothing needs the value before it
+        if name in features:
+            asked[name] = hidden
+    return hidden
 
 
 @torch.no_grad()

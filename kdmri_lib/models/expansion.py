@@ -31,5 +31,5 @@ def expand(network: nn.Module, channels: int) -> None:
 def collapse(network: nn.Module) -> None:
     """Make an expanded network the plain one that computes the same; a plain one stays as it is."""
     for layer in network.modules():
-        if parametrize.is_parametrized(layer):
+        if parametrize.is_parametrized(layer, "weight") and isinstance(layer.parametrizations.weight[0], _Expanded):
             parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)

@@ -7,10 +7,9 @@ import numpy as np
 from pydantic import Field
 from torch import Tensor
 
-from kdmri_lib.channels import CommonPhase
-from kdmri_lib.models.base import MODELS, check_features
+from kdmri_lib.models.base import MODELS
 from kdmri_lib.models.dccnn import DCCNN
-from kdmri_lib.options import checked_options
+from kdmri_lib.registry import checked_options
 
 
 @MODELS.register("student_friendly")
@@ -43,18 +42,14 @@ class StudentFriendlyDCCNN(DCCNN):
         """The student's weights that training the teacher gave, by their names in a `DCCNN`: all cascades but the first."""
         return {k: v for k, v in self.student.state_dict().items() if not k.startswith("cascades.0.")}
 
-    def forward(self, zero_filled: Tensor, measured_image: Tensor, features: Collection[str] = ()):
-        """Reconstruct (B, C, H, W); with `features`, return also a dict of the named maps and branches' images."""
-        check_features(features, [*self.feature_names, *self.branch_names])
-        asked: dict[str, Tensor] = {}
-        phase, count = CommonPhase(zero_filled), len(self.cascades)
-        image, measured = phase.off(zero_filled), phase.off(measured_image)
-        for number in range(1, count + 1):
-            image = self.through_cascade(number, image, measured, features, asked)
+    def through(
+        self, zero_filled: Tensor, measured_image: Tensor, features: Collection[str], asked: dict[str, Tensor]
+    ) -> Tensor:
+        image = zero_filled
+        for number, layers in enumerate(self.feature_layers, 1):
+            image = branch = self.through_cascade(layers, image, measured_image, features, asked)
             if f"branch{number}" in features:
-                branch = image
-                for later in range(number + 1, count + 1):
-                    branch = self.student.through_cascade(later, branch, measured, (), {})
-                asked[f"branch{number}"] = phase.on(branch)
-        image = phase.on(image)
-        return (image, asked) if features else image
+                for later in self.student.feature_layers[number:]:
+                    branch = self.student.through_cascade(later, branch, measured_image, (), {})
+                asked[f"branch{number}"] = branch
+        return image

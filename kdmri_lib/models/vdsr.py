@@ -1,6 +1,5 @@
 """VDSR (Kim et al. 2016): super-resolution by one deep stack of convolutions (paper, appendix A)."""
 
-import itertools
 import math
 from collections.abc import Collection
 from typing import Annotated, Literal
@@ -9,10 +8,9 @@ import numpy as np
 from pydantic import Field
 from torch import Tensor, nn
 
-from kdmri_lib.channels import CommonPhase
-from kdmri_lib.models.base import MODELS, Model, check_features
+from kdmri_lib.models.base import MODELS, Model
 from kdmri_lib.models.data_consistency import DataConsistency
-from kdmri_lib.models.dccnn import begin_as_he
+from kdmri_lib.models.dccnn import begin_as_he, stack, through_stack
 
 
 @MODELS.register("vdsr")
@@ -40,10 +38,7 @@ class VDSR(Model):
         channels: int = 1,
     ):
         super().__init__()
-        widths = [channels] + [features] * (convolutions - 1) + [channels]
-        self.convolutions = nn.ModuleList(
-            nn.Conv2d(inputs, outputs, 3, padding=1) for inputs, outputs in itertools.pairwise(widths)
-        )
+        self.convolutions = stack(channels, features, convolutions)
         self.data_consistency = DataConsistency(mask, math.inf, channels) if data_consistency else None
         if initialisation == "he":
             begin_as_he(self.convolutions)
@@ -52,20 +47,8 @@ class VDSR(Model):
     def feature_layers(self) -> list[dict[str, nn.Conv2d]]:
         return [{f"convolution{n}": layer for n, layer in enumerate(self.convolutions, 1)}]
 
-    def forward(self, zero_filled: Tensor, measured_image: Tensor, features: Collection[str] = ()):
-        """Restore (B, C, H, W); with `features`, return also a dict of the named maps (B, C, H, W)."""
-        check_features(features, self.feature_names)
-        phase = CommonPhase(zero_filled)
-        zero_filled, measured = phase.off(zero_filled), phase.off(measured_image)
-        asked, hidden = {}, zero_filled
-        for n, convolution in enumerate(self.convolutions, 1):
-            hidden = convolution(hidden)
-            if n < len(self.convolutions):
-                hidden = hidden.relu_()
-            if f"convolution{n}" in features:
-                asked[f"convolution{n}"] = hidden
-        image = zero_filled + hidden
-        if self.data_consistency is not None:
-            image = self.data_consistency(image, measured)
-        image = phase.on(image)
-        return (image, asked) if features else image
+    def through(
+        self, zero_filled: Tensor, measured_image: Tensor, features: Collection[str], asked: dict[str, Tensor]
+    ) -> Tensor:
+        image = zero_filled + through_stack(self.feature_layers[0], zero_filled, features, asked)
+        return image if self.data_consistency is None else self.data_consistency(image, measured_image)

@@ -8,30 +8,17 @@ from kdmri_lib.batches import Batches
 from kdmri_lib.channels import as_channels, as_image
 
 
-def test_batches_visit_every_slice_once_an_epoch():
-    batches = Batches(torch.arange(12.0).reshape(12, 1, 1, 1), batch=3, seed=5)
-    epochs = [[int(v) for step in range(4 * e, 4 * e + 4) for v in batches(step).flatten()] for e in range(2)]
-    assert [sorted(e) for e in epochs] == [list(range(12))] * 2
-    assert epochs[0] != epochs[1]
-
-
-@pytest.mark.parametrize("batch", [5, 17])
-def test_batches_across_the_end_of_an_epoch_leave_nothing_out(batch):
-    """Also where a batch is larger than an epoch."""
+@pytest.mark.parametrize("batch", [3, 5, 17])
+def test_batches_visit_every_slice_once_an_epoch_each_in_another_order(batch):
+    """Also across the end of an epoch, and where a batch is larger than one."""
     batches = Batches(torch.arange(12.0).reshape(12, 1, 1, 1), batch=batch, seed=5)
-    stream = [n for step in range(12) for n in batches.chosen(step)]
-    assert [sorted(stream[e : e + 12]) for e in range(0, 12 * batch, 12)] == [list(range(12))] * batch
-
-
-def test_strips_are_parts_of_their_slices():
-    images = torch.arange(2 * 6 * 10.0).reshape(2, 1, 6, 10)
-    strip = Batches(images, batch=1, seed=0, strip=4, axis=3)(7)
-    assert strip.shape == (1, 1, 6, 4)
-    assert any(torch.equal(strip[0], image[..., o : o + 4]) for image in images for o in range(7))
+    stream = [int(v) for step in range(12) for v in batches(step).flatten()]
+    epochs = [stream[e : e + 12] for e in range(0, 12 * batch, 12)]
+    assert [sorted(epoch) for epoch in epochs] == [list(range(12))] * batch and epochs[0] != epochs[1]
 
 
 @pytest.mark.parametrize(("axis", "extent"), [(2, 6), (3, 10)])
-def test_every_strip_that_fits_is_drawn_and_of_the_chosen_slices(axis, extent):
+def test_every_strip_that_fits_is_drawn_and_of_the_chosen_slices_and_what_else_is_known_is_cut_alike(axis, extent):
     images = torch.arange(2 * 6 * 10.0).reshape(2, 1, 6, 10)
     batches, starts = Batches(images, batch=2, seed=0, strip=4, axis=axis), set()
     for step in range(60):
@@ -39,6 +26,8 @@ def test_every_strip_that_fits_is_drawn_and_of_the_chosen_slices(axis, extent):
             start = int(strip.flatten()[0] - images[number].flatten()[0]) // (10 if axis == 2 else 1)
             assert torch.equal(strip, images[number].narrow(axis - 1, start, 4))
             starts.add(start)
+        both = batches.cut(torch.cat([images, -images], dim=1), step)
+        assert torch.equal(both, torch.cat([batches(step), -batches(step)], dim=1))
     assert starts == set(range(extent - 4 + 1))
 
 
@@ -47,15 +36,6 @@ def test_a_strip_as_wide_as_the_image_is_the_image(strip):
     images = torch.rand(3, 1, 6, 10)
     batches = Batches(images, batch=2, seed=0, strip=strip)
     assert torch.equal(batches(4), images[batches.chosen(4)])
-
-
-def test_a_batch_is_a_function_of_seed_and_step_alone():
-    images = torch.rand(7, 1, 6, 10)
-    forwards, backwards, other = (Batches(images, batch=3, seed=s, strip=4) for s in (1, 1, 2))
-    first = [forwards(step) for step in range(20)]
-    again = [backwards(step) for step in reversed(range(20))][::-1]
-    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
-    assert any(not torch.equal(value, other(step)) for step, value in enumerate(first))
 
 
 COMPLEX = np.random.default_rng(0).standard_normal((2, 5, 6, 10)).astype(np.float32)
@@ -78,10 +58,13 @@ def test_complex_samples_are_each_turned_by_a_phase_of_their_own_that_covers_the
     assert len(np.unique(angles.round(4))) > 390 and (abs(counts - 50) < 30).all()
 
 
-def test_phases_are_a_function_of_seed_and_step_alone():
-    batches, again, other = (Batches(as_channels(COMPLEX), batch=4, seed=s, strip=4) for s in (1, 1, 2))
-    assert torch.equal(batches(7), again(7)) and torch.equal(batches(7), again(7))
-    assert not torch.equal(batches(7), other(7))
+@pytest.mark.parametrize("images", [torch.rand(7, 1, 6, 10), as_channels(COMPLEX)])
+def test_a_batch_with_its_phases_is_a_function_of_seed_and_step_alone(images):
+    forwards, backwards, other = (Batches(images, batch=3, seed=s, strip=4) for s in (1, 1, 2))
+    first = [forwards(step) for step in range(20)]
+    again = [backwards(step) for step in reversed(range(20))][::-1]
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert any(not torch.equal(value, other(step)) for step, value in enumerate(first))
 
 
 def test_what_begins_with_the_image_is_turned_with_it_and_the_rest_stays():

@@ -11,7 +11,7 @@ from kdmri_lib.datasets.prepared import Volume
 from kdmri_lib.datasets.writing import write_prepared
 from kdmri_lib.declared import declared_network, training_step
 from kdmri_lib.masks import cartesian_mask
-from kdmri_lib.operators import Undersampling
+from kdmri_lib.operators import UndersamplingOperator
 from tests.trainings import assert_same_bits, data_of, train
 
 SHAPE = (24, 20)
@@ -104,7 +104,7 @@ def test_the_plain_network_beside_it_computes_the_same(small):
     plain, network = training.PlainDCCNN(MASK, 2), small[0]
     plain.load_state_dict(dict(zip(plain.state_dict(), network.state_dict().values(), strict=True)))
     kspace = torch.fft.fft2(IMAGES.double(), norm="ortho") * plain.mask
-    measurement = Undersampling(MASK)(IMAGES)
+    measurement = UndersamplingOperator(MASK)(IMAGES)
     torch.testing.assert_close(plain(measurement.zero_filled, kspace), network(*measurement), atol=1e-5, rtol=1e-4)
 
 

@@ -10,7 +10,7 @@ from kdmri_lib.datasets.prepared import Volume
 from kdmri_lib.evaluation import METRICS, evaluate, hfe, measure, nmse, psnr, reconstruct, ssim
 from kdmri_lib.masks import cartesian_mask
 from kdmri_lib.models.base import build_model
-from kdmri_lib.operators import Undersampling
+from kdmri_lib.operators import UndersamplingOperator
 from tests.oracles import direct_dft, inverse_dft
 
 RNG = np.random.default_rng(0)
@@ -49,36 +49,27 @@ def test_a_perfect_image():
     assert result["psnr"] == math.inf and result["ssim"] == pytest.approx(1) and result["nmse"] == result["hfe"] == 0
 
 
-def test_evaluate_gives_a_row_a_volume_and_a_row_a_slice_and_skips_empty_slices():
-    image = TARGET.copy()
-    image[1] = 0
-    volume = Volume("a", "test", image, {"kind": "phantom"})
-    volumes, slices = evaluate(None, Undersampling(cartesian_mask((16, 20), 2, centre=2)), [volume])
-    assert volumes[["set", "kind", "subject", "slices"]].values.tolist() == [["test", "phantom", "a", 3]]
-    assert slices["slice"].tolist() == [0, 2]
-    assert slices.psnr.notna().all()
-
-
 @pytest.mark.parametrize("wrong", [np.nan, np.inf])
 def test_a_reconstruction_with_nan_or_infinite_values_has_no_numbers(wrong):
     volume = Volume("sick", "test", TARGET, {"kind": "phantom"})
     tables = evaluate(
-        lambda zero_filled, measured: zero_filled * wrong, Undersampling(np.ones((16, 20), bool)), [volume]
+        lambda zero_filled, measured: zero_filled * wrong, UndersamplingOperator(np.ones((16, 20), bool)), [volume]
     )
     assert [len(table) for table in tables] == [1, 3]
     assert all(table[list(METRICS)].isna().all(axis=None) for table in tables)
 
 
-def test_a_slice_is_measured_on_its_own_maximum_and_a_volume_on_its_own():
-    image = TARGET * np.array([1, 0.5, 0.1], np.float32)[:, None, None]
-    operator = Undersampling(cartesian_mask((16, 20), 2, centre=2))
+def test_a_slice_is_measured_on_its_own_maximum_a_volume_on_its_own_and_an_empty_slice_in_its_volume_alone():
+    image = TARGET * np.array([1, 0, 0.1], np.float32)[:, None, None]
+    operator = UndersamplingOperator(cartesian_mask((16, 20), 2, centre=2))
     volumes, slices = evaluate(None, operator, [Volume("a", "test", image, {"kind": "phantom", "person": "ann"})])
+    assert volumes[["set", "kind", "subject", "slices"]].values.tolist() == [["test", "phantom", "a", 3]]
+    assert slices["slice"].tolist() == [0, 2]
     errors = ((reconstruct(None, operator, image) - image).astype(np.float64) ** 2).mean(axis=(1, 2))
-    np.testing.assert_allclose(
-        slices.psnr, 10 * np.log10(image.max(axis=(1, 2)).astype(float) ** 2 / errors), rtol=1e-5
-    )
+    expected = 10 * np.log10(image.max(axis=(1, 2)).astype(float)[[0, 2]] ** 2 / errors[[0, 2]])
+    np.testing.assert_allclose(slices.psnr, expected, rtol=1e-5)
     np.testing.assert_allclose(volumes.psnr, 10 * np.log10(float(image.max()) ** 2 / errors.mean()), rtol=1e-5)
-    assert volumes.person.tolist() == ["ann"] and slices.person.tolist() == ["ann"] * 3 and volumes.subject[0] == "a"
+    assert volumes.person.tolist() == ["ann"] and slices.person.tolist() == ["ann"] * 2
 
 
 def test_complex_volumes_are_measured_by_their_magnitude():
@@ -86,7 +77,7 @@ def test_complex_volumes_are_measured_by_their_magnitude():
     mask, rng = cartesian_mask((16, 20), 4, centre=2), np.random.default_rng(1)
     phased = (TARGET * np.exp(2j * rng.standard_normal((1, 16, 20)))).astype(np.complex64)
     expected = np.abs([inverse_dft(direct_dft(image) * mask) for image in phased.astype(np.complex128)])
-    operator = Undersampling(mask)
+    operator = UndersamplingOperator(mask)
     zero_filled = reconstruct(None, operator, phased)
     assert zero_filled.dtype == np.complex64
     np.testing.assert_allclose(np.abs(zero_filled), expected, atol=1e-5)
@@ -99,17 +90,13 @@ def test_complex_volumes_are_measured_by_their_magnitude():
         assert len(slices) == 3 and slices[list(METRICS)].notna().all(axis=None)
 
 
-def test_reconstructing_without_a_network_is_zero_filling():
+def test_reconstructions_are_of_all_slices_however_many_go_at_once_and_without_a_network_zero_filled():
     mask = cartesian_mask((16, 20), 4, centre=2)
+    model, operator = build_model("dccnn", mask, cascades=1, features=4).eval(), UndersamplingOperator(mask)
     expected = [np.abs(inverse_dft(direct_dft(image) * mask)) for image in TARGET.astype(np.float64)]
-    zero_filled = reconstruct(None, Undersampling(mask), TARGET)
-    assert zero_filled.dtype == np.float32 and zero_filled.shape == TARGET.shape
+    zero_filled = reconstruct(None, operator, TARGET)
+    assert zero_filled.dtype == np.float32
     np.testing.assert_allclose(zero_filled, expected, atol=1e-5)
-
-
-def test_a_reconstruction_does_not_depend_on_how_many_slices_go_at_once():
-    mask = cartesian_mask((16, 20), 4, centre=2)
-    model, operator = build_model("dccnn", mask, cascades=1, features=4).eval(), Undersampling(mask)
     whole = reconstruct(model, operator, TARGET)
     np.testing.assert_allclose(reconstruct(model, operator, TARGET, batch=2), whole, atol=1e-6)
-    assert np.abs(whole - reconstruct(None, operator, TARGET)).max() > 1e-3, "the network did something"
+    assert np.abs(whole - zero_filled).max() > 1e-3, "the network did something"

@@ -16,7 +16,7 @@ import torch
 from kdmri_lib import training
 from kdmri_lib.channels import as_channels
 from kdmri_lib.datasets.prepared import Volume
-from kdmri_lib.declarations import NUMERICS, Dataset, Degradation, LossTerm, Network, Run, Schedule
+from kdmri_lib.declarations import NUMERICS, Dataset, LossTerm, Network, Run, Schedule, Undersampling
 from kdmri_lib.declared import training_step
 from kdmri_lib.losses.base import LOSSES
 from kdmri_lib.models.base import MODELS, Model
@@ -43,7 +43,7 @@ def _run(network: Network, *objective: LossTerm, images: str = "magnitude", **mo
     return Run(
         **{
             "dataset": dataset,
-            "degradation": more.pop("degradation", Degradation(acceleration=4)),
+            "undersampling": more.pop("undersampling", Undersampling(acceleration=4)),
             "network": network,
             "objective": objective or (LossTerm(loss="reconstruction"),),
             "schedule": Schedule(**schedule | more.pop("schedule", {})),
@@ -67,7 +67,7 @@ def kinds() -> dict[str, Run]:
     on_complex = {"images": "complex"}
     complex_teacher = _run(teacher, **on_complex)
     inherited = [[f"{c}{t}", f"{c}{s}"] for c in CASCADES for t, s in ((1, 1), (3, 2), (5, 3))]
-    low = {"degradation": Degradation(kind="truncation", acceleration=2), "schedule": {"strip": None, "batch": 2}}
+    low = {"undersampling": Undersampling(kind="truncation", acceleration=2), "schedule": {"strip": None, "batch": 2}}
     vdsr = _run(_network(5, "vdsr", initialisation="he"), **low)
     vdsr_pairs = [["convolution3", "convolution2"]]
     features = {
@@ -77,8 +77,8 @@ def kinds() -> dict[str, Run]:
         "attentive_hint": {"pairs": PAIRS},
         "correlation_congruence": {"pairs": PAIRS},
     }
-    held = {"degradation": Degradation(acceleration=2)}  # or too few lines are left to hold any out
-    points = {"degradation": Degradation(kind="gaussian_2d", acceleration=4), "schedule": {"strip": None}}
+    held = {"undersampling": Undersampling(acceleration=2)}  # or too few lines are left to hold any out
+    points = {"undersampling": Undersampling(kind="gaussian_2d", acceleration=4), "schedule": {"strip": None}}
     return {
         "teacher": taught_by,
         "student": _run(student),

@@ -14,8 +14,8 @@ SETTINGS = [(name, factor) for name in ("brain", "cardiac", "knee") for factor i
 ASKED = {
     "the paper's method, half its training": ("distilled", "student"),
     "the paper's method, equal compute": ("distilled", "student_compute"),
-    "the teacher's weights, then imitation; teacher trained 4x longer, equal compute": ("best", ""),
-    "none: He's initialisation, PyTorch's initialisation": ("he_student", "student"),
+    "a teacher's weights, then imitation; teacher trained 4x longer, equal compute": ("best", ""),
+    "none: He's initialisation, PyTorch's initialisation": ("he_compute", "student_compute"),
 }
 
 
@@ -47,15 +47,13 @@ def test_every_row_of_the_answer_is_held_to_the_tables():
 
 @pytest.mark.parametrize("row", rows("student"), ids=lambda row: row[0])
 def test_the_answer(row):
-    student, against, mean, ahead, *heads = row
+    student, against, mean, ahead, heads = row
     found = differences(*ASKED[f"{student}, {against}"])
     test, people = found["test"], found["people"]
     assert len(test) == 9
     assert numbers(mean) == [pytest.approx(test.mean(), abs=0.0051)]
     assert ahead == f"{(test > 0).sum()} of 9"
-    assert [numbers(cell)[0] for cell in heads] == [
-        pytest.approx(people["brain"][factor], abs=0.0051) for factor in (4, 5, 8)
-    ]
+    assert len(people) == 3 and numbers(heads) == [pytest.approx(people.mean(), abs=0.0051)]
 
 
 @pytest.mark.parametrize("row", rows("setting"), ids=lambda row: row[0])

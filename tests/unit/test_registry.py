@@ -1,15 +1,18 @@
-"""Things known by name: a file each, found when they are asked for."""
+"""Things known by name: a file each, found when they are asked for; their options, checked by their signatures."""
 
 import re
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
+from typing import Annotated, Literal
 
 import pytest
+from pydantic import Field
 
 from kdmri_lib.errors import StudyError
 from kdmri_lib.losses.base import LOSSES
 from kdmri_lib.models.base import MODELS
-from kdmri_lib.registry import Registry
+from kdmri_lib.registry import Registry, checked_options
 from kdmri_lib.storage import PROJECT
 
 FILE = """
@@ -40,20 +43,13 @@ def package(tmp_path, monkeypatch):
     return import_module(name)
 
 
-def test_only_the_file_that_is_asked_for_is_imported(package):
-    assert package.REGISTRY.find("pear")() == "pear"
-    assert package.imported == ["pear"]
-
-
-def test_all_files_are_imported_when_all_are_asked_for(package):
-    assert {name: found() for name, found in package.REGISTRY.all().items()} == {"apple": "apple", "pear": "pear"}
-    assert sorted(package.imported) == ["apple", "pear"]
-
-
-def test_a_file_is_added_and_nothing_else(package):
+def test_a_file_is_added_and_nothing_else_and_only_what_is_asked_for_is_imported(package):
     path = Path(package.__file__).parent / "quince.py"
     path.write_text(FILE.format(package=package.__name__, name="quince"))
     assert package.REGISTRY.find("quince")() == "quince"
+    assert package.imported == ["quince"]
+    everything = {name: found() for name, found in package.REGISTRY.all().items()}
+    assert everything == {name: name for name in ("apple", "pear", "quince")} and len(package.imported) == 3
 
 
 @pytest.mark.parametrize("name", ["plum", "core", "", "../apple", "apple.function", "os", "a b"])
@@ -62,27 +58,17 @@ def test_an_unknown_name_is_an_error_with_those_that_there_are(package, name):
         package.REGISTRY.find(name)
 
 
-def test_a_later_one_of_the_same_name_replaces_it_and_removing_forgets_it(package):
+def test_what_is_registered_by_hand_needs_no_file_and_the_last_of_a_name_counts(package):
     registry = package.REGISTRY
-
-    @registry.register("apple")
-    def mine():
-        return "mine"
-
-    assert registry.find("apple") is mine, "what is registered by hand needs no file"
+    for item in (str, int):
+        assert registry.register("apple")(item) is item
+        assert registry.find("apple") is item
     assert package.imported == []
-    registry.register("apple")(str)
-    assert registry.find("apple") is str
     registry.register("banana")(int)
-    registry.remove("banana")
-    registry.remove("banana")
-    with pytest.raises(StudyError, match="unknown fruit 'banana'"):
-        registry.find("banana")
-
-
-def test_what_all_gives_is_a_copy(package):
-    package.REGISTRY.all().clear()
-    assert set(package.REGISTRY.all()) == {"apple", "pear"}
+    for _ in range(2):
+        registry.remove("banana")
+    registry.all().clear()
+    assert set(registry.all()) == {"apple", "pear"}
 
 
 @pytest.mark.parametrize(
@@ -96,3 +82,66 @@ def test_every_file_of_the_study_registers_what_it_is_named_after(registry: Regi
     folder = PROJECT / registry.package.replace(".", "/")
     files = {path.stem for path in folder.glob("*.py")} - {"__init__"}
     assert set(registry.all()) == files - not_registered
+
+
+def function(
+    given,
+    needed: Sequence[int],
+    count: Annotated[int, Field(ge=1, le=9)] = 5,
+    share: float = 0.5,
+    kind: Literal["a", "b"] = "a",
+    on: bool = False,
+    free=None,
+    maybe: str | None = None,
+):
+    return given, needed, count, share, kind, on, free, maybe
+
+
+def checked(**options):
+    return checked_options(function, options, "thing 'x'", given=("given",))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"needed": []},
+        {"needed": (1, 2), "count": 9, "share": 1, "kind": "b", "on": True, "free": object(), "maybe": "m"},
+        {"needed": [1], "share": float("inf"), "maybe": None},
+    ],
+)
+def test_options_that_fit_come_back_as_they_are(options):
+    found = checked(**options)
+    assert found == options and found is not options
+    assert all(found[key] is options[key] for key in options)
+    assert function("mask", **found)[0] == "mask"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "option 'needed': Field required"),
+        ({"cuont": 3}, "option 'cuont': Extra inputs are not permitted"),
+        ({"count": 0}, "option 'count': Input should be greater than or equal to 1, found 0"),
+        ({"count": 3.0}, "option 'count': Input should be a valid integer, found 3.0"),
+        ({"count": True}, "option 'count': Input should be a valid integer, found True"),
+        ({"share": "0.5"}, "option 'share': Input should be a valid number, found '0.5'"),
+        ({"kind": "c"}, "option 'kind': Input should be 'a' or 'b', found 'c'"),
+        ({"on": "yes"}, "option 'on': Input should be a valid boolean, found 'yes'"),
+        ({"needed": [1, "2"]}, r"option 'needed\.1': Input should be a valid integer, found '2'"),
+        ({"needed": "12"}, "option 'needed': .* found '12'"),
+        ({"given": "mine"}, "option 'given': isn't for a declaration to give"),
+    ],
+)
+def test_options_that_do_not_fit_are_errors_that_name_them(options, message):
+    whole = options if options == {} or "needed" in options else {"needed": [1], **options}
+    with pytest.raises(StudyError, match=f"^thing 'x', {message}"):
+        checked(**whole)
+
+
+def test_what_takes_any_further_option_is_given_it_unseen():
+    def open_ended(given, count: int = 1, **further): ...
+
+    options = {"count": 2, "further": 1, "whatever": [object()]}
+    assert checked_options(open_ended, options, "thing 'x'", given=("given",)) == options
+    with pytest.raises(StudyError, match="option 'count'"):
+        checked_options(open_ended, {"count": "2"}, "thing 'x'", given=("given",))

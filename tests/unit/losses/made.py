@@ -38,8 +38,8 @@ def predictions(
     )
 
 
-def made(name: str) -> Loss:
-    """A loss with its options, which has seen the teacher's errors."""
-    loss = build_loss(name, **OPTIONS[name])
-    loss.prepare(ERRORS)
-    return loss
+def made(loss: str, **more) -> Loss:
+    """A loss with its options, and more of them, which has seen the teacher's errors."""
+    built = build_loss(loss, **OPTIONS[loss], **more)
+    built.prepare(ERRORS)
+    return built

@@ -2,8 +2,6 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -56,73 +54,50 @@ def test_no_loss_makes_anything_of_the_square_of_an_image(name):
     assert 0 < sizes.largest <= 4 * channels * 48 * 48 < (48 * 48) ** 2
 
 
-@pytest.mark.parametrize("name", FEATURE_LOSSES)
-def test_identical_maps_give_zero_and_zero_maps_a_finite_gradient(name):
+@pytest.mark.parametrize("options", [*({"loss": name} for name in FEATURE_LOSSES), {"variant": "released"}])
+def test_identical_maps_give_zero_and_zero_maps_a_finite_gradient(options):
     rng = torch.Generator().manual_seed(0)
+    loss = made(**{"loss": "attention_transfer", **options})
     maps = {n: torch.rand(3, 2, 4, 6, generator=rng) for n in ("1", "2")}
     image = torch.rand(3, 1, 4, 6, generator=rng)
     teacher = Prediction(image, {f"t{n}": m for n, m in maps.items()})
     same = Prediction(image, {f"s{n}": m for n, m in maps.items()})
-    assert float(made(name)(image, same, teacher)) == pytest.approx(0, abs=1e-10)
+    assert float(loss(image, same, teacher)) == pytest.approx(0, abs=1e-10)
     zero = {f"s{n}": torch.zeros(3, 2, 4, 6, requires_grad=True) for n in maps}
-    value = made(name)(image, Prediction(image, zero), teacher)
+    value = loss(image, Prediction(image, zero), teacher)
     value.backward()
     assert torch.isfinite(value) and all(torch.isfinite(z.grad).all() for z in zero.values())
 
 
-@pytest.mark.parametrize("variant", ["paper", "released"])
-def test_attention_transfer_of_identical_and_of_zero_maps(variant):
-    loss = build_loss("attention_transfer", pairs=[("x", "x")], variant=variant)
-    same = Prediction(torch.zeros(2, 1, 4, 6), {"x": torch.rand(2, 3, 4, 6)})
-    assert float(loss(None, same, same)) == 0
-    zero = torch.zeros(2, 3, 4, 6, requires_grad=True)
-    value = loss(None, Prediction(same.image, {"x": zero}), same)
-    value.backward()
-    assert torch.isfinite(value) and torch.isfinite(zero.grad).all()
-
-
-@settings(deadline=None, max_examples=25)
-@given(st.floats(0.01, 100), st.integers(0, 10**6))
-def test_attention_transfer_ignores_the_scale_of_a_map(scale, seed):
-    target, student, teacher = predictions(seed)
-    scaled = Prediction(student.image, {n: scale * f for n, f in student.features.items()})
-    loss = build_loss("attention_transfer", pairs=PAIRS)
-    first, second = (float(loss(target, s, teacher).detach()) for s in (scaled, student))
-    assert first == pytest.approx(second, rel=1e-4)
-
-
-def test_similarity_preserving_ignores_an_orthogonal_mixing_of_features():
+def test_what_attention_transfer_and_similarity_preserving_do_not_see():
+    """The scale of a map; an orthogonal mixing of its channels."""
     target, student, teacher = predictions(student_channels=4)
     mixing = torch.linalg.qr(torch.randn(4, 4, generator=torch.Generator().manual_seed(1)))[0]
-    mixed = {n: torch.einsum("dc,bchw->bdhw", mixing, f) for n, f in student.features.items()}
-    loss = made("similarity_preserving")
-    first, second = (float(loss(target, s, teacher).detach()) for s in (student, Prediction(student.image, mixed)))
-    assert first == pytest.approx(second, rel=1e-4)
+    changes = {
+        "attention_transfer": lambda f: 37 * f,
+        "similarity_preserving": lambda f: torch.einsum("dc,bchw->bdhw", mixing, f),
+    }
+    for name, change in changes.items():
+        changed = Prediction(student.image, {n: change(f) for n, f in student.features.items()})
+        first, second = (float(made(name)(target, s, teacher).detach()) for s in (student, changed))
+        assert first == pytest.approx(second, rel=1e-4)
 
 
-@pytest.mark.parametrize("name", ["similarity_preserving", "correlation_congruence"])
-def test_losses_between_samples_need_two(name):
-    with pytest.raises(StudyError, match="needs a batch of at least 2"):
-        made(name)(*predictions(batch=1))
-
-
-def test_fitnets_regressor_trains_with_the_student_where_channels_differ():
-    with pytest.raises(StudyError, match="give `channels`"):
-        build_loss("fitnets", pairs=PAIRS)(*predictions())
-    for kernel in (1, 3):
-        loss = build_loss("fitnets", pairs=PAIRS, channels=[(5, 2), (5, 2)], kernel=kernel)
-        loss(*predictions()).backward()
-        assert all(p.grad is not None for p in loss.parameters()) and len(list(loss.parameters())) == 4
-    assert not list(build_loss("fitnets", pairs=PAIRS, channels=[(2, 2), (5, 5)]).parameters())
-    with pytest.raises(StudyError, match="1 channels for 2 pairs"):
-        build_loss("fitnets", pairs=PAIRS, channels=[(5, 2)])
-
-
-def test_attentive_hint_wants_the_teachers_errors_first():
-    with pytest.raises(StudyError, match="before it saw the teacher's errors"):
-        build_loss("attentive_hint", pairs=PAIRS)(*predictions(student_channels=5))
-    with pytest.raises(StudyError, match="eta would be 0"):
-        build_loss("attentive_hint", pairs=PAIRS).prepare(torch.ones(4))
+@pytest.mark.parametrize(
+    ("use", "message"),
+    [
+        (lambda: made("similarity_preserving")(*predictions(batch=1)), "needs a batch of at least 2"),
+        (lambda: made("correlation_congruence")(*predictions(batch=1)), "needs a batch of at least 2"),
+        (lambda: made("attention_transfer", variant="released")(*predictions(batch=1)), "needs a batch of at least 2"),
+        (lambda: made("fitnets")(*predictions()), "give `channels`"),
+        (lambda: made("fitnets", channels=[(5, 2)]), "1 channels for 2 pairs"),
+        (lambda: build_loss("attentive_hint", pairs=PAIRS)(*predictions(student_channels=5)), "before it saw the teac"),
+        (lambda: build_loss("attentive_hint", pairs=PAIRS).prepare(torch.ones(4)), "eta would be 0"),
+    ],
+)
+def test_what_a_loss_cannot_do_is_said(use, message):
+    with pytest.raises(StudyError, match=message):
+        use()
 
 
 def networks(teacher_features=3, student_cascades=2):
@@ -145,10 +120,6 @@ def test_a_loss_on_features_stands_where_the_paper_puts_it(name):
     ends = [f"convolution{n}" for n in ((1, 4, 1, 2) if name == "fsp" else (3, 2))]
     assert loss.teacher_features == [f"cascade{c}.{e}" for c in (1, 2) for e in ends[: len(ends) // 2]]
     assert loss.network_features == [f"cascade{c}.{e}" for c in (1, 2) for e in ends[len(ends) // 2 :]]
-
-
-@pytest.mark.parametrize("name", FEATURE_LOSSES)
-def test_networks_of_different_numbers_of_cascades_have_no_places(name):
     with pytest.raises(StudyError, match="features of 2 cascades of the teacher can't be paired with 1"):
         LOSSES.find(name).places(*networks(student_cascades=1))
 
@@ -162,7 +133,7 @@ def test_fitnets_is_given_channels_where_the_networks_differ_in_them():
 @pytest.mark.parametrize("name", sorted({*FEATURE_LOSSES, "student_friendly"}))
 def test_a_loss_on_no_features_at_all_is_refused(name):
     (option,) = OPTIONS[name]
-    with pytest.raises(StudyError, match=f"(loss '{name}'|{name}).*no (pair|flow|branch)"):
+    with pytest.raises(StudyError, match=f"loss '{name}', option '{option}': .* at least 1 item"):
         build_loss(name, **{option: []})
     with pytest.raises(StudyError, match=f"loss '{name}', option '{option}': Field required"):
         build_loss(name)
@@ -174,11 +145,8 @@ def test_a_loss_on_no_features_at_all_is_refused(name):
         ("imitation", {"variant": "papre"}, "option 'variant': .* 'paper' or 'released', found 'papre'"),
         ("imitation", {"beta": 1}, "option 'beta': Extra inputs are not permitted"),
         ("imitation", {"alpha": 2}, "option 'alpha': .* less than or equal to 1, found 2"),
-        ("imitation", {"alpha": -0.1}, "option 'alpha': .* greater than or equal to 0, found -0.1"),
         ("imitation", {"alpha": float("nan")}, "option 'alpha': .* found nan"),
-        ("imitation", {"alpha": "0.5"}, "option 'alpha': .* valid number, found '0.5'"),
         ("imitation", {"norm": "l3"}, "option 'norm': .* 'l1' or 'l2', found 'l3'"),
-        ("reconstruction", {"name": "x"}, "option 'name': Extra inputs"),
         ("fitnets", {"pairs": PAIRS, "kernel": 5}, "option 'kernel': .* 1 or 3, found 5"),
         ("fitnets", {"pairs": PAIRS, "channels": [[5], [2, 2]]}, r"option 'channels\.0': .* 2 items .* found \[5\]"),
         ("fitnets", {"pairs": PAIRS, "channels": [[5, 0], [2, 2]]}, r"option 'channels\.0\.1': .* found 0"),
@@ -187,15 +155,9 @@ def test_a_loss_on_no_features_at_all_is_refused(name):
         ("similarity_preserving", {"pairs": ["ts"]}, r"option 'pairs\.0': .* found 'ts'"),
         ("fsp", {"flows": [("t1", "t2")]}, r"option 'flows\.0': .* at least 4 items"),
         ("correlation_congruence", {"pairs": PAIRS, "order": 0}, "option 'order': .* found 0"),
-        ("correlation_congruence", {"pairs": PAIRS, "gamma": -0.4}, "option 'gamma': .* found -0.4"),
         ("student_friendly", {"branches": "s1"}, "option 'branches': .* found 's1'"),
     ],
 )
 def test_options_that_a_loss_cannot_have_are_named(name, options, message):
     with pytest.raises(StudyError, match=f"loss '{name}', {message}"):
         build_loss(name, **options)
-
-
-def test_an_unknown_loss_is_named_with_those_that_there_are():
-    with pytest.raises(StudyError, match=r"unknown loss 'attention'; known: attention_transfer, attentive_hint"):
-        build_loss("attention")

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from kdmri_lib.masks import cartesian_mask
-from kdmri_lib.operators import Measurement, Undersampling
+from kdmri_lib.operators import Measurement, UndersamplingOperator
 
 
 @pytest.fixture(scope="session")
@@ -23,4 +23,4 @@ def original() -> torch.Tensor:
 @pytest.fixture
 def measurement(mask, original) -> Measurement:
     """What the mask leaves of them."""
-    return Undersampling(mask)(original)
+    return UndersamplingOperator(mask)(original)

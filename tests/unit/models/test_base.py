@@ -18,7 +18,7 @@ from kdmri_lib.models.base import (
     multiply_accumulates,
     parameter_count,
 )
-from kdmri_lib.operators import Undersampling
+from kdmri_lib.operators import UndersamplingOperator
 
 SMALL = {"dccnn": {"cascades": 2}, "student_friendly": {"cascades": 2}, "vdsr": {}}
 
@@ -32,22 +32,26 @@ def test_every_registered_network_is_tested_here():
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_every_feature_can_be_asked_for_and_is_as_announced(name, mask, measurement):
-    model = small(name, mask)
+def test_every_feature_can_be_asked_for_and_is_that_of_its_convolution(name, mask, measurement):
+    """As recorded by hooks on the layers behind them, before the ReLU; the last of a group has none."""
+    model, seen = small(name, mask), {}
+    for feature, layer in ((n, c) for layers in model.feature_layers for n, c in layers.items()):
+        layer.register_forward_hook(lambda _, __, output, feature=feature: seen.update({feature: output.clone()}))
     image, features = model(*measurement, features=model.feature_names)
-    assert image.shape == measurement.zero_filled.shape
-    assert torch.equal(image, model(*measurement))
+    assert image.shape == measurement.zero_filled.shape and torch.equal(image, model(*measurement))
     assert model.feature_names == [name for group in model.feature_groups for name in group] == [*features]
     assert {name: value.shape[1] for name, value in features.items()} == model.feature_channels
-    assert all(value.shape == (2, model.feature_channels[name], 16, 12) for name, value in features.items())
     assert model.centre_features == [group[1] for group in model.feature_groups], "the second of four"
+    for feature in model.feature_names:
+        last = any(feature == group[-1] for group in model.feature_groups)
+        assert torch.equal(features[feature], seen[feature] if last else seen[feature].clamp(min=0))
 
 
 @pytest.mark.parametrize("name", SMALL)
 def test_networks_of_two_channels_differ_in_the_convolutions_that_touch_the_image_alone(name, mask):
     model = build_model(name, mask, 2, convolutions=4, features=3, **SMALL[name])
     image = torch.rand(2, 2, 16, 12)
-    assert model(*Undersampling(mask)(image)).shape == image.shape
+    assert model(*UndersamplingOperator(mask)(image)).shape == image.shape
     assert model.feature_names == small(name, mask).feature_names
     # 3 x 3 weights of one more channel in, 3 features; and out, with its bias.
     ends = sum(len(layers) for layers in model.feature_layers) // 4
@@ -60,7 +64,7 @@ def test_networks_of_two_channels_differ_in_the_convolutions_that_touch_the_imag
 def test_a_constant_phase_of_complex_k_space_turns_what_a_network_makes_and_nothing_else(name, angle, mask):
     """Its image, its branches' images, at once by the same angle; its features not at all."""
     model = build_model(name, mask, 2, convolutions=4, features=3, **SMALL[name]).double()
-    rng, operator = np.random.default_rng(0), Undersampling(mask).double()
+    rng, operator = np.random.default_rng(0), UndersamplingOperator(mask).double()
     original = rng.standard_normal((2, 16, 12)) + 1j * rng.standard_normal((2, 16, 12))
     branches = getattr(model, "branch_names", [])
     (image, features), (turned, same) = (
@@ -77,31 +81,14 @@ def test_a_constant_phase_of_complex_k_space_turns_what_a_network_makes_and_noth
         torch.testing.assert_close(same[feature], features[feature])
 
 
-@pytest.mark.parametrize("name", SMALL)
-def test_features_are_those_of_their_convolutions(name, mask, measurement):
-    """Recorded by hooks on the layers behind them, before the ReLU; the last of a group has none."""
-    model, seen = small(name, mask), {}
-    for layers in model.feature_layers:
-        for feature, layer in layers.items():
-            layer.register_forward_hook(lambda _, __, output, feature=feature: seen.update({feature: output.clone()}))
-    _, features = model(*measurement, features=model.feature_names)
-    for group in model.feature_groups:
-        for feature in group:
-            expected = seen[feature] if feature == group[-1] else seen[feature].clamp(min=0)
-            torch.testing.assert_close(features[feature], expected, rtol=0, atol=0)
-
-
-@pytest.mark.parametrize(("count", "expected"), [(5, 3), (3, 2), (11, 6), (7, 4), (4, 2), (1, 1)])
-def test_the_middle_of_so_many(count, expected):
-    assert middle(list(range(1, count + 1))) == expected
-
-
-def test_parameters_and_multiply_accumulates_by_hand():
+def test_parameters_multiply_accumulates_and_the_middle_by_hand():
     """3 x 3 convolutions of 2 to 5 channels with biases, and of 5 to 1 without."""
     model = nn.Sequential(nn.Conv2d(2, 5, 3), nn.ReLU(), nn.Conv2d(5, 1, 3, bias=False))
     model[0].requires_grad_(False)
     assert parameter_count(model) == 2 * 5 * 9 + 5 + 5 * 9
     assert multiply_accumulates(model) == 2 * 5 * 9 + 5 * 9
+    for count, expected in ((5, 3), (3, 2), (11, 6), (7, 4), (4, 2), (1, 1)):
+        assert middle(list(range(1, count + 1))) == expected
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -110,27 +97,21 @@ def test_a_network_begins_with_all_of_another_of_its_kind(name, mask):
     begin_from(network, other)
     found = network.state_dict()
     assert all(torch.equal(value, found[key]) for key, value in other.state_dict().items())
+    for unlike in (small(name, mask, features=2), small("vdsr" if name == "dccnn" else "dccnn", mask, features=2)):
+        with pytest.raises(StudyError, match=r"don't fit the network: .*size mismatch|don't fit .*[Uu]nexpected key"):
+            begin_from(network, unlike)
 
 
-def test_weights_that_do_not_fit_are_an_error(mask):
-    network = small("dccnn", mask)
-    for other in (small("dccnn", mask, features=2), small("dccnn", mask, cascades=3), small("vdsr", mask)):
-        with pytest.raises(StudyError, match="don't fit the network"):
-            begin_from(network, other)
-
-
-def test_unknown_names_are_errors_that_name_them(mask):
+def test_an_unknown_network_is_named_with_those_that_there_are(mask):
     with pytest.raises(StudyError, match=r"unknown model 'unet'; known: dccnn, student_friendly, vdsr"):
         build_model("unet", mask)
-    with pytest.raises(StudyError, match="model 'dccnn', option 'casacdes'"):
-        build_model("dccnn", mask, casacdes=3)
-    with pytest.raises(StudyError, match="model 'student_friendly', option 'casacdes'"):
-        build_model("student_friendly", mask, casacdes=3)
 
 
 @pytest.mark.parametrize(
     ("kind", "options", "message"),
     [
+        ("dccnn", {"casacdes": 3}, "option 'casacdes': Extra inputs"),
+        ("student_friendly", {"casacdes": 3}, "option 'casacdes': Extra inputs"),
         ("dccnn", {"cascades": 0}, "option 'cascades': .* greater than or equal to 1, found 0"),
         ("dccnn", {"convolutions": 1}, "option 'convolutions': .* greater than or equal to 2, found 1"),
         ("dccnn", {"features": 8.0}, "option 'features': .* integer, found 8.0"),
@@ -139,10 +120,7 @@ def test_unknown_names_are_errors_that_name_them(mask):
         ("dccnn", {"mask": "mine.npy"}, "option 'mask'"),
         ("dccnn", {"channels": 2}, "option 'channels': isn't for a declaration to give"),
         ("student_friendly", {"channels": 2}, "option 'channels': isn't for a declaration to give"),
-        ("dccnn", {"kind": "vdsr"}, "option 'kind'"),
         ("student_friendly", {"student_convolutions": 1}, "option 'student_convolutions': .* found 1"),
-        ("student_friendly", {"features": 0}, "option 'features': .* found 0"),
-        ("student_friendly", {"mask": "mine.npy"}, "option 'mask'"),
         ("vdsr", {"data_consistency": "yes"}, "option 'data_consistency': .* found 'yes'"),
     ],
 )
@@ -186,7 +164,10 @@ def test_named_convolutions_are_taken_over_and_no_others(mask):
 @pytest.mark.parametrize(
     ("pair", "message"),
     [
-        (("cascade1.convolution1", "cascade1.convolution2"), r"convolution1 is \(3, 1, 3, 3\), .*2 is \(3, 3, 3, 3\)"),
+        (
+            ("cascade1.convolution1", "cascade1.convolution2"),
+            "cascade1.convolution1 to cascade1.convolution2: .*mismatch",
+        ),
         (("cascade1.convolution9", "cascade1.convolution2"), "no feature"),
         (("cascade1.convolution2", "cascade7.convolution2"), "no feature"),
     ],
