@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import csv
 import sys
+from itertools import chain
 from pathlib import Path
 
 from kdmri_lib.__main__ import run
@@ -116,24 +117,28 @@ def train(arguments) -> None:
 
 
 def tables(arguments) -> None:
-    """Write every table, and every figure of an experiment, from the evidence that is there."""
+    """Write every table, figure of an experiment and card of a network from the evidence that is there."""
     import matplotlib.pyplot as plt
 
     from kdmri_lib import figures
     from kdmri_lib.storage import write_text
     from kdmri_study.evidence import Evidence
-    from kdmri_study.plots import drawn, titles
+    from kdmri_study.models import write_cards
+    from kdmri_study.plots import answer, drawn, titles
     from kdmri_study.tables import all_tables, experiments, write_table
 
     study = _study(arguments)
     evidence = Evidence(study)
     parts = list(experiments(evidence))
-    for table in all_tables(evidence, parts):
+    made = {table.name: table for table in all_tables(evidence, parts)}
+    for table in made.values():
         write_table(study, table)
-    for found in parts:
-        for name, figure in drawn(evidence, found, titles(study, found)):
-            figures.save(figure, study.figure(name), study.stamp, [])
-            plt.close(figure)
+    first = answer(made["comparisons"].frame) if "comparisons" in made else None
+    pictures = (pair for found in parts for pair in drawn(evidence, found, titles(study, found)))
+    for name, figure in chain([("answer", first)] if first else [], pictures):
+        figures.save(figure, study.figure(name), study.stamp)
+        plt.close(figure)
+    write_cards(study)
     print(study.results / "tables")
     # What failed is a hole, and no reason to make nothing of the rest; ./run_all.sh and the report name it too.
     failed = "".join(f"{line}\n" for line in evidence.failures())
@@ -164,17 +169,17 @@ def report(arguments) -> None:
     """Build the report from what is there of a profile's results."""
     from kdmri_study.report import write_report
 
-    print(write_report(_study(arguments)))
+    print(write_report(_study(arguments), Path(arguments.output).resolve() if arguments.output else None))
 
 
 def look(arguments) -> None:
     """Write the viewer, on the nine people and the committed networks, as a page that needs nothing beside itself."""
-    from kdmri_lib.looking.page import middle_slices, write_page
+    from kdmri_lib.viewer.views import write_page
     from kdmri_study.models import look_at_people
     from kdmri_study.report import ABOUT
 
     views = look_at_people()
-    print(write_page(Path(arguments.output), views, middle_slices(views, arguments.slices), "Look inside", ABOUT))
+    print(write_page(Path(arguments.output), views, "Look inside", ABOUT, arguments.slices))
 
 
 def export(arguments) -> None:
@@ -239,7 +244,7 @@ def main() -> int:
     command(models, profile, folder, ("settings", {"nargs": "*", "help": "such as brain_4x; all by default"}))
     given = {"action": "append", "default": [], "metavar": "NAME=VALUE"}
     command(notebook, ("notebook", {}), ("output", {}), ("--parameter", given))
-    command(report, profile, folder)
+    command(report, profile, folder, ("--output", {"default": "", "help": "folder; by default results/PROFILE/report"}))
     slices = {"type": int, "default": 1, "help": "of each person"}
     command(look, ("--output", {"default": "look_inside.html"}), ("--slices", slices))
     method = {"default": "", "help": "row of Table 1; by default the best student on the validation subjects"}

@@ -84,8 +84,10 @@ def lengths(recipe: Recipe) -> Rows:
         rows[f"teacher_{t}"] = Row(f"Teacher, {_stages(t)}", by.teacher, {"how": "teacher"})
         for n in STUDENTS[1:]:
             label, paper = f"{n} stages, teacher of {t}", by.taught(n, attention=n / 2, alpha=0.5)
-            rows[f"paper_{n}_{t}"] = Row(f"The paper's recipe, {label}", paper, {"how": "paper", "teacher": t})
-            rows[f"best_{n}_{t}"] = Row(f"The best recipe, {label}", best_taught(by, n), {"how": "best", "teacher": t})
+            rows[f"paper_{n}_{t}"] = Row(f"The paper's method, {label}", paper, {"how": "paper", "teacher": t})
+            rows[f"best_{n}_{t}"] = Row(
+                f"From the teacher's weights, imitation, {label}", best_taught(by, n), {"how": "best", "teacher": t}
+            )
     return rows
 
 
@@ -97,11 +99,11 @@ def long(recipe: Recipe) -> Rows:
     6.2e9.
     """
     well, rows = well_initialised(recipe), {}
-    how = {"how": "the best recipe, its teacher as long"}
+    how = {"how": "from the teacher's weights, imitation; teacher as long"}
     for n in LENGTHS:
         by = well.changed(teacher_stages=n)
         rows[f"alone_{n}"] = Row(f"No teacher, {_stages(n)}", well.taught(n), {"how": "student without a teacher"})
-        rows[f"best_{n}"] = Row(f"The best recipe, {_stages(n)}", best_taught(by, n), how)
+        rows[f"best_{n}"] = Row(f"From the teacher's weights, imitation, {_stages(n)}", best_taught(by, n), how)
         rows[f"teacher_{n}"] = Row(f"Teacher, {_stages(n)}", by.teacher, {"how": "teacher"})
     return rows
 
@@ -116,9 +118,9 @@ def long_teacher(recipe: Recipe) -> Rows:
     fifth = by.taught(inherits=True, attention=0.4, alpha=0.5)
     return {
         "teacher": Row("Teacher, four stages", by.teacher),
-        "usual": Row("The best recipe, as in Table 1, teacher of two stages", best_taught(usual)),
-        "best": Row("The best recipe, teacher of four stages", best_taught(by)),
-        "all": Row("With attention transfer for a fifth of the time, teacher of four stages", fifth),
+        "usual": Row("From the weights of a teacher of two stages, imitation, as in Table 1", best_taught(usual)),
+        "best": Row("From the weights of a teacher of four stages, imitation", best_taught(by)),
+        "all": Row("The same, attention transfer for a fifth of the time", fifth),
     }
 
 
@@ -129,7 +131,7 @@ def rates(recipe: Recipe) -> Rows:
     alone was worse by it."""
     by = best_recipe(recipe).changed(teacher_stages=LONG_TEACHER)
     students = {f: best_taught(by.at_rate(f)) for f in FACTORS}
-    rows = {f"best_{f}": Row(f"The best recipe, rate × {f}", run) for f, run in students.items()}
+    rows = {f"best_{f}": Row(f"From the teacher's weights, imitation, rate × {f}", run) for f, run in students.items()}
     return {"teacher": Row("Teacher, four stages", by.teacher), **rows}
 
 
@@ -177,8 +179,8 @@ def site(recipe: Recipe) -> Rows:
         first = half + well.seed % (train - half - subjects + 1)
         return run.model_copy(update={"subjects": (first, first + subjects), **changes})
 
-    drawn = well.degradation.model_copy(update={"mask": None, "seed": 2 if well.degradation.seed == 1 else 1})
-    others = {"mask": ("that learnt under another mask", learnt(degradation=drawn))}
+    drawn = well.undersampling.model_copy(update={"mask": None, "seed": 2 if well.undersampling.seed == 1 else 1})
+    others = {"mask": ("that learnt under another mask", learnt(undersampling=drawn))}
     for number, dataset in enumerate(well.elsewhere[:SETS], 1):
         others[f"set_{number}"] = (f"that learnt from {dataset.name.replace('_', ' ')}", learnt(dataset=dataset))
     teacher, alone = learnt(), well.taught(2)

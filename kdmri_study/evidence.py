@@ -16,7 +16,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from kdmri_lib.datasets.prepared import test_volumes
-from kdmri_lib.declarations import Dataset, Degradation, Run
+from kdmri_lib.declarations import Dataset, Run, Undersampling
 from kdmri_lib.declared import declared_operator
 from kdmri_lib.errors import StudyError
 from kdmri_lib.evaluation import evaluate
@@ -56,10 +56,10 @@ class Job(NamedTuple):
         return with_needs(row.run for row in self.all_rows)
 
     @property
-    def settings(self) -> list[tuple[Dataset, Degradation]]:
+    def settings(self) -> list[tuple[Dataset, Undersampling]]:
         """Images and masks that its rows are tested on."""
-        found = {(row.run.dataset.digest, row.run.degradation.digest): row.run for row in self.all_rows}
-        return [(run.dataset, run.degradation) for run in found.values()]
+        found = {(row.run.dataset.digest, row.run.undersampling.digest): row.run for row in self.all_rows}
+        return [(run.dataset, run.undersampling) for run in found.values()]
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -116,31 +116,26 @@ def train_job(study: Study, of: Job, stop=lambda: False) -> Path:
     return write_evidence(study, of)
 
 
-def untrained(study: Study, dataset: Dataset, degradation: Degradation, method: str) -> Outcome:
+def untrained(study: Study, dataset: Dataset, undersampling: Undersampling, method: str) -> Outcome:
     """The metrics of a method without training on all test sets, measured now."""
-    model = Bicubic(degradation.acceleration) if method == "bicubic" else None
-    operator = declared_operator(dataset, degradation)
+    model = Bicubic(undersampling.acceleration) if method == "bicubic" else None
+    operator = declared_operator(dataset, undersampling)
     volumes, slices = evaluate(model, operator, test_volumes(study.prepared(dataset)))
-    return Outcome({"run": _key(method, dataset, degradation)}, pd.DataFrame(), volumes, slices)
+    return Outcome({"run": _key(method, dataset, undersampling)}, pd.DataFrame(), volumes, slices)
 
 
-def _key(method: str, dataset: Dataset, degradation: Degradation) -> str:
+def _key(method: str, dataset: Dataset, undersampling: Undersampling) -> str:
     """What evidence calls a method without training on a setting's images."""
-    return f"{method} {dataset.name} {dataset.digest} {degradation.tag} {degradation.digest}"
+    return f"{method} {dataset.name} {dataset.digest} {undersampling.tag} {undersampling.digest}"
 
 
 def write_evidence(study: Study, of: Job) -> Path:
-    """Write the evidence of a job whose runs are finished; the same runs give the same tables."""
+    """Write the evidence of a job whose runs are finished, and where that lies; the same runs give the same tables."""
     outcomes = {run.id: RunFolder(study, run).outcome for run in of.runs.values()}
-    for dataset, degradation in of.settings:
+    for dataset, undersampling in of.settings:
         for method in of.untrained:
-            outcome = untrained(study, dataset, degradation, method)
+            outcome = untrained(study, dataset, undersampling, method)
             outcomes[outcome.record["run"]] = outcome
-    return write_outcomes(of, of.folder(study), outcomes)
-
-
-def write_outcomes(of: Job, folder: Path, outcomes: dict[str, Outcome]) -> Path:
-    """Write a job's outcomes, by run's id or by the key of a method without training, in a folder."""
     about = [_about(run) | outcomes[name].record for name, run in of.runs.items()]
     tables = [
         pd.DataFrame(about),
@@ -150,6 +145,7 @@ def write_outcomes(of: Job, folder: Path, outcomes: dict[str, Outcome]) -> Path:
         ),
     ]
     # The first one last, since it is what says that the evidence is there.
+    folder = of.folder(study)
     (folder / FILES[0]).unlink(missing_ok=True)
     for name in reversed(of.files):
         table = tables[FILES.index(name)]
@@ -165,7 +161,7 @@ def _about(run: Run) -> dict:
     columns = {k: json.dumps(v) if isinstance(v, dict | list) else v for k, v in declared.items()}
     steps, macs = stage(run)
     return {
-        **{"run": run.id, "dataset": run.dataset.name, "images": run.dataset.digest, "mask": run.degradation.tag},
+        **{"run": run.id, "dataset": run.dataset.name, "images": run.dataset.digest, "mask": run.undersampling.tag},
         **{name: columns.get(name, "") for name in DECLARED},
         **{name: needed.id if needed else "" for name, needed in (("teacher", run.teacher), ("start", run.start))},
         **{"steps": steps, "macs": macs},
@@ -185,10 +181,8 @@ def _table(path: Path) -> pd.DataFrame:
     return table
 
 
-@cache
-def _outcomes(folder: Path, files: tuple[str, ...], stamp: tuple[int, ...]) -> dict[str, Outcome]:
-    """A job's outcomes from its evidence, by run's id or by the key of a method without training; `stamp` tells whether
-    the files changed since they were read."""
+def _outcomes(folder: Path, files: tuple[str, ...]) -> dict[str, Outcome]:
+    """A job's outcomes from its evidence, by run's id or by the key of a method without training."""
     tables = [_table(folder / name) for name in files]
     # The compressed files hold checksums of their own; the first is told by the runs that they are of.
     wrong = {*tables[0].run} ^ {*tables[1].run} or {*tables[0].run[tables[0].torch.isna()]}
@@ -219,20 +213,17 @@ class Evidence:
     def __init__(self, study: Study):
         self.study, self.jobs = study, jobs(study)
         self._seen: dict[tuple[str, int], Outcome] = {}
-        self._where: dict[str, list[tuple[Path, tuple[str, ...]]]] = {}
+        self._read = cache(_outcomes)
+        self._where: dict[str, list[Job]] = {}
         for each in self.jobs.values():
-            folder = each.folder(study)
-            if (folder / FILES[0]).exists():
+            if (each.folder(study) / FILES[0]).exists():
                 keys = [_key(m, d, g) for d, g in each.settings for m in each.untrained]
                 for name in (*each.runs, *keys):
-                    self._where.setdefault(name, []).append((folder, each.files))
+                    self._where.setdefault(name, []).append(each)
 
     def _stored(self, name: str) -> Outcome | None:
-        for folder, files in self._where.get(name, []):
-            stamp = tuple((folder / f).stat().st_mtime_ns for f in files if (folder / f).exists())
-            if found := _outcomes(folder, files, stamp).get(name):
-                return found
-        return None
+        found = (self._read(each.folder(self.study), each.files).get(name) for each in self._where.get(name, []))
+        return next(filter(None, found), None)
 
     def of(self, run: Run) -> Outcome | None:
         """A run's outcome, from its folder where that is whole and, if its images are here, up to date; else from evidence;
@@ -246,15 +237,15 @@ class Evidence:
                 return self._seen.setdefault(key, folder.outcome)
         return self._stored(run.id)
 
-    def of_untrained(self, dataset: Dataset, degradation: Degradation, method: str) -> Outcome:
+    def of_untrained(self, dataset: Dataset, undersampling: Undersampling, method: str) -> Outcome:
         """Of a method without training: stored, or measured now where the prepared images are here; else `StudyError`."""
-        if found := self._stored(_key(method, dataset, degradation)):
+        if found := self._stored(_key(method, dataset, undersampling)):
             return found
         if not self.study.prepared(dataset).exists():
             raise StudyError(
                 f"{self.study.prepared(dataset)}: no such file, and no evidence of {method} on {dataset.name}"
             )
-        return untrained(self.study, dataset, degradation, method)
+        return untrained(self.study, dataset, undersampling, method)
 
     def whole(self, rows: Rows) -> bool:
         """Whether every run of these rows is here or in evidence."""
@@ -266,9 +257,9 @@ class Evidence:
         """Metrics of rows by seed, and of methods without training on the first row's images: a row per volume, and a row
         per slice, with columns method, seed (-1 where nothing is trained), dataset and acceleration."""
         setting = next(iter(next(iter(rows.values())).values())).run
-        found = [(-1, m, self.of_untrained(setting.dataset, setting.degradation, m)) for m in methods]
+        found = [(-1, m, self.of_untrained(setting.dataset, setting.undersampling, m)) for m in methods]
         found += [(seed, name, self.of(row.run)) for seed, named in rows.items() for name, row in named.items()]
-        where = {"dataset": setting.dataset.name, "acceleration": setting.degradation.acceleration}
+        where = {"dataset": setting.dataset.name, "acceleration": setting.undersampling.acceleration}
         return tuple(
             pd.concat([getattr(o, kind).assign(method=m, seed=s, **where) for s, m, o in found], ignore_index=True)
             for kind in ("volumes", "slices")

@@ -18,21 +18,21 @@ from kdmri_lib.datasets import people
 from kdmri_lib.datasets.framing import padded
 from kdmri_lib.datasets.prepared import Slices, Volume
 from kdmri_lib.datasets.writing import checked_volume
-from kdmri_lib.declarations import Degradation, Run
+from kdmri_lib.declarations import Run, Undersampling
 from kdmri_lib.declared import declared_mask, declared_operator, mask_file, run_network
 from kdmri_lib.deployment.export import INNER, about_mask, quantise
 from kdmri_lib.deployment.export import export as write_network
 from kdmri_lib.deployment.model import FORMAT, Model
 from kdmri_lib.devices import cpu_has_bfloat16
 from kdmri_lib.errors import StudyError
-from kdmri_lib.evaluation import METRICS, evaluate, psnr, reconstruct
-from kdmri_lib.looking.views import Person, Views
-from kdmri_lib.looking.views import Setting as Shown
+from kdmri_lib.evaluation import evaluate, psnr, reconstruct
 from kdmri_lib.masks import FACTORS, line_axis
 from kdmri_lib.models.base import Model as Network
 from kdmri_lib.models.base import build_model, parameter_count
 from kdmri_lib.operators import Measurement
 from kdmri_lib.storage import PROJECT, read_json, sha256_file, write_bytes, write_json, write_text
+from kdmri_lib.viewer.views import Person, Views
+from kdmri_lib.viewer.views import Setting as Shown
 from kdmri_study.evidence import Evidence
 from kdmri_study.paper import METHODS
 from kdmri_study.profile import Setting, Study
@@ -73,8 +73,8 @@ class Kept:
     def network(self, acceleration: float | None = None) -> Network:
         """The network, in evaluation mode; with the mask of another acceleration where one is given."""
         run = self.run
-        other = run.degradation if acceleration in (None, run.degradation.acceleration) else None
-        mask = declared_mask(run.dataset, other or Degradation(acceleration=acceleration))
+        other = run.undersampling if acceleration in (None, run.undersampling.acceleration) else None
+        mask = declared_mask(run.dataset, other or Undersampling(acceleration=acceleration))
         model = build_model(run.network.kind, mask, run.dataset.channels, **run.network.options)
         if sha256_file(self.weights) != self.record["weights"]:
             raise StudyError(f"{self.weights}: not the weights that are recorded beside it")
@@ -110,13 +110,15 @@ def network(dataset: str, acceleration: float, method: str = "", folder: Path = 
     `StudyError` where there is none of that name.
     """
     known = committed(folder)
-    of = {k.method: k for k in known if (k.run.dataset.name, k.run.degradation.acceleration) == (dataset, acceleration)}
+    of = {
+        k.method: k for k in known if (k.run.dataset.name, k.run.undersampling.acceleration) == (dataset, acceleration)
+    }
     if of and not method:
         method = max((name for name in of if name != "teacher"), key=lambda name: of[name].validation)
     if method in of:
         return of[method]
     what = f"no '{method}'" if of else "nothing"
-    settings = dict.fromkeys(f"{k.run.dataset.name} {k.run.degradation.tag}" for k in known)
+    settings = dict.fromkeys(f"{k.run.dataset.name} {k.run.undersampling.tag}" for k in known)
     raise StudyError(
         f"{folder}: {what} of {dataset} {acceleration:g}x is committed; there is {', '.join(of or settings)} "
         "(--profile takes a network of a study that was run here)"
@@ -125,7 +127,6 @@ def network(dataset: str, acceleration: float, method: str = "", folder: Path = 
 
 def write_models(study: Study, settings: Sequence[Setting] = ()) -> Iterator[Path]:
     """Write weights, declarations and cards of settings' networks of the first seed, from finished runs."""
-    evidence = Evidence(study)
     for setting in settings or study.settings:
         rows = study.rows(setting, study.profile.seeds[0])
         for method in (m for m in KEPT if m in rows):
@@ -136,44 +137,51 @@ def write_models(study: Study, settings: Sequence[Setting] = ()) -> Iterator[Pat
             about = {"run": kept.run.model_dump(mode="json", exclude_none=True), "method": method}
             about |= {"profile": study.name, "validation": kept.validation, "record": kept.record}
             write_json(path.with_suffix(".json"), about)
-            write_text(path.with_suffix(".md"), card(evidence, setting, kept, path.name))
             yield path
+    write_cards(study)
 
 
-def card(evidence: Evidence, setting: Setting, kept: Kept, name: str) -> str:
-    """The model card of a network: what it learnt from, how well it does on whom, what it isn't for."""
+def write_cards(study: Study) -> None:
+    """Write the card of every network of this profile in the folder of models, from evidence."""
+    evidence = Evidence(study)
+    for kept in (k for k in committed(study.folder / "results" / "models") if k.profile == study.name):
+        write_text(kept.weights.with_suffix(".md"), card(evidence, kept))
+
+
+def card(evidence: Evidence, kept: Kept) -> str:
+    """The model card of a network: what it learnt from, how well it does on whom, beside zero-filled and the same network
+    alone at its cost, what it isn't for."""
     run, data = kept.run, kept.run.dataset
-    mask, file, spent = declared_mask(data, run.degradation), mask_file(data, run.degradation), cost(run)
+    label = f"{data.name} {run.undersampling.tag}"
+    mask, file, spent = declared_mask(data, run.undersampling), mask_file(data, run.undersampling), cost(run)
     lines = mask[:, 0] if line_axis(mask) == 0 else mask[0]
     source = f"as published ({file.name})" if file else "drawn by the published masks' rule"
     options = ", ".join(f"{key} {option}" for key, option in run.network.options.items())
-    volumes = evidence.of(run).volumes
-    none = evidence.of_untrained(data, run.degradation, "zero_filled").volumes
+    rows = evidence.study.rows(Setting(data.name, run.undersampling.acceleration), run.seed)
+    outcomes = {"PSNR / dB": evidence.of(run)}
+    outcomes["zero-filled / dB"] = evidence.of_untrained(data, run.undersampling, "zero_filled")
+    if control := rows[kept.method].control:
+        outcomes["alone / dB"] = evidence.of(rows[control].run)
     unit = ["set", "kind", "person"]
-    people_of = volumes.groupby(unit, sort=False)[list(METRICS)].mean()
-    beside = none.groupby(unit, sort=False)[list(METRICS)].mean()
-    sets = [
-        f"| {name} ({kind}) | {len(rows)} | {rows.psnr.mean():.2f} | {beside.loc[rows.index].psnr.mean():.2f} "
-        f"| {rows.ssim.mean():.4f} |"
-        for (name, kind), rows in people_of.groupby(unit[:2], sort=False)
-    ]
-    each = [
-        f"| {person} | {row.psnr:.2f} | {beside.loc[(name, kind, person)].psnr:.2f} |"
-        for (name, kind, person), row in people_of.iterrows()
-        if name == people.SPLIT
-    ]
-    persons = ["| real person | PSNR / dB | zero-filled |", "|---|---|---|", *each] if each else []
-    lost = [f"{p} of {s}" for (s, k, p), row in people_of.iterrows() if row.psnr < beside.loc[(s, k, p)].psnr]
-    return f"""# {METHODS[kept.method]}, {setting.label}
+    found = {name: o.volumes.groupby(unit, sort=False)[["psnr", "ssim"]].mean() for name, o in outcomes.items()}
+    people_of = pd.DataFrame({name: of.psnr for name, of in found.items()}).assign(SSIM=found["PSNR / dB"].ssim)
+    sets = people_of.groupby(unit[:2], sort=False).mean().reset_index()
+    sets.insert(2, "n", people_of.groupby(unit[:2], sort=False).size().to_numpy())
+    each = people_of[people_of.index.isin([people.SPLIT], level="set")].droplevel(unit[:2]).reset_index()
+    worse = people_of[people_of["PSNR / dB"] < people_of["zero-filled / dB"]].index
+    forms = ["", "", "", *[".2f"] * len(found), ".4f"]
+    tables = [sets.to_markdown(index=False, floatfmt=forms)]
+    tables += [each.to_markdown(index=False, floatfmt=forms[2:])] * bool(len(each))
+    return f"""# {METHODS[kept.method]}, {label}
 
-`{name}`: {run.network.kind} ({options}), {parameter_count(run_network(run)):,} parameters, float32.
+`{kept.weights.name}`: {run.network.kind} ({options}), {parameter_count(run_network(run)):,} parameters, float32.
 
 | | |
 |---|---|
 | trained on | {data.train} subjects of {data.slices_per_volume or "all"} slices, {data.source} |
 | grid | {data.shape[0]}×{data.shape[1]} |
 | checkpoint chosen on | {data.validation} subjects, PSNR {kept.validation:.2f} dB |
-| mask | {lines.sum()} of {len(lines)} lines, {setting.label}, {source} |
+| mask | {lines.sum()} of {len(lines)} lines, {label}, {source} |
 | objective | {" + ".join(term.loss for term in run.objective)} |
 | steps | {spent.steps:,} |
 | multiply-accumulates, without / with its teacher's training | {spent.given:.3g} / {spent.whole:.3g} |
@@ -182,15 +190,12 @@ def card(evidence: Evidence, setting: Setting, kept: Kept, name: str) -> str:
 | computed on | {kept.record["processor"]}, {kept.record["precision"]} |
 | SHA-256 of the weights | {kept.record["weights"]} |
 
-PSNR (dB) and SSIM per volume, means over people.
+PSNR and SSIM per volume, means over people; *alone*: the same network without a teacher, at this one's compute.
 
-| test set | people | PSNR / dB | zero-filled, PSNR / dB | SSIM |
-|---|---|---|---|---|
-{chr(10).join(sets)}
+{(chr(10) * 2).join(tables)}
 
-{chr(10).join(persons)}
-
-Worse than zero-filled: {", ".join(lost) or "for none of them"}.
+Worse than zero-filled: {", ".join(f"{person} of {name}" for name, _, person in worse) or "nobody of these"}.
+Never tried: other contrasts, anatomies, masks and scanners than these.
 
 {LIMITS[data.domain]}
 
@@ -215,13 +220,13 @@ def look_at_people(dataset: str = "brain", count: int = 16) -> Views:
     found = [kept for kept in committed() if kept.run.dataset.name == dataset]
     if not found:
         raise StudyError(f"{FOLDER}: no weights for the data set {dataset}")
-    shape, there = found[0].run.dataset.shape, sorted({kept.run.degradation.acceleration for kept in found})
+    shape, there = found[0].run.dataset.shape, sorted({kept.run.undersampling.acceleration for kept in found})
     shown = {}
     for factor in sorted({*FACTORS, *there}):
         nearest = min(there, key=lambda known, factor=factor: abs(known - factor))
-        used = {kept.method: kept for kept in found if kept.run.degradation.acceleration == nearest}
+        used = {kept.method: kept for kept in found if kept.run.undersampling.acceleration == nearest}
         models = {label: used[method].network(factor) for method, label in METHODS.items() if method in used}
-        mask = declared_mask(found[0].run.dataset, Degradation(acceleration=factor))
+        mask = declared_mask(found[0].run.dataset, Undersampling(acceleration=factor))
         shown[f"{factor:g}x"] = Shown(mask, models, "" if nearest == factor else unseen(factor, nearest))
     persons = {}
     for member in people.cohort():
@@ -252,8 +257,8 @@ def export(study: Study, kept: Kept, path: Path) -> float:
         "run": run.id,
         "dataset": run.dataset.name,
         "domain": run.dataset.domain or "magnitude",
-        "acceleration": run.degradation.acceleration,
-        "mask": about_mask(declared_mask(run.dataset, run.degradation), f"run {run.id}"),
+        "acceleration": run.undersampling.acceleration,
+        "mask": about_mask(declared_mask(run.dataset, run.undersampling), f"run {run.id}"),
         "normalisation": "divided by the maximum of the volume's zero-filled magnitude",
         "parameters": parameter_count(run_network(run)),
         "precision": "float32",
@@ -263,7 +268,7 @@ def export(study: Study, kept: Kept, path: Path) -> float:
         "result": study.profile.result,
     }
     return write_network(
-        kept.network(), declared_operator(run.dataset, run.degradation), about, _shown(study, run), path
+        kept.network(), declared_operator(run.dataset, run.undersampling), about, _shown(study, run), path
     )
 
 
@@ -286,7 +291,7 @@ def calibration_slices(study: Study, run: Run, count: int = 32) -> Iterator[Meas
             f"{prepared}: no such file; int8 is calibrated on training slices (python -m kdmri_study prepare --profile "
             f"{study.source} {run.dataset.name} makes them)"
         )
-    slices, operator = Slices(prepared, "train"), declared_operator(run.dataset, run.degradation)
+    slices, operator = Slices(prepared, "train"), declared_operator(run.dataset, run.undersampling)
     for n in np.linspace(0, len(slices) - 1, min(count, len(slices))).round().astype(int).tolist():
         yield operator(slices[[n]])
 
@@ -318,7 +323,7 @@ def quality_of_ways(study: Study, kept: Kept, path: Path, volumes: Sequence[Volu
         small = path.with_name(f"{path.stem}.int8-{number}.onnx")
         quantise(path, small, calibration_slices(study, kept.run), inner)
         ways[f"int8, kept in float32: {inner}"] = as_network(Model(small, "openvino", "float32"))
-    operator = declared_operator(kept.run.dataset, kept.run.degradation)
+    operator = declared_operator(kept.run.dataset, kept.run.undersampling)
     means = {label: evaluate(way, operator, volumes)[0][["psnr", "ssim"]].mean() for label, way in ways.items()}
     table = pd.DataFrame(means).T.rename_axis("computed by").reset_index()
     return table.assign(**{"psnr lost": table.psnr[0] - table.psnr})
@@ -327,7 +332,7 @@ def quality_of_ways(study: Study, kept: Kept, path: Path, volumes: Sequence[Volu
 def scales(kept: Kept, path: Path, volumes: Sequence[Volume]) -> pd.DataFrame:
     """PSNR (dB) per volume, divided by the maximum that a scanner knows, its zero-filled image's, and by the true one."""
     model, trained = Model(path, "onnxruntime", "float32"), kept.network()
-    operator, rows = declared_operator(kept.run.dataset, kept.run.degradation), []
+    operator, rows = declared_operator(kept.run.dataset, kept.run.undersampling), []
     for volume in volumes:
         own = model.reconstruct(np.fft.fft2(volume.image, norm="ortho"), batch=4)
         usual = magnitude(reconstruct(trained, operator, volume.image))

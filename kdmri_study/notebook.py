@@ -18,23 +18,23 @@ from functools import cache
 from pathlib import Path
 
 import pandas as pd
-from IPython.display import Code
+from IPython.display import Code, Image, display
+from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from kdmri_lib import figures
+from kdmri_lib.datasets import nifti
 from kdmri_lib.datasets.fields import at_declared_phase
-from kdmri_lib.datasets.nifti import framed_slices
 from kdmri_lib.datasets.phantoms import embedded_brain
 from kdmri_lib.datasets.prepared import Volume, test_volumes
 from kdmri_lib.datasets.writing import checked_volume
-from kdmri_lib.declarations import Dataset, Degradation
+from kdmri_lib.declarations import Dataset, Undersampling
 from kdmri_lib.declared import declared_mask, declared_network
 from kdmri_lib.devices import use_threads
 from kdmri_lib.errors import StoppedError, StudyError
-from kdmri_lib.looking.views import Person, Setting, Views
-from kdmri_lib.looking.widget import LookInside
 from kdmri_lib.masks import FACTORS
 from kdmri_lib.models.base import Model
+from kdmri_lib.viewer.views import LookInside, Person, Setting, Views
 from kdmri_study.evidence import Evidence
 from kdmri_study.models import Kept, committed, kept_run, unseen
 from kdmri_study.plots import drawn, titles
@@ -178,15 +178,17 @@ def has_weights(study: Study, rows: Rows) -> bool:
 
 
 def keep(study: Study, figure: Figure, name: str) -> None:
-    """Save a figure among the study's, PNG and PDF."""
-    figures.save(figure, study.figure(name), study.stamp, [])
+    """Save a figure among the study's, PNG and PDF, and show it as it is there; left open, it would be drawn twice more."""
+    figures.save(figure, study.figure(name), study.stamp)
+    plt.close(figure)
+    display(Image(study.figure(name)))
 
 
 def own_scan(dataset: Dataset, path: str) -> Volume:
     """A NIfTI volume of one's own as networks for a data set take it: 16 axial slices, at the pixel that they know; for
     complex ones at a simulated phase, since the file has none."""
     pixel = embedded_brain.GRID[0] / dataset.shape[0] if dataset.source == "embedded_brain" else None
-    slices, _, found = framed_slices(Path(path), dataset.shape, 16, pixel)
+    slices, found = nifti.make(dataset.model_copy(update={"slices_per_volume": 16}), path, pixel=pixel)
     if "below_zero" in found:
         print(f"{path}: values below 0, {found['below_zero']:.2g} of the signal, became 0")
     slices, kind = at_declared_phase(dataset, Path(path).name, slices, "own scan")
@@ -202,16 +204,16 @@ def look_inside(study: Study, recipe: Recipe, rows: Rows) -> LookInside:
         v.subject: Person(v.image, f"{v.subject}: {v.attributes['kind']}, set “{v.split}”")
         for v in tests(study, recipe.dataset, "")
     }
-    given, settings = recipe.degradation, {}
+    given, settings = recipe.undersampling, {}
     weights = {name: network.state_dict() for name, network in trained_networks(study, rows).items()}
     for factor in dict.fromkeys((given.acceleration, *FACTORS)):
         same = factor == given.acceleration
-        degradation = given if same else Degradation(acceleration=factor)
+        undersampling = given if same else Undersampling(acceleration=factor)
         networks = {}
         for name, row in rows.items():
-            network = declared_network(row.run.model_copy(update={"degradation": degradation}))
+            network = declared_network(row.run.model_copy(update={"undersampling": undersampling}))
             network.load_state_dict(weights[name])
             networks[row.label] = network.eval()
-        mask = declared_mask(recipe.dataset, degradation)
+        mask = declared_mask(recipe.dataset, undersampling)
         settings[f"{factor:g}x"] = Setting(mask, networks, "" if same else unseen(factor, given.acceleration))
     return LookInside(Views(people, settings))

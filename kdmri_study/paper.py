@@ -13,23 +13,23 @@ METHODS = {
     "zero_filled": "Zero-filled",
     "teacher": "Teacher",
     "student": "Student",
-    "student_steps": "Student, as many steps as distilled",
-    "student_compute": "Student, as much compute as distilled, teacher given",
-    "student_whole": "Student, as much compute as distilled and its teacher",
+    "student_steps": "Student alone, the distilled one's steps",
+    "student_compute": "Student alone, the distilled one's compute",
+    "student_whole": "Student alone, the compute of the distilled one and its teacher",
     "distilled": "Distilled student",
-    "he_teacher": "Teacher, well initialised",
-    "he_student": "Student, well initialised",
-    "he_compute": "Student, well initialised, as much compute as distilled",
-    "he_distilled": "Distilled student, well initialised",
-    "best_teacher": "Teacher of the best recipe",
-    "best_compute": "Student, as much compute as the best recipe's",
-    "best": "Best recipe's student",
+    "he_teacher": "Teacher, He's initialisation",
+    "he_student": "Student, He's initialisation",
+    "he_compute": "Student alone, He's initialisation, the distilled one's compute",
+    "he_distilled": "Distilled student, He's initialisation",
+    "best_teacher": "Teacher, He's initialisation, two stages",
+    "best_compute": "Student alone, the compute of the one from its weights",
+    "best": "From the two-stage teacher's weights, imitation",
     "long_teacher": "Teacher, He's initialisation, four stages",
-    "weights": "From that teacher's weights, no imitation",
-    "weights_imitation": "From that teacher's weights, imitation",
-    "weights_compute": "Without a teacher, as much compute as that",
-    "paper_by_long": "The paper's method by that teacher",
-    "paper_by_long_compute": "Without a teacher, as much compute as that, He's initialisation",
+    "weights": "From the four-stage teacher's weights, no imitation",
+    "weights_imitation": "From the four-stage teacher's weights, imitation",
+    "weights_compute": "Student alone, the compute of the one from these weights",
+    "paper_by_long": "Distilled as in the paper by the four-stage teacher",
+    "paper_by_long_compute": "Student alone, He's initialisation, that one's compute",
 }
 # What it asks, of those rows that are there.
 QUESTIONS = (
@@ -58,6 +58,19 @@ QUESTIONS = (
     ("long_teacher", "weights_compute"),
     ("paper_by_long", "paper_by_long_compute"),
 )
+# The answer: which of these say whether a teacher is worth it, and what a student is called there, and what beside it.
+ANSWER = {
+    ("distilled", "student"): ("the paper's method", "half its training"),
+    ("distilled", "student_compute"): ("the paper's method", "equal compute"),
+    ("paper_by_long", "paper_by_long_compute"): ("the paper's method, teacher of four stages", "equal compute"),
+    ("best", "best_compute"): ("the weights of a teacher of two stages, then imitation", "equal compute"),
+    ("weights_imitation", "weights_compute"): (
+        "the weights of a teacher of four stages, then imitation",
+        "equal compute",
+    ),
+    ("weights", "weights_compute"): ("the weights of a teacher of four stages alone", "equal compute"),
+    ("he_compute", "student_compute"): ("none: He's initialisation", "PyTorch's initialisation"),
+}
 # Feature losses in the order of Figure 3a.
 FIGURE_3A = ("fitnets", "fsp", "similarity_preserving", "attentive_hint")
 # In trials attention transfer ended a stage of its own 20 times (cardiac, 300 steps) to 44 times (brain, 6,000 steps) as
@@ -66,7 +79,8 @@ JOINT_WEIGHT = 0.01
 
 Beside = Literal["steps", "whole", "initialisation", "best", "long_teacher"]
 """What a profile may ask for beside the paper's rows and their control: those of as many steps, of as much compute with the
-teacher's training; all again, well initialised; the best recipe; what a teacher of four stages is worth."""
+teacher's training; all again from He's initialisation; the student from the weights of a teacher of two stages, with
+imitation; what a teacher of four stages is worth."""
 
 
 def table1(recipe: Recipe, beside: Collection[Beside] = ("steps", "whole")) -> Rows:
@@ -267,9 +281,9 @@ def restoration(recipe: Recipe) -> Rows:
 def gaussian_mask(recipe: Recipe) -> Rows:
     """Table 1's rows on the paper's other kind of mask, points of k-space in place of whole lines, of the same
     acceleration; whole slices train, since strips need lines."""
-    degradation = recipe.degradation.model_copy(update={"kind": "gaussian_2d", "mask": None})
+    undersampling = recipe.undersampling.model_copy(update={"kind": "gaussian_2d", "mask": None})
     whole = recipe.schedule.model_copy(update={"strip": None})
-    return table1(recipe.changed(degradation=degradation, schedule=whole))
+    return table1(recipe.changed(undersampling=undersampling, schedule=whole))
 
 
 @part("08_when_distillation_pays", "The paper's method, trained longer", also=QUESTIONS)

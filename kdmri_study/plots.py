@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from kdmri_lib import figures
 from kdmri_lib.declared import run_network
 from kdmri_lib.models.base import parameter_count
+from kdmri_study.paper import ANSWER
 from kdmri_study.recipes import Rows, against_compute, cost
 from kdmri_study.results import difference
 
@@ -100,10 +101,22 @@ def _sites(found) -> Lines:
     return {"truth where the teacher was, none here": [(size, sent) for size, _ in lines["truth"]]} | lines
 
 
+def answer(comparisons: pd.DataFrame) -> Figure | None:
+    """What a teacher is worth at each setting of Table 1, from its `comparisons`; None where none of it is asked."""
+    groups: dict[tuple[str, str], dict[str, list[float]]] = {pair: {} for pair in ANSWER}
+    for row in comparisons[(comparisons.set == "test") & (comparisons.metric == "psnr")].itertuples():
+        if (row.a, row.b) in groups:
+            each = [float(difference) for difference in row.by_seed.split()]
+            groups[row.a, row.b][f"{row.dataset} {row.acceleration:g}x"] = each
+    there = {"{}; against {}".format(*ANSWER[pair]): group for pair, group in groups.items() if group}
+    title = "What a teacher is worth: test ΔPSNR to the same network without it"
+    return figures.differences(there, title) if there else None
+
+
 def titles(study, found) -> Callable[[str], str]:
     """Makes a title of what a part of an experiment says of a figure: its setting in front."""
     run = next(iter(next(iter(found.rows.values())).values())).run
-    return f"{study.title(run.dataset.name, run.degradation)}: {{}}".format
+    return f"{study.title(run.dataset.name, run.undersampling)}: {{}}".format
 
 
 def drawn(evidence, found, title: Callable[[str], str]) -> Iterator[tuple[str, Figure]]:

@@ -15,12 +15,12 @@ from pydantic import AfterValidator, Field, NonNegativeInt, PositiveFloat, Posit
 from kdmri_lib.declarations import (
     Dataset,
     Declaration,
-    Degradation,
     Distillation,
     Name,
     Network,
     Run,
     Schedule,
+    Undersampling,
     plain_name,
 )
 from kdmri_lib.declared import plain_network
@@ -59,7 +59,7 @@ class Experiment(Declaration):
 
     notebook: Literal["04_feature_distillation", "05_ablations", "06_super_resolution", "08_when_distillation_pays"]
     dataset: Name
-    degradation: Degradation
+    undersampling: Undersampling
     teacher: CheckedNetwork | None = None
     student: CheckedNetwork | None = None
     schedule: Schedule | None = None
@@ -170,7 +170,7 @@ class Profile(Declaration):
                     raise ValueError(f"experiments.{name}.elsewhere: {words}")
         for dataset, factors in self.settings.items():
             for factor in factors:
-                Degradation(acceleration=factor)
+                Undersampling(acceleration=factor)
                 if (tag := Setting(dataset, factor).tag) in self.experiments:
                     raise ValueError(f"experiments.{tag}: a setting is called so; expected another name")
         return self
@@ -216,9 +216,9 @@ class Setting(NamedTuple):
         return f"{self.dataset} {self.acceleration:g}x"
 
     @property
-    def degradation(self) -> Degradation:
+    def undersampling(self) -> Undersampling:
         """The study's Cartesian mask of that acceleration."""
-        return Degradation(acceleration=self.acceleration)
+        return Undersampling(acceleration=self.acceleration)
 
 
 class Study:
@@ -284,15 +284,15 @@ class Study:
         kind = " phantom" * self.dataset(name).source.endswith("_phantom")
         return f"{name[0].upper()}{name[1:].replace('_', ' ')}{kind}"
 
-    def title(self, name: str, degradation: Degradation) -> str:
+    def title(self, name: str, undersampling: Undersampling) -> str:
         """What titles call a data set and what is left of its k-space: "Cardiac phantom 8x"."""
         more = {
-            "cartesian": f" {degradation.tag}",
-            "gaussian_2d": f" {degradation.tag}, points",
-            "truncation": f", 1∕{degradation.acceleration:g} of the resolution",
-        }[degradation.kind]
-        own = f", mask {Path(degradation.mask).stem}" if degradation.mask else ""
-        drawn = f", mask drawn with seed {degradation.seed}" if degradation.seed is not None else ""
+            "cartesian": f" {undersampling.tag}",
+            "gaussian_2d": f" {undersampling.tag}, points",
+            "truncation": f", 1∕{undersampling.acceleration:g} of the resolution",
+        }[undersampling.kind]
+        own = f", mask {Path(undersampling.mask).stem}" if undersampling.mask else ""
+        drawn = f", mask drawn with seed {undersampling.seed}" if undersampling.seed is not None else ""
         return f"{self.images_of(name)}{more}{own}{drawn}"
 
     @property
@@ -310,13 +310,13 @@ class Study:
             if one.acceleration == other.acceleration and images(one) == images(other)
         ]
 
-    def degradations(self, name: str) -> dict[str, Degradation]:
+    def undersamplings(self, name: str) -> dict[str, Undersampling]:
         """How the study undersamples a data set, by what titles call it; at the paper's three accelerations where it
         doesn't."""
-        used = [s.degradation for s in self.settings if s.dataset == name]
-        used += [e.degradation for e in self.profile.experiments.values() if e.dataset == name]
-        shown = used or [Degradation(acceleration=factor) for factor in FACTORS]
-        return {self.title(name, degradation): degradation for degradation in shown}
+        used = [s.undersampling for s in self.settings if s.dataset == name]
+        used += [e.undersampling for e in self.profile.experiments.values() if e.dataset == name]
+        shown = used or [Undersampling(acceleration=factor) for factor in FACTORS]
+        return {self.title(name, undersampling): undersampling for undersampling in shown}
 
     def prepared(self, dataset: Dataset) -> Path:
         """Where a data set's prepared file lies."""
@@ -361,7 +361,7 @@ class Study:
 
     def recipe(self, setting: Setting, seed: int) -> Recipe:
         """The recipe of a setting of Table 1."""
-        return self._recipe(setting.dataset, seed, degradation=setting.degradation)
+        return self._recipe(setting.dataset, seed, undersampling=setting.undersampling)
 
     def experiment(self, name: str) -> Experiment:
         """An experiment's declaration; `StudyError` when the profile has none of that name."""
@@ -373,7 +373,7 @@ class Study:
         return self._recipe(
             declared.dataset,
             seed,
-            degradation=declared.degradation,
+            undersampling=declared.undersampling,
             teacher_network=declared.teacher,
             student_network=declared.student,
             schedule=declared.schedule,

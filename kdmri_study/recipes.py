@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from kdmri_lib.declarations import Dataset, Degradation, Distillation, LossTerm, Network, Run, Schedule
+from kdmri_lib.declarations import Dataset, Distillation, LossTerm, Network, Run, Schedule, Undersampling
 from kdmri_lib.declared import declared_mask, plain_network, run_network
 from kdmri_lib.errors import StudyError
 from kdmri_lib.losses.base import LOSSES
@@ -24,7 +24,7 @@ class Recipe:
     """One setting and seed, and the runs that can be made of it."""
 
     dataset: Dataset
-    degradation: Degradation
+    undersampling: Undersampling
     teacher_network: Network
     student_network: Network
     schedule: Schedule
@@ -53,7 +53,7 @@ class Recipe:
 
     def run(self, network: Network, *objective: LossTerm, **more) -> Run:
         """A run of this setting; by reconstruction alone where no objective is given."""
-        usual = {name: getattr(self, name) for name in ("dataset", "degradation", "schedule", "seed", "precision")}
+        usual = {name: getattr(self, name) for name in ("dataset", "undersampling", "schedule", "seed", "precision")}
         return Run(network=network, objective=objective or (self.reconstruction,), **(usual | more))
 
     @property
@@ -196,7 +196,7 @@ def _pixels(run: Run) -> float:
     height, width = run.dataset.shape
     if not run.schedule.strip:
         return height * width
-    along_rows = height != width and line_axis(declared_mask(run.dataset, run.degradation)) == 1
+    along_rows = height != width and line_axis(declared_mask(run.dataset, run.undersampling)) == 1
     extent, across = (height, width) if along_rows else (width, height)
     return across * min(run.schedule.strip, extent)
 

@@ -12,52 +12,40 @@ import tempfile
 from pathlib import Path
 
 from kdmri_lib.errors import StudyError
-from kdmri_lib.looking.page import middle_slices, write_page
 from kdmri_lib.storage import PROJECT, write_text
+from kdmri_lib.viewer.views import Views, write_page
 from kdmri_study.models import look_at_people
 from kdmri_study.profile import Study
-from kdmri_study.workflow import pages
+from kdmri_study.workflow import pages, report_page
 
 LOOK = "look_inside.html"  # the page of the viewer, beside these
-ABOUT = (
-    "Nine real people on whom no network was trained: change the method in place, wipe between two, zoom by a click."
-)
-FIRST = ("over_settings", "table1", "people")  # tables that the page of tables begins with
+ABOUT = "Real people on whom no network was trained: change the method in place, wipe between two, zoom by a click."
+FIRST = ("answer", "over_settings", "table1", "people")  # tables that the page of tables begins with
 LINK = re.compile(r"\[([^\[\]]*)\]\((\d\d_\w+)\.ipynb\)")
-PICTURES = (
-    "figure2",
-    "reconstructions",
-    "attention",
-    "curves",
-)  # what names of figures on the first page begin or end with
+PICTURES = ("answer", "figure2", "reconstructions", "attention", "curves")  # how names of the first page's begin or end
+PEOPLE = 4  # on the viewer's page, of which each adds 0.8 MB; `python -m kdmri_study look` writes all nine
 API = (
-    *(
-        "losses.base",
-        "losses.attention_transfer",
-        "losses.imitation",
-        "models.base",
-        "models.dccnn",
-        "operators",
-        "masks",
-    ),
-    *("training", "declarations", "evaluation", "statistics", "attention", "figures"),
+    "losses.base",
+    "losses.attention_transfer",
+    "losses.imitation",
+    "models.base",
+    "models.dccnn",
+    "operators",
+    "masks",
 )
+API += ("training", "distillation", "declarations", "evaluation", "statistics", "attention", "figures")
 
 
-def report_page(study: Study) -> Path:
-    """The page on which a study's report begins."""
-    return study.results / "report" / "index.html"
-
-
-def write_report(study: Study) -> Path:
-    """Build a study's report from what is there of its results, in place of the one before; its first page.
+def write_report(study: Study, folder: Path | None = None) -> Path:
+    """Build a study's report from what is there of its results, in `folder` (by default among its results) in place of the
+    one before; its first page.
 
     Raises
     ------
     StudyError
         When Sphinx fails; then the report before stays.
     """
-    folder = report_page(study).parent
+    folder = folder or report_page(study).parent
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".report-") as aside:
         source, made, trees = (Path(aside) / name for name in ("pages", "made", "trees"))
@@ -69,14 +57,15 @@ def write_report(study: Study) -> Path:
             raise StudyError(f"{folder}: can't be built: {told.stderr.strip()[-2000:]}")
         try:
             views = look_at_people()
-            write_page(made / LOOK, views, middle_slices(views), "Look inside", ABOUT)
+            views = Views(dict([*views.people.items()][: PEOPLE if study.profile.result else 1]), views.settings)
+            write_page(made / LOOK, views, "Look inside", ABOUT)
         except StudyError as error:  # without weights there is nothing to look at
             write_text(
                 made / LOOK, f'<meta charset="utf-8"><title>Look inside</title><p>{html.escape(str(error))}</p>\n'
             )
         shutil.rmtree(folder, ignore_errors=True)
         made.rename(folder)
-    return report_page(study)
+    return folder / "index.html"
 
 
 def _write_pages(study: Study, folder: Path) -> None:
@@ -94,6 +83,7 @@ def _write_pages(study: Study, folder: Path) -> None:
     write_text(folder / "tables.md", _sections("Tables", {n: tables[n] for n in (*FIRST, *tables) if n in tables}))
     found = {path.stem: f"![{path.stem}](figures/{path.name})\n" for path in pictures}
     write_text(folder / "figures.md", _sections("Figures", found))
+    shutil.copy(PROJECT / "docs" / "own_networks.md", folder)
     for name in API:
         text = f"# kdmri_lib.{name}\n\n```{{automodule}} kdmri_lib.{name}\n```\n"
         write_text(folder / f"api_{name.replace('.', '_')}.md", text)
@@ -101,28 +91,28 @@ def _write_pages(study: Study, folder: Path) -> None:
     trees = {
         "Results": ["tables", "figures"],
         "Notebooks": [f"notebooks/{path.stem}" for path in shown],
-        "Library": [f"api_{name.replace('.', '_')}" for name in API],
+        "Library": ["own_networks", *(f"api_{name.replace('.', '_')}" for name in API)],
     }
     listed = [f"```{{toctree}}\n:hidden:\n:caption: {k}\n" + "\n".join(v) + "\n```\n" for k, v in trees.items()]
-    answer = (PROJECT / "docs" / "answer.md").read_text(encoding="utf-8")
-    first = f"This report is of {study.stamp}. {study.profile.description[0].upper()}{study.profile.description[1:]}.\n"
-    look = f'<a href="{LOOK}">Look inside</a>: real people, slice by slice, by the committed networks.\n'
-    compared = tables.get("over_settings", f"Not made yet: `./run_all.sh --profile {study.source}` makes the tables.\n")
     failed = study.failed.read_text(encoding="utf-8").splitlines() if study.failed.exists() else []
     holes = ["## Trainings that failed\n", *(f"- {line}\n" for line in failed)] if failed else []
-    images = [f"![{path.stem.replace('_', ' ')}](figures/{path.name})\n" for path in chosen]
     parts = [
-        answer,
-        first,
-        look,
-        "## Over all settings of this profile\n",
-        compared,
+        "# KD-MRI: knowledge distillation for MR reconstruction\n",
+        answer((PROJECT / "README.md").read_text(encoding="utf-8")),
+        f"## This report: {study.stamp}\n\n{study.profile.description[0].upper()}{study.profile.description[1:]}.\n",
+        tables.get("answer", f"Not made yet: `./run_all.sh --profile {study.source}` makes the tables.\n"),
         *holes,
-        "## Pictures\n",
-        *images,
+        f'<a href="{LOOK}">Look inside</a>: real people, slice by slice, by the committed networks.\n',
+        *(f"![{path.stem.replace('_', ' ')}](figures/{path.name})\n" for path in chosen),
         *listed,
     ]
     write_text(folder / "index.md", "\n".join(parts))
+
+
+def answer(readme: str) -> str:
+    """What README.md says came out, without its pictures and links, which lead elsewhere."""
+    said = readme.partition("## What comes out\n")[2].partition("\n## ")[0]
+    return re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", re.sub(r"!\[.*?\)\n", "", said))
 
 
 def _linked(found: re.Match, shown: list[Path]) -> str:

@@ -137,10 +137,10 @@ def crossings(table: pd.DataFrame, alone: Sequence[str]) -> pd.DataFrame:
     Between the lengths of the rows `alone` their PSNR, a mean over seeds, is taken to be linear in the logarithm of the
     cost; where the curve falls, what was reached stays reached, in favour of training alone.
 
-    Columns: row; PSNR / dB; alone takes, "about" where the curve passes that PSNR, else "less than" its first cost or "more
-    than" its last; compute / 10¹²; how many times the row's own cost that is, its teacher given, and with its teacher's
-    training: above 1 distillation is the cheaper way. Of a row whose training failed there is nothing, and one of `alone`
-    is no point of the curve.
+    Columns: row; PSNR / dB; the student alone takes, "about" where the curve passes that PSNR, else "less than" its first
+    cost or "more than" its last; compute / 10¹²; how many times the row's own cost that is, without its teacher's training
+    and with it: above 1 distillation is the cheaper way. Of a row whose training failed there is nothing, and one of
+    `alone` is no point of the curve.
     """
     test = table[(table.set == "test") & table.steps.notna()].set_index("method")
     curve = test.loc[list(alone)].dropna(subset=["psnr"]).sort_values("macs_given")
@@ -153,8 +153,17 @@ def crossings(table: pd.DataFrame, alone: Sequence[str]) -> pd.DataFrame:
         takes = "less than" if row.psnr < reached[0] else "more than" if row.psnr > reached[-1] else "about"
         # Longer trainings than that which reached most reached no more either: "more than" is of the longest.
         cost = costs[-1] if takes == "more than" else np.exp(np.interp(row.psnr, reached[first], np.log(costs[first])))
-        about = {"row": row.label, "PSNR / dB": row.psnr, "alone takes": takes, "compute / 10¹²": cost / 1e12}
-        found.append({**about, "teacher given": cost / row.macs_given, "with its training": cost / row.macs_whole})
+        about = {
+            "row": row.label,
+            "PSNR / dB": row.psnr,
+            "the student alone takes": takes,
+            "compute / 10¹²": cost / 1e12,
+        }
+        times = {
+            "times, without its teacher's training": cost / row.macs_given,
+            "times, with it": cost / row.macs_whole,
+        }
+        found.append(about | times)
     return pd.DataFrame(found)
 
 

@@ -151,7 +151,7 @@ class RunFolder:
     @property
     def inputs(self) -> dict:
         """What the result depends on beside the declaration: losses' sources, mask, data, other runs' weights."""
-        file = mask_file(self.run.dataset, self.run.degradation)
+        file = mask_file(self.run.dataset, self.run.undersampling)
         return {
             "losses": loss_sources(self.run),
             "mask": sha256_file(file) if file and file.exists() else "",
@@ -321,7 +321,7 @@ def _train(folder: RunFolder, label: str, stop) -> None:
         network = declared_network(run)
         network.load_state_dict(load_weights(folder.weights))
         network.eval()
-    operator = declared_operator(run.dataset, run.degradation)
+    operator = declared_operator(run.dataset, run.undersampling)
     volumes, slices = evaluate(network, operator, test_volumes(study.prepared(run.dataset)))
     if not failed and volumes[list(METRICS)].isna().any(axis=None):
         failed = f"run {run.id}: a reconstruction of the test set holds NaN or infinite values"

@@ -13,7 +13,7 @@ from kdmri_lib.models.base import multiply_accumulates, parameter_count
 from kdmri_lib.storage import PROJECT, atomic_write, write_text
 from kdmri_lib.training import validate_network
 from kdmri_study.evidence import UNTRAINED, Evidence
-from kdmri_study.paper import METHODS, QUESTIONS
+from kdmri_study.paper import ANSWER, METHODS, QUESTIONS
 from kdmri_study.profile import Setting, Study
 from kdmri_study.recipes import Part, Rows, cost, part_of, stage, stages
 from kdmri_study.results import (
@@ -134,22 +134,15 @@ def setting_rows(evidence: Evidence, setting: Setting) -> dict[int, Rows]:
     return seeds_there(evidence, {s: {n: row for n, row in r.items() if n in METHODS} for s, r in every.items()})
 
 
-class SettingTables(NamedTuple):
-    """A setting of Table 1: its rows per volume and per slice, with costs; its comparisons; each real person."""
-
-    table: pd.DataFrame
-    tests: pd.DataFrame
-    people: pd.DataFrame
-
-
-def setting_tables(evidence: Evidence, rows: Mapping[int, Rows]) -> SettingTables:
-    """The tables of a setting from its rows by seed (`setting_rows`)."""
+def setting_tables(evidence: Evidence, rows: Mapping[int, Rows]) -> tuple[pd.DataFrame, ...]:
+    """A setting of Table 1 from its rows by seed (`setting_rows`): the rows per volume and per slice, with costs; their
+    comparisons; each real person."""
     volumes, slices = evidence.metrics(rows)
     table = pd.concat([summary(volumes, "volume", METHODS), summary(slices, "slice", METHODS)])
     known = next(iter(rows.values()))
     asked = [(a, b) for a, b in QUESTIONS if a in known and b in known]
     tests = comparisons(volumes, asked)
-    return SettingTables(table.join(costs(evidence, rows), on="method"), tests, each_person(volumes, METHODS))
+    return table.join(costs(evidence, rows), on="method"), tests, each_person(volumes, METHODS)
 
 
 def table1(evidence: Evidence) -> list[Table]:
@@ -168,8 +161,23 @@ def table1(evidence: Evidence) -> list[Table]:
         Table("table1", table, table1_text(table, evidence.study.stamp)),
         Table("comparisons", tests, compared),
         Table("over_settings", answer, f"*{COMPARED}*\n\n{markdown(answer)}"),
+        answer_table(answer),
     ]
     return tables + ([] if people.empty else [Table("people", people, people_text(people))])
+
+
+def answer_table(over: pd.DataFrame) -> Table:
+    """What a teacher is worth, a row per way to train the student, from `over_settings`: ΔPSNR over the settings on test
+    subjects and on real people."""
+    of = {name: rows.set_index(["a", "b"]) for name, rows in over.groupby("set")}
+    rows = []
+    for pair, (student, beside) in ((p, words) for p, words in ANSWER.items() if p in of["test"].index):
+        ahead = "{} of {}".format(*of["test"].loc[pair, ["ahead", "settings"]])
+        on = [shown(of[s].loc[[pair]], "difference").iat[0, 0] if s in of else NONE for s in ("test", "people")]
+        rows.append([student, beside, on[0], ahead, on[1]])
+    heads = ["student", "against the same network", "ΔPSNR / dB", "settings ahead", "real heads, ΔPSNR / dB"]
+    frame = pd.DataFrame(rows, columns=heads)
+    return Table("answer", frame, frame.to_markdown(index=False, disable_numparse=True) + "\n")
 
 
 def people_text(people: pd.DataFrame) -> str:
@@ -222,7 +230,7 @@ def domains(evidence: Evidence) -> list[Table]:
         rows = [setting_rows(evidence, setting) for setting in pair]
         if both := rows[0].keys() & rows[1].keys():
             arms = [setting_tables(evidence, {s: of[s] for s in of if s in both}) for of in rows]
-            found.append(beside_each_other(*((arm.table, arm.tests) for arm in arms)))
+            found.append(beside_each_other(*(arm[:2] for arm in arms)))
     if not found:
         return []
     table = pd.concat(found, ignore_index=True)
@@ -400,7 +408,7 @@ def precision_table(study: Study, rows: Rows) -> pd.DataFrame:
     found = []
     for row in rows.values():
         folder = RunFolder(study, row.run)
-        network, operator = folder.network(), declared_operator(row.run.dataset, row.run.degradation)
+        network, operator = folder.network(), declared_operator(row.run.dataset, row.run.undersampling)
         validation = list(read_prepared(study.prepared(row.run.dataset), "validation"))
         values = {f"{p} / dB": validate_network(network, operator, validation, p) for p in ("float32", "bfloat16")}
         found.append({"what": f"{row.label}: same weights", **values})

@@ -1,19 +1,22 @@
 """What a study consists of beside its jobs: notebooks, each with its parameters and what it needs."""
 
+from __future__ import annotations
+
 import os
+import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import papermill
 import yaml
-from nbclient.exceptions import DeadKernelError
-from papermill.exceptions import PapermillExecutionError
 
 from kdmri_lib.errors import StudyError
 from kdmri_lib.storage import PROJECT, atomic_write
-from kdmri_study.evidence import Job
-from kdmri_study.profile import Study
+
+if TYPE_CHECKING:  # so that a notebook is started without PyTorch, whose import takes seconds
+    from kdmri_study.evidence import Job
+    from kdmri_study.profile import Study
 
 NOTEBOOKS = PROJECT / "notebooks"
 
@@ -24,7 +27,7 @@ class Page(NamedTuple):
     Attributes
     ----------
     notebook, name : stem of the notebook's file, and what its executed copy is called.
-    parameters : by name; of all but notebook 10, which needs no study, the profile and the folder are among them.
+    parameters : by name; of all but notebooks 10 and 11, which need no study, the profile and the folder are among them.
     jobs : which of the study's jobs it shows: those whose name begins so, all for "".
     datasets : names of the data sets that it shows.
     alone : whether nothing may run beside it, since it measures time.
@@ -53,10 +56,10 @@ class Page(NamedTuple):
 
 def pages(study: Study) -> Iterator[Page]:
     """Every notebook of a study, in their order. Those of single settings are executed for the first one: any other is
-    their parameter `setting`."""
+    their parameter `setting`; so is that of single data sets in a trial, whose numbers mean nothing."""
     where = {"profile": study.source, "folder": str(study.folder)}
     yield Page("00_start_here", "00_start_here", where)
-    for dataset in study.used_datasets:
+    for dataset in study.used_datasets if study.profile.result else study.used_datasets[:1]:
         name = "01_data_preparation"
         yield Page(name, f"{name}_{dataset}", {**where, "dataset": dataset}, datasets=(dataset,))
     first = study.settings[0]
@@ -70,6 +73,13 @@ def pages(study: Study) -> Iterator[Page]:
     yield Page("09_report", "09_report", where, "", tuple(study.profile.settings))
     short = {} if study.profile.result else {"steps": "6", "subjects": "2"}
     yield Page("10_the_paper_on_one_page", "10_the_paper_on_one_page", short)
+    tiny = {"wide": "4", "narrow": "2", "extent": "48"}
+    yield Page("11_distil_your_own", "11_distil_your_own", {**short, **tiny} if short else {})
+
+
+def report_page(study: Study) -> Path:
+    """The page on which a study's report begins."""
+    return study.results / "report" / "index.html"
 
 
 def execute(source: str | Path, output: str | Path, parameters: dict[str, str]) -> None:
@@ -83,6 +93,13 @@ def execute(source: str | Path, output: str | Path, parameters: dict[str, str]) 
         When a parameter isn't declared by the notebook, or a cell fails; then the notebook as far as it came stands
         beside `output` with ".failed" in its name, and `output` isn't written.
     """
+    # Its import would build a grammar, which takes longer than PyTorch's, for a kind of address that no notebook holds.
+    sys.modules.setdefault("rfc3987_syntax", None)
+    import papermill
+    from nbclient.exceptions import DeadKernelError
+    from papermill.exceptions import PapermillExecutionError
+    from traitlets.config import Config
+
     source, output = Path(source), Path(output)
     if not source.exists():
         raise StudyError(f"{source}: no such notebook")
@@ -92,6 +109,8 @@ def execute(source: str | Path, output: str | Path, parameters: dict[str, str]) 
     os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")
     failed = output.with_suffix(".failed.ipynb")
     output.parent.mkdir(parents=True, exist_ok=True)
+    # Sockets that are files, which nobody else may open; a path of a hundred letters is too long for one.
+    transport = "ipc" if len(tempfile.gettempdir()) < 60 else "tcp"
     with atomic_write(output) as temporary:
         try:
             papermill.execute_notebook(
@@ -101,6 +120,7 @@ def execute(source: str | Path, output: str | Path, parameters: dict[str, str]) 
                 kernel_name="python3",
                 progress_bar=False,
                 cwd=str(source.parent),
+                config=Config({"KernelManager": {"transport": transport}}),
             )
         except DeadKernelError:
             raise StudyError(f"{source.name}: its kernel died (out of memory?)") from None

@@ -34,5 +34,5 @@ class Made(Evidence):
     def of(self, run: Run) -> Outcome:
         return self._drawn(run.id, int(run.digest, 16))
 
-    def of_untrained(self, dataset, degradation, method: str) -> Outcome:
+    def of_untrained(self, dataset, undersampling, method: str) -> Outcome:
         return self._drawn(method, len(method))

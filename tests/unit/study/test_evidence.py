@@ -44,7 +44,7 @@ def test_a_job_knows_its_runs_its_settings_and_every_data_set_that_it_needs():
     assert [name for name in found if "4x" in name] == ["brain_4x_seed0"]
     site = found["pays_seed0"]
     assert {dataset.name for dataset in datasets([site])} == {"cardiac", "brain"}, "a teacher comes from the brain"
-    assert [(dataset.name, degradation.acceleration) for dataset, degradation in site.settings] == [("cardiac", 8)]
+    assert [(dataset.name, undersampling.acceleration) for dataset, undersampling in site.settings] == [("cardiac", 8)]
     assert found["super_resolution_seed0"].untrained == ("zero_filled", "bicubic")
     assert len(found["ablations_seed0"].settings) == 2, "one of the mask of points"
     shared = runs_of(Study("smoke"))["teacher"].id
@@ -73,7 +73,7 @@ def test_evidence_says_of_each_run_what_was_declared_and_what_it_cost(finished_s
 
 def test_what_is_not_trained_is_stored_or_measured_where_there_are_images_or_missed(finished_study, study, elsewhere):
     run = runs_of(study)["student"]
-    asked = run.dataset, run.degradation, "zero_filled"
+    asked = run.dataset, run.undersampling, "zero_filled"
     expected, _ = evaluate(None, declared_operator(*asked[:2]), volumes_of(study.prepared(run.dataset)))
     for source in (study, elsewhere, finished_study):
         found = Evidence(source).of_untrained(*asked).volumes

@@ -76,12 +76,12 @@ def test_teachers_from_elsewhere_differ_from_the_sites_own_in_what_they_learnt_f
     for name in students:
         assert found[name].run.model_copy(update={"teacher": own.teacher}) == own, "the student's training is the same"
     by_mask, by_contrast, by_organ = (found[name].run.teacher for name in students)
-    masks = [declared_mask(run.dataset, run.degradation) for run in (own, by_mask)]
+    masks = [declared_mask(run.dataset, run.undersampling) for run in (own, by_mask)]
     assert masks[0].sum() == masks[1].sum() and (masks[0] != masks[1]).any()
     assert by_mask.subjects == own.teacher.subjects == found["sent"].run.subjects == (0, 8)
     assert by_contrast.dataset == study.dataset("brain_flair") and by_contrast.dataset.contrast == "flair"
     assert by_organ.dataset == study.dataset("cardiac") and by_organ.subjects == (0, 10)
-    assert {by_contrast.degradation, by_organ.degradation} == {own.degradation}
+    assert {by_contrast.undersampling, by_organ.undersampling} == {own.undersampling}
     assert {"brain_flair", "cardiac"} <= set(study.used_datasets)
     firsts = {rows("site", study.experiment_recipe("brain_site", seed))["truth_2"].run.subjects for seed in range(6)}
     assert firsts == {(8 + seed, 10 + seed) for seed in range(6)}, "other seeds, other subjects at the site"
@@ -138,9 +138,9 @@ def test_rates_differ_in_the_students_and_their_controls_and_not_in_who_teaches(
 
 
 def test_the_gaussian_mask_is_one_of_points_whatever_mask_was_declared(recipe):
-    own = recipe.changed(degradation=recipe.degradation.model_copy(update={"mask": "data/mine.npy"}))
+    own = recipe.changed(undersampling=recipe.undersampling.model_copy(update={"mask": "data/mine.npy"}))
     for row in rows("gaussian_mask", own).values():
-        mask = declared_mask(row.run.dataset, row.run.degradation)
+        mask = declared_mask(row.run.dataset, row.run.undersampling)
         assert not (mask == mask[:, :1]).all() and not (mask == mask[:1]).all()
         assert mask.sum() == mask.size // 8 and row.run.schedule.strip is None
 

@@ -13,7 +13,7 @@ from tests.studies import small_profile
 from tests.unit.study.made import Made
 
 STUDY = Study("smoke")
-PAYS = {"notebook": "08_when_distillation_pays", "dataset": "cardiac", "degradation": {"acceleration": 8}}
+PAYS = {"notebook": "08_when_distillation_pays", "dataset": "cardiac", "undersampling": {"acceleration": 8}}
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +102,11 @@ def test_lengths_are_a_line_for_each_way_to_train_and_each_teachers_length(pays)
 def test_a_setting_trained_long_is_drawn_by_its_steps(pays):
     found = found_of(pays, "long", alone_16=25.0)
     lines = across(found, "steps")
-    assert [*lines] == ["student without a teacher", "the best recipe, its teacher as long", "teacher"], "no controls"
+    assert [*lines] == [
+        "student without a teacher",
+        "from the teacher's weights, imitation; teacher as long",
+        "teacher",
+    ], "no controls"
     assert [steps for steps, _ in lines["student without a teacher"]] == [20, 40, 80, 160, 320]
     assert lines["student without a teacher"][-1][1] == pytest.approx(25.0)
 

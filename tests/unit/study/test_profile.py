@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from kdmri_lib.declarations import Degradation
+from kdmri_lib.declarations import Undersampling
 from kdmri_lib.errors import StudyError
 from kdmri_lib.storage import PROJECT
 from kdmri_study.evidence import jobs
@@ -207,8 +207,8 @@ def test_both_domains_are_settings_of_the_same_images_at_the_same_acceleration(t
 
 def test_titles_say_what_is_left_of_k_space():
     quick, smoke = Study("quick"), Study("smoke")
-    assert list(quick.degradations("brain")) == [f"Brain {factor}x" for factor in (4, 5, 8)]
-    assert list(quick.degradations("head")) == ["Head, 1∕4 of the resolution"]
-    assert list(smoke.degradations("cardiac")) == ["Cardiac phantom 8x"]
-    assert smoke.title("knee", Degradation(acceleration=5, seed=3)) == "Knee phantom 5x, mask drawn with seed 3"
-    assert smoke.title("brain", Degradation(acceleration=4, mask="data/own.npy")) == "Brain 4x, mask own"
+    assert list(quick.undersamplings("brain")) == [f"Brain {factor}x" for factor in (4, 5, 8)]
+    assert list(quick.undersamplings("head")) == ["Head, 1∕4 of the resolution"]
+    assert list(smoke.undersamplings("cardiac")) == ["Cardiac phantom 8x"]
+    assert smoke.title("knee", Undersampling(acceleration=5, seed=3)) == "Knee phantom 5x, mask drawn with seed 3"
+    assert smoke.title("brain", Undersampling(acceleration=4, mask="data/own.npy")) == "Brain 4x, mask own"

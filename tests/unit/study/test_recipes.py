@@ -93,7 +93,7 @@ def test_every_row_that_learns_from_a_teacher_has_a_control_of_its_network_at_it
     for row in taught.values():
         control = rows[row.control].run
         assert control.network == row.run.network and not stages(control)[1] and control.dataset == row.run.dataset
-        assert control.degradation == row.run.degradation and control.seed == row.run.seed
+        assert control.undersampling == row.run.undersampling and control.seed == row.run.seed
         assert cost(control).given == pytest.approx(cost(row.run).given, rel=5e-3)
     asked, reference = part_of(name).questions(recipe, rows), part_of(name).reference(recipe)
     assert asked and {(key, row.control) for key, row in taught.items()} <= set(asked)

@@ -58,7 +58,7 @@ def test_what_is_measured_is_the_network_that_the_weights_make(finished_study, s
     held_out = runs["student"].model_copy(update={"objective": (LossTerm(loss="held_out_lines"),)})
     for folder in (RunFolder(finished_study, runs["distilled"]), trained(study, held_out)):
         run = folder.run
-        operator = declared_operator(run.dataset, run.degradation)
+        operator = declared_operator(run.dataset, run.undersampling)
         volumes, _ = evaluate(folder.network(), operator, volumes_of(folder.study.prepared(run.dataset)))
         assert folder.outcome.volumes.psnr.tolist() == pytest.approx(volumes.psnr.tolist(), abs=1e-6)
 
@@ -104,10 +104,10 @@ def test_a_loss_that_is_written_otherwise_makes_its_runs_out_of_date_and_no_othe
 
 def test_a_changed_mask_or_changed_data_make_a_run_out_of_date(study, runs, tmp_path):
     run = runs["student"]
-    mask = declared_mask(run.dataset, run.degradation)
+    mask = declared_mask(run.dataset, run.undersampling)
     np.save(tmp_path / "mask.npy", mask)
-    degradation = run.degradation.model_copy(update={"mask": str(tmp_path / "mask.npy")})
-    own = trained(study, run.model_copy(update={"degradation": degradation}))
+    undersampling = run.undersampling.model_copy(update={"mask": str(tmp_path / "mask.npy")})
+    own = trained(study, run.model_copy(update={"undersampling": undersampling}))
     assert own.state() == "finished"
     np.save(tmp_path / "mask.npy", np.roll(mask, 1, axis=0))
     assert own.state() == "out of date"
@@ -129,8 +129,8 @@ def test_every_parameter_of_a_run_and_numerics_name_another_folder(runs, monkeyp
         {"precision": "float32"},
         {"objective": (LossTerm(loss="imitation", options={"alpha": 0.4}),)},
         {"objective": (LossTerm(loss="imitation", weight=2.0),)},
-        {"degradation": run.degradation.model_copy(update={"acceleration": 5.0})},
-        {"degradation": run.degradation.model_copy(update={"seed": 3})},
+        {"undersampling": run.undersampling.model_copy(update={"acceleration": 5.0})},
+        {"undersampling": run.undersampling.model_copy(update={"seed": 3})},
         {"dataset": run.dataset.model_copy(update={"train": 3})},
         {"network": network.model_copy(update={"options": {**network.options, "features": 9}})},
         {"teacher": run.teacher.model_copy(update={"seed": 5})},

@@ -30,7 +30,7 @@ def test_a_table_is_shown_with_units_deviations_intervals_and_dashes():
     found = shown(table, "method", "psnr", "macs_given", "difference", "control")
     assert found.iloc[0].tolist() == [
         *("Distilled student", "33.46 ± 1.20", "1.25", "+0.13 [+0.05, +0.20]"),
-        "Student, as much compute as distilled, teacher given",
+        "Student alone, the distilled one's compute",
     ]
     assert found.iloc[1].tolist() == ["mine", "–", "–", "-0.30", ""]
     head, marks, *rows = markdown(table, "method", "psnr").splitlines()
