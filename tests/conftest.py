@@ -1,7 +1,9 @@
 """Fixtures made by code: the smoke study, prepared, trained in part, or made whole by ./run_all.sh; and `--long`."""
 
+import importlib
 import os
 import shutil
+import sys
 
 import matplotlib
 import pytest
@@ -27,6 +29,21 @@ def pytest_collection_modifyitems(config, items):
         for item in items:
             if "slow" in item.keywords:
                 item.add_marker(pytest.mark.skip(reason="takes minutes; run by ./run_tests.sh --long"))
+
+
+@pytest.fixture
+def kdmri(monkeypatch, capfd):
+    """Runs a command in this process: its status, and what it wrote."""
+
+    def run(*arguments, package: str = "kdmri_study") -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", [package, *map(str, arguments)])
+        try:
+            status = importlib.import_module(f"{package}.__main__").main()
+        except SystemExit as end:
+            status = end.code
+        return status, "".join(capfd.readouterr())
+
+    return run
 
 
 @pytest.fixture(scope="session")
@@ -73,12 +90,13 @@ def finished_copy(finished_study, tmp_path) -> Study:
 def whole_study(tmp_path_factory) -> Study:
     """Profile smoke as ./run_all.sh makes it in a clone, once for all workers; only to be looked at.
 
-    What it printed is in `said.txt` beside the clone, whose path holds what a shell would run, were it not quoted.
+    What it printed is in `said.txt` beside the clone, whose path holds what a shell would run, were it not
+    quoted, and what YAML would cut.
     """
     shared = tmp_path_factory.getbasetemp()
     if os.environ.get("PYTEST_XDIST_WORKER"):
         shared = shared.parent
-    folder, said = shared / "it's a; touch sprung; $(touch sprung) clone", shared / "said.txt"
+    folder, said = shared / "it's a; touch sprung; $(touch sprung) clone #2", shared / "said.txt"
     with FileLock(shared / "whole.lock"):
         if not said.exists():
             process = run_all(clone_of_project(folder), "--profile", "smoke", "--jobs", "2")

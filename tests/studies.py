@@ -4,10 +4,10 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 from functools import partial
 from pathlib import Path
 
+import pandas as pd
 import yaml
 
 from kdmri_lib.declarations import Run
@@ -44,12 +44,6 @@ def sharing_data(profile: str | Path, folder: Path, study: Study) -> Study:
     prepared.parent.mkdir(parents=True, exist_ok=True)
     prepared.symlink_to(study.prepared(study.dataset("cardiac")))
     return new
-
-
-def until_it_trains(process: subprocess.Popen, folder: Path) -> None:
-    """Wait for the checkpoint which shows that the run of `folder` trains, or for the process to end."""
-    while process.poll() is None and not (folder / "checkpoint.pt").exists():
-        time.sleep(0.02)
 
 
 def with_downloads(name: str, folder: Path) -> str:
@@ -98,3 +92,12 @@ def command(*arguments) -> list[str]:
 def digests(folder: Path, *patterns: str) -> dict[str, str]:
     """SHA-256 of the files that match, by path."""
     return {str(p.relative_to(folder)): sha256_file(p) for pattern in patterns for p in sorted(folder.glob(pattern))}
+
+
+def made(study: Study) -> dict:
+    """What must come out the same: prepared data, weights, evidence without what was measured, tables without times."""
+    found = digests(study.folder, "data/prepared/*.h5", "results/*/runs/*/*.safetensors", "results/*/evidence/*/*.xz")
+    for path in (*study.results.glob("evidence/*/runs.csv"), *study.results.glob("tables/*.csv")):
+        table = pd.read_csv(path).drop(columns=["seconds", "hours", "commit"], errors="ignore")
+        found[f"{path.parent.name}/{path.name}"] = table.to_csv()
+    return found

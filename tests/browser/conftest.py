@@ -1,12 +1,11 @@
 """A real browser, headless Chromium, and JupyterLab; tests that need them are skipped where there is no Chromium."""
 
 import os
+import re
 import shutil
-import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from pathlib import Path
 from typing import NamedTuple
 
@@ -49,25 +48,18 @@ class Lab(NamedTuple):
 @pytest.fixture
 def lab(browser, tmp_path):
     """JupyterLab on an empty folder, with settings of its own."""
-    folder, home = tmp_path / "lab", tmp_path / "home"
+    folder = tmp_path / "lab"
     folder.mkdir()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{free.getsockname()[1]}"
-    own = {name: str(home) for name in ("JUPYTER_CONFIG_DIR", "JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR")}
-    settings = {"token": "test", "root_dir": folder, "port": url.rpartition(":")[2], "port_retries": 0}
-    arguments = [f"--ServerApp.{name}={value}" for name, value in settings.items()]
-    command = [sys.executable, "-m", "jupyterlab", *arguments, "--no-browser", "--allow-root", "--LabApp.news_url=None"]
-    server = subprocess.Popen(command, env={**os.environ, **own, "JUPYTER_PREFER_ENV_PATH": "1"})
-    try:
-        for _ in range(600):
-            try:
-                urllib.request.urlopen(f"{url}/api?token=test", timeout=5)
-                break
-            except OSError:
-                assert server.poll() is None
+    names = ("JUPYTER_CONFIG_DIR", "JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR")
+    own = {"JUPYTER_PREFER_ENV_PATH": "1"} | {name: str(tmp_path / "home") for name in names}
+    asked = ["--ServerApp.token=test", f"--ServerApp.root_dir={folder}", "--no-browser", "--allow-root"]
+    command = [sys.executable, "-m", "jupyterlab", *asked, "--LabApp.news_url=None"]
+    log = tmp_path / "log"
+    with log.open("w") as told, subprocess.Popen(command, env=os.environ | own, stderr=told) as server:
+        try:  # it takes the first free port from 8888 on, and says which
+            while not (found := re.search(r"http://localhost:\d+", log.read_text())):
+                assert server.poll() is None, log.read_text()
                 time.sleep(0.1)
-        yield Lab(url, folder)
-    finally:
-        server.terminate()
-        server.wait()
+            yield Lab(found[0], folder)
+        finally:
+            server.terminate()

@@ -57,14 +57,14 @@ def test_notebook_00_in_two_clicks(lab, page):
 
 @pytest.mark.parametrize("width", [1400, pytest.param(390, marks=pytest.mark.slow)])
 def test_the_viewers_page_works_from_a_file_without_a_network(browser, page, width, tmp_path):
-    from kdmri_lib.looking.page import write_page
-    from tests.unit.looking.test_views import small_views
+    from kdmri_lib.viewer.views import write_page
+    from tests.unit.viewer.test_views import small_views
 
     asked = []
     page.on("request", lambda request: asked.append(request.url))
     page.set_viewport_size({"width": width, "height": 1200})
     views = small_views()
-    path = write_page(tmp_path / "look.html", views, {"one": [0, 2], "two": [0]}, "Look inside")
+    path = write_page(tmp_path / "look.html", views, "Look inside", count=2)
     page.goto(path.as_uri())
     page.wait_for_selector(".look[aria-busy=false]")
     assert page.evaluate("document.documentElement.scrollWidth") <= width

@@ -1,61 +1,40 @@
-"""Files emptied, cut and with a bit flipped: each is named, none is used, and what can be made again is.
+"""Files emptied, cut and with a bit flipped, processes that die: each is named, none is used, what can be is made again.
 
-Damaged evidence: `tests/unit/study/test_evidence.py`; any damage to a file that is read: `test_fuzz.py`.
+Of evidence: `tests/unit/study/test_evidence.py`; of checkpoints: `tests/unit/test_training.py`; any damage: `test_fuzz.py`.
 """
+
+import os
 
 import h5py
 import pytest
 
 from kdmri_lib.datasets.prepared import read_prepared
-from kdmri_lib.errors import StoppedError, StudyError
-from kdmri_study.evidence import FILES, Evidence, job
-from kdmri_study.profile import Study
+from kdmri_lib.datasets.preparing import prepare
+from kdmri_lib.errors import StudyError
 from kdmri_study.runs import CURVE, SLICES, VOLUMES, WEIGHTS, RunFolder, trained
-from tests.studies import JOB, digests, runs_of, sharing_data, small_profile
+from tests import downloads
+from tests.studies import digests, runs_of
 
 
-def flipped(content: bytes, place: int) -> bytes:
+def flipped(content: bytes, place: int | None = None) -> bytes:
+    place = len(content) // 2 if place is None else place
     return content[:place] + bytes([content[place] ^ 16]) + content[place + 1 :]
 
 
-DAMAGES = {
-    "emptied": lambda content: b"",
-    "cut in the middle": lambda content: content[: len(content) // 2],
-    "a bit flipped": lambda content: flipped(content, len(content) // 2),
-}
-
-
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_file_of_a_run_is_named_and_the_run_made_again(study, damage):
+@pytest.mark.parametrize("damaged", [lambda content: b"", lambda content: content[: len(content) // 2], flipped])
+def test_a_damaged_file_of_a_run_is_named_and_the_run_made_again(study, damaged):
     run = runs_of(study)["student"]
     path = trained(study, run).path
-    files = (WEIGHTS, CURVE, VOLUMES, SLICES)
-    right = digests(path, *files)
+    right = digests(path, CURVE, VOLUMES, SLICES, WEIGHTS)
     assert len(right) == 4
     for name in (CURVE, VOLUMES, SLICES, WEIGHTS, "run.json"):
         whole = (path / name).read_bytes()
-        (path / name).write_bytes(DAMAGES[damage](whole))
+        (path / name).write_bytes(damaged(whole))
         state = RunFolder(study, run).state()
         assert state == f"{name} is damaged" or (name == "run.json" and state not in ("finished", "failed"))
-        if name in (CURVE, VOLUMES, SLICES):
+        if name not in (WEIGHTS, "run.json"):
             (path / name).write_bytes(whole)
-    assert digests(trained(study, run).path, *files) == right
-
-
-def test_a_damaged_checkpoint_is_refused_and_the_right_one_goes_on(study, tmp_path):
-    here = sharing_data(small_profile(tmp_path / "longer.yaml", 60), tmp_path / "here", study)
-    run = runs_of(here)["student"]
-    path = RunFolder(here, run).path / "checkpoint.pt"
-    asked = []
-    with pytest.raises(StoppedError):
-        trained(here, run, stop=lambda: asked.append(1) or len(asked) > 5)
-    content = path.read_bytes()
-    for damage in DAMAGES.values():
-        path.write_bytes(damage(content))
-        with pytest.raises(StudyError, match=r"checkpoint.pt: damaged .*; delete it and the run begins anew"):
-            trained(here, run)
-    path.write_bytes(content)
-    assert trained(here, run).state() == "finished"
+    assert digests(trained(study, run).path, *right) == right
 
 
 def test_a_bit_that_flipped_within_a_prepared_image_is_seen(tmp_path, prepared_study):
@@ -67,15 +46,21 @@ def test_a_bit_that_flipped_within_a_prepared_image_is_seen(tmp_path, prepared_s
         list(read_prepared(path))
 
 
-def test_evidence_whose_plain_text_is_cut_or_names_another_run_is_named(finished_study, tmp_path):
-    """The compressed files hold checksums of their own."""
-    here = Study(finished_study.source, tmp_path)
-    folder = job(here, JOB).folder(here)
-    folder.mkdir(parents=True)
-    for name in FILES:
-        (folder / name).write_bytes((job(here, JOB).folder(finished_study) / name).read_bytes())
-    whole = (folder / FILES[0]).read_bytes()
-    for damaged in (DAMAGES["cut in the middle"](whole), whole.replace(b"-reconstruction-", b"-reconstructioo-", 1)):
-        (folder / FILES[0]).write_bytes(damaged)
-        with pytest.raises(StudyError, match=rf"{JOB}/runs.csv: damaged or cut short: "):
-            Evidence(here).of(runs_of(here)["student"])
+def test_several_processes_prepare_the_same_and_one_that_dies_is_said(tmp_path, monkeypatch):
+    """The processes find their files gone mad: a module of theirs ends them. What was made before is kept."""
+    downloads.nifti(tmp_path / "download")
+    broken = tmp_path / "download/person1/scan.nii.gz"
+    broken.write_bytes(broken.read_bytes()[:900])
+    dataset = downloads.declared("nifti_folder", tmp_path / "download")
+    with monkeypatch.context() as patch:
+        (tmp_path / "sitecustomize.py").write_text(
+            "import os, sys\nfrom multiprocessing import process\n"
+            "if 'spawn_main' in ' '.join(sys.orig_argv):\n    import nibabel\n    nibabel.load = lambda path: os._exit(1)\n"
+        )
+        patch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+        with pytest.raises(StudyError, match=r"a process that made volumes died .* fewer --jobs need less memory"):
+            prepare(dataset, tmp_path / "2.h5", 1, jobs=2)
+        assert not (tmp_path / "2.h5").exists() and (tmp_path / ".2.parts").is_dir()
+    one, two = (prepare(dataset, tmp_path / f"{jobs}.h5", 1, jobs) for jobs in (1, 2))
+    assert one == two and set(one.left_out) == {"person1_scan"}
+    assert (tmp_path / "1.h5").read_bytes() == (tmp_path / "2.h5").read_bytes()

@@ -1,8 +1,11 @@
-"""./run_all.sh on a real SLURM of one node: the whole study, time limits, a node that goes down, a wish to stop."""
+"""./run_all.sh on a real SLURM of one node: the whole study, a time limit, a node that goes down, a wish to stop."""
 
+import contextlib
 import os
 import shlex
+import shutil
 import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -12,19 +15,131 @@ import pytest
 from kdmri_lib.storage import PROJECT
 from kdmri_study.evidence import FILES, job
 from kdmri_study.profile import Study
-from tests.faults.one_node_slurm import Slurm, missing, one_node_slurm
-from tests.faults.test_kills import made
-from tests.studies import JOB, clone_of_project, command, logs, run_all, small_profile
+from tests.studies import JOB, clone_of_project, command, logs, made, run_all, small_profile
 
-needed = pytest.mark.skipif(bool(missing()), reason=missing() or "-")
-# Longer than what shares a job; whatever a test doesn't say stays as it is by default.
-LONG = {"train": {"memory_gb": 7, "minutes": 33, "gpus": 1}}
+# A cluster of this machine: Debian's slurm-wlm and munge, in a folder and on ports of its own.
+DAEMONS = ("munged", "slurmctld", "slurmd")
+COMMANDS = ("sbatch", "srun", "squeue", "scancel", "scontrol", "sinfo", "sacct", "sacctmgr", "sshare")
+# CPUs and memory are what tests need, whatever the machine has; the two GPUs are two device files that are always there.
+# Jobs that ended are kept for as long as tests may look at them (SLURM's default is 300 s). There is no accounting.
+CONFIGURATION = """\
+ClusterName=one
+SlurmctldHost={node}(127.0.0.1)
+SlurmctldPort={ports[0]}
+SlurmdPort={ports[1]}
+SlurmUser=root
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge.socket
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd.pid
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core_Memory
+SlurmdParameters=config_overrides
+MpiDefault=none
+MinJobAge=3600
+ReturnToService=2
+GresTypes=gpu
+NodeName={node} NodeAddr=127.0.0.1 CPUs=2 RealMemory=64000 Gres=gpu:2
+PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
+"""
+DEVICES = "AutoDetect=off\nName=gpu File=/dev/null\nName=gpu File=/dev/zero\n"
+
+
+def which(name: str) -> str | None:
+    return shutil.which(name, path=os.pathsep.join((os.environ["PATH"], "/usr/sbin", "/sbin")))
+
+
+class Slurm:
+    """What tests ask of the cluster; `commands` is a folder for the front of PATH."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.commands, self.node = folder, folder / "bin", socket.gethostname().split(".")[0]
+
+    def ask(self, command: str, *arguments: str) -> str:
+        asked = [self.commands / command, *arguments]
+        return subprocess.run(asked, check=True, capture_output=True, text=True, timeout=60).stdout
+
+    def jobs(self) -> list[dict[str, str]]:
+        """Every job so far, first to last: number, state, what Snakemake calls it, and what it asked for."""
+        names = ("number", "state", "comment", "limit", "memory")
+        lines = self.ask("squeue", "--noheader", "--states=all", "--format=%i|%T|%k|%l|%m").splitlines()
+        found = [dict(zip(names, line.split("|"), strict=True)) for line in lines]
+        return sorted(found, key=lambda job: int(job["number"]))
+
+    def until(self, what, seconds: float, message: str) -> None:
+        """Wait until `what()` is true; an error after so many seconds."""
+        end = time.monotonic() + seconds
+        while not what():
+            if time.monotonic() > end:
+                logs = "\n".join(f"{p.name}: {p.read_text()[-1000:]}" for p in sorted(self.folder.glob("*.log")))
+                raise TimeoutError(f"not within {seconds} s: {message}\n{logs}")
+            time.sleep(0.2)
+
+    def idle(self) -> bool:
+        with contextlib.suppress(subprocess.CalledProcessError):  # slurmctld doesn't answer yet
+            return self.ask("sinfo", "--noheader", "--format=%T").strip() == "idle"
+        return False
+
+    def daemon(self, name: str, *arguments: str) -> subprocess.Popen:
+        environment = os.environ | {"SLURM_CONF": str(self.folder / "slurm.conf")}
+        with (self.folder / f"{name}.log").open("w") as log:
+            how = {"stdout": log, "stderr": log, "stdin": subprocess.DEVNULL, "env": environment}
+            return subprocess.Popen([which(name), *arguments], **how)
 
 
 @pytest.fixture(scope="module")
 def slurm(tmp_path_factory):
-    with one_node_slurm(tmp_path_factory.mktemp("slurm")) as cluster:
-        yield cluster
+    """The running cluster; at the end, its jobs are cancelled and its daemons ended."""
+    if not all(map(which, (*DAEMONS, *COMMANDS))) or os.geteuid():
+        pytest.skip("needs root, and Debian's packages slurm-wlm and munge")
+    folder = tmp_path_factory.mktemp("slurm")
+    slurm = Slurm(folder)
+    configuration = folder / "slurm.conf"
+    for name in ("state", "spool", "bin"):
+        (folder / name).mkdir()
+    configuration.write_text(CONFIGURATION.format(node=slurm.node, folder=folder, ports=free_ports(2)))
+    (folder / "gres.conf").write_text(DEVICES)
+    (folder / "munge.key").write_bytes(os.urandom(256))
+    (folder / "munge.key").chmod(0o600)
+    for name in COMMANDS:
+        # Not by the environment alone: within a job Snakemake starts srun without most of SLURM's variables.
+        (slurm.commands / name).write_text(f'#!/bin/sh\nSLURM_CONF="{configuration}" exec {which(name)} "$@"\n')
+        (slurm.commands / name).chmod(0o755)
+    own = [f"--{name}-file={folder}/munge.{name}" for name in ("key", "pid", "log", "seed")]
+    started = []
+    try:
+        started.append(slurm.daemon("munged", "--foreground", "--force", f"--socket={folder}/munge.socket", *own))
+        slurm.until((folder / "munge.socket").exists, 30, "munged's socket")
+        started += [slurm.daemon(name, "-D", "-f", str(configuration)) for name in ("slurmctld", "slurmd")]
+        slurm.until(slurm.idle, 60, "an idle node")
+        yield slurm
+    finally:
+        with contextlib.suppress(subprocess.SubprocessError, TimeoutError):
+            slurm.ask("scancel", "--user=root")
+            slurm.until(lambda: not slurm.ask("squeue", "--noheader"), 60, "no jobs left")
+        for process in reversed(started):
+            process.terminate()
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+# Longer than what shares a job; whatever a test doesn't say stays as it is by default.
+LONG = {"train": {"memory_gb": 7, "minutes": 33, "gpus": 1}}
 
 
 @pytest.fixture
@@ -52,10 +167,6 @@ def said(tmp_path: Path) -> str:
     return "\n".join(p.read_text() for p in (tmp_path / "said", *found)) + logs(tmp_path / "cluster")
 
 
-def finished(process: subprocess.Popen, tmp_path: Path, seconds: float) -> None:
-    assert process.wait(seconds) == 0, said(tmp_path)
-
-
 @pytest.fixture
 def since(slurm):
     """The jobs of this test alone."""
@@ -80,17 +191,26 @@ def running_job(slurm: Slurm, process: subprocess.Popen, study: Study, since) ->
     return next(j["number"] for j in since() if JOB in j["comment"])
 
 
-@needed
 @pytest.mark.slow
-@pytest.mark.timeout(2000)
-def test_a_study_of_which_a_job_meets_its_time_limit_is_as_one_that_was_never_stopped(
+@pytest.mark.timeout(3000)
+def test_a_study_whose_node_went_down_and_whose_job_met_its_time_limit_is_as_one_that_was_never_stopped(
     slurm, start, since, long, tmp_path
 ):
     process = start(long)
     number = running_job(slurm, process, long, since)
+
+    def runs() -> bool:
+        return "RUNNING" in {j["state"] for j in since() if JOB in j["comment"]}
+
+    slurm.ask("scontrol", "update", f"nodename={slurm.node}", "state=down", "reason=test")
+    slurm.until(lambda: not runs(), 60, "no job runs on a node that is down")
+    assert process.poll() is None and not (job(long, JOB).folder(long) / FILES[0]).exists()
+    slurm.ask("scontrol", "update", f"nodename={slurm.node}", "state=resume")
+    slurm.until(runs, 300, "SLURM starts it again by itself")
+    assert "Restarts=1" in slurm.ask("scontrol", "show", "job", number)
     # A limit is in whole minutes, but its end may be set; SLURM looks at it twice a minute, hence so many steps.
     slurm.ask("scontrol", "update", f"jobid={number}", "EndTime=now+1")
-    finished(process, tmp_path, 1100)
+    assert process.wait(1100) == 0, said(tmp_path)
     assert (long.results / "report" / "index.html").exists()
     first, *again = [j for j in since() if JOB in j["comment"]]
     assert [j["state"] for j in (first, *again)] == ["TIMEOUT", "COMPLETED"]
@@ -106,22 +226,6 @@ def test_a_study_of_which_a_job_meets_its_time_limit_is_as_one_that_was_never_st
     assert made(long) == made(whole) and len(made(whole)) > len(FILES)
 
 
-@needed
-@pytest.mark.slow
-@pytest.mark.timeout(2000)
-def test_a_node_that_goes_down_and_comes_back_costs_no_more_than_time(slurm, start, since, long, tmp_path):
-    process = start(long, JOB)
-    number = running_job(slurm, process, long, since)
-    slurm.ask("scontrol", "update", f"nodename={slurm.node}", "state=down", "reason=test")
-    slurm.until(lambda: "RUNNING" not in {j["state"] for j in since()}, 60, "no job runs on a node that is down")
-    assert process.poll() is None and not (job(long, JOB).folder(long) / FILES[0]).exists()
-    slurm.ask("scontrol", "update", f"nodename={slurm.node}", "state=resume")
-    finished(process, tmp_path, 800)
-    assert "Restarts=1" in slurm.ask("scontrol", "show", "job", number), "SLURM started it again by itself"
-    assert {j["state"] for j in since()} == {"COMPLETED"} and len(since()) == 2
-
-
-@needed
 @pytest.mark.slow
 @pytest.mark.timeout(2000)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -141,34 +245,30 @@ def test_asked_to_stop_it_cancels_its_jobs_and_ends(slurm, start, since, long, t
     assert (tmp_path / "said").read_text().splitlines()[-1] == "kdmri: not finished; the same command goes on from here"
 
 
-def options(tmp_path: Path, accounting: bool, age: int) -> subprocess.CompletedProcess:
-    """What run_all.sh passes on where a cluster has accounting or not, and keeps jobs that ended for so many seconds."""
-    answers = {"sacct": "exit 0" if accounting else "exit 1", "scontrol": f"echo 'MinJobAge               = {age} sec'"}
-    for name, answer in answers.items():
-        (tmp_path / name).write_text(f"#!/bin/sh\n{answer}\n")
-        (tmp_path / name).chmod(0o755)
-    script = '. cluster/slurm/functions.sh; slurm_options && echo "${slurm[@]}"'
-    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    return subprocess.run(["bash", "-c", script], cwd=PROJECT, env=environment, capture_output=True, text=True)
-
-
-def test_what_to_ask_for_the_state_of_a_job_follows_from_what_the_cluster_answers(tmp_path):
-    assert "--slurm-status-command" not in options(tmp_path, True, 300).stdout
-    assert "--slurm-status-command squeue" in options(tmp_path, False, 300).stdout
-    refused = options(tmp_path, False, 30)
-    assert refused.returncode == 1 and "squeue forgets jobs 30 s after their end" in refused.stderr
-
-
 @pytest.mark.parametrize(
-    ("asked", "expected"),
+    ("accounting", "age", "expected"),
     [
-        ("--workflow-profile cluster/slurm", True),
-        ("--workflow-profile=cluster/slurm --dry-run", True),
-        ("--executor slurm", True),
-        ("", False),
-        ("--executor local some/target", False),
+        (0, 300, "--slurm-jobname-prefix"),
+        (1, 300, "--slurm-status-command squeue"),
+        (1, 30, "squeue forgets jobs 30 s after"),
     ],
 )
-def test_whether_slurm_starts_the_jobs(asked, expected):
-    script = f". cluster/slurm/functions.sh; uses_slurm {asked}"
-    assert (subprocess.run(["bash", "-c", script], cwd=PROJECT).returncode == 0) is expected
+def test_what_to_ask_for_the_state_of_a_job_follows_from_what_the_cluster_answers(tmp_path, accounting, age, expected):
+    """Where it has accounting (status 0) or none, and keeps jobs that ended for so many seconds."""
+    for name, answer in {
+        "sacct": f"exit {accounting}",
+        "scontrol": f"echo 'MinJobAge               = {age} sec'",
+    }.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{answer}\n")
+        (tmp_path / name).chmod(0o755)
+    script = f'PATH={tmp_path}:$PATH; . cluster/slurm/functions.sh; slurm_options && echo "${{slurm[@]}}"'
+    told = subprocess.run(["bash", "-c", script], cwd=PROJECT, capture_output=True, text=True)
+    assert expected in told.stdout + told.stderr and (told.returncode == 1) is (age == 30)
+    assert ("--slurm-status-command" in told.stdout) is (accounting == 1 and age == 300)
+
+
+def test_whether_slurm_starts_the_jobs():
+    asked = ["--workflow-profile cluster/slurm", "--workflow-profile=cluster/slurm -n", "--executor slurm"]
+    for options in (*asked, "", "--executor local some/target"):
+        script = f". cluster/slurm/functions.sh; uses_slurm {options}"
+        assert (subprocess.run(["bash", "-c", script], cwd=PROJECT).returncode == 0) is (options in asked)

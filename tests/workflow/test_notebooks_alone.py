@@ -9,37 +9,67 @@ import pytest
 import torch
 from jupyter_client.manager import start_new_kernel
 
+from kdmri_lib.evaluation import METRICS
 from kdmri_lib.storage import PROJECT, read_checked, read_json
+from kdmri_study.evidence import Evidence, job, train_job
 from kdmri_study.profile import Study
+from kdmri_study.tables import all_tables
 from kdmri_study.workflow import execute, pages
-from tests.studies import runs_of, sharing_data, small_profile
+from tests.studies import ROWS, runs_of, sharing_data, small_profile
 
-QUICK = ("06_super_resolution",)  # the others by --long
-ALONE = list({page.notebook: page for page in pages(Study("smoke"))})
-
-
-def executed(name: str, folder, **parameters) -> list[dict]:
-    """The outputs of a notebook that was executed from what is in a folder."""
-    study = Study("smoke", folder)
-    page = next(page for page in pages(study) if page.notebook == name)
-    execute(page.source, page.executed(study), {**page.parameters, **parameters})
-    return [output for cell in read_json(page.executed(study))["cells"] for output in cell.get("outputs", [])]
+ALONE = {page.notebook: page.parameters for page in pages(Study("smoke"))}
+# One by default, of the quickest images; all by --long.
+CASES = [
+    ("02_teacher_training", {"setting": "cardiac_8x"}),
+    *(pytest.param(n, {}, marks=pytest.mark.slow) for n in ALONE),
+]
 
 
-@pytest.mark.parametrize("name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in ALONE])
-def test_a_notebook_runs_alone_from_an_empty_folder(name, tmp_path):
+def executed(name: str, study: Study, **parameters) -> list[dict]:
+    """The outputs of a notebook that was executed from what is in a study's folder."""
+    out = study.folder / f"{name}.ipynb"
+    given = {**ALONE[name], "profile": study.source, "folder": str(study.folder), **parameters}
+    execute(
+        PROJECT / "notebooks" / out.name, out, {k: v for k, v in given.items() if k in ALONE[name] or k in parameters}
+    )
+    return [output for cell in read_json(out)["cells"] for output in cell.get("outputs", [])]
+
+
+@pytest.mark.parametrize(("name", "given"), CASES)
+def test_a_notebook_runs_alone_from_an_empty_folder(name, given, tmp_path):
     """It prepares and trains what it needs; no bar stays behind."""
-    outputs = executed(name, tmp_path)
-    assert outputs
-    assert not any("<progress" in "".join(o.get("data", {}).get("text/html", "")) for o in outputs)
+    outputs = str(executed(name, Study("smoke", tmp_path), **given))
+    assert "image/png" in outputs and "<progress" not in outputs
 
 
 @pytest.mark.slow
 def test_a_scan_of_ones_own_is_reconstructed(tmp_path):
     image = np.random.default_rng(0).random((90, 100, 12)).astype(np.float32)
     nibabel.save(nibabel.Nifti1Image(image, np.diag([2.0, 2.0, 4.0, 1.0])), tmp_path / "own_scan.nii.gz")
-    usual = executed("03_distillation", tmp_path)
-    assert len(executed("03_distillation", tmp_path, scan=str(tmp_path / "own_scan.nii.gz"))) > len(usual)
+    study = Study("smoke", tmp_path)
+    usual = executed("03_distillation", study)
+    assert len(executed("03_distillation", study, scan=f"{tmp_path}/own_scan.nii.gz")) > len(usual)
+
+
+@pytest.mark.slow
+def test_complex_images_stand_beside_their_magnitudes_and_notebooks_show_them(tmp_path):
+    magnitude = Study("smoke").dataset("cardiac").model_dump(mode="json", exclude_none=True, exclude={"name"})
+    datasets = {"cardiac": magnitude, "cardiac_complex": magnitude | {"domain": "complex", "sampled_like": "cardiac"}}
+    settings = {"cardiac_complex": [8], "cardiac": [8]}
+    study = Study(str(small_profile(tmp_path / "complex.yaml", datasets=datasets, settings=settings)), tmp_path)
+    for dataset in datasets:
+        train_job(study, job(study, f"{dataset}_8x_seed0"))
+    tables = {table.name: table.frame for table in all_tables(Evidence(study), [])}
+    found = tables["domains"]
+    assert found.dataset.unique().tolist() == ["cardiac"] and set(found.method) == set(ROWS)
+    table1 = tables["table1"].set_index(["dataset", "aggregation", "set", "method"])
+    assert table1[list(METRICS)].notna().all(axis=None)
+    for row in found.itertuples():
+        for arm, dataset in (("magnitude", "cardiac"), ("complex", "cardiac_complex")):
+            assert getattr(row, f"psnr_{arm}") == table1.psnr[dataset, "volume", row.set, row.method]
+    executed("01_data_preparation", study, dataset="cardiac_complex")
+    for name in ("02_teacher_training", "03_distillation", "07_deployment"):
+        executed(name, study, setting="cardiac_complex_8x")
 
 
 CODE = """

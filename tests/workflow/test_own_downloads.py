@@ -29,12 +29,11 @@ def study(tmp_path_factory) -> Study:
     return Study(str(profile), folder)
 
 
-OFTEN = ("nifti", "published")  # the others by --long: their readers have tests of their own
+# One by default: their readers have tests of their own.
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in downloads.SOURCES if name != "nifti"]
 
 
-@pytest.mark.parametrize(
-    "name", [n if n in OFTEN else pytest.param(n, marks=pytest.mark.slow) for n in downloads.SOURCES]
-)
+@pytest.mark.parametrize("name", ["nifti", *SLOW])
 def test_notebook_1_prepares_and_shows_every_download(study, tmp_path, name):
     given = {"profile": study.source, "folder": str(study.folder), "dataset": name}
     execute(PROJECT / "notebooks" / "01_data_preparation.ipynb", tmp_path / "out.ipynb", given)
@@ -50,9 +49,9 @@ def test_table_1_of_ones_own_download(study):
     volumes = RunFolder(study, runs_of(study, setting)["distilled"]).outcome.volumes
     assert volumes.subject.tolist() == ["patient101_frame01", "patient101_frame12"]
     evidence = Evidence(study)
-    found = setting_tables(evidence, setting_rows(evidence, setting))
-    rows = found.table[found.table.aggregation == "volume"].set_index("method")
-    assert set(rows.index) == set(ROWS) and rows.n.eq(1).all() and found.tests.empty
+    table, tests, _ = setting_tables(evidence, setting_rows(evidence, setting))
+    rows = table[table.aggregation == "volume"].set_index("method")
+    assert set(rows.index) == set(ROWS) and rows.n.eq(1).all() and tests.empty
     assert rows.psnr["distilled"] == pytest.approx(volumes.psnr.mean())
 
 
@@ -60,19 +59,19 @@ def test_table_1_of_ones_own_download(study):
 def test_files_that_change_between_two_starts_are_prepared_again(study, tmp_path):
     """In a folder elsewhere; a start without any change makes nothing."""
     clone, elsewhere = clone_of_project(tmp_path / "clone"), Study(study.source, tmp_path / "elsewhere")
-    path = elsewhere.prepared(study.dataset("nifti"))
+    path, said = elsewhere.prepared(study.dataset("nifti")), []
 
-    def start() -> tuple[str, str, int]:
+    def start() -> tuple[str, int]:
         process = run_all(clone, "--profile", study.source, "--folder", elsewhere.folder, "--jobs", "1", path)
-        said, _ = process.communicate(timeout=200)
+        said.append(process.communicate(timeout=200)[0])
         assert process.returncode == 0, said
-        return said, content_checksum(path), path.stat().st_mtime_ns
+        return content_checksum(path), path.stat().st_mtime_ns
 
-    first, second = start(), start()
-    assert "will be again" not in first[0] + second[0] and first[1:] == second[1:]
+    first = start()
+    assert start() == first and "will be again" not in said[0] + said[1]
     downloads.save_nifti(study.folder / "nifti/person2/scan.nii.gz", downloads.image(77))
-    said, content, made = start()
-    assert "prepared before, and will be again: " in said and content != first[1]
+    changed = start()
+    assert "prepared before, and will be again: " in said[2] and changed[0] != first[0]
     (volume,) = (v for v in read_prepared(path, "train") if v.subject == "person2_scan")
     np.testing.assert_allclose(volume.image, downloads.normalised(downloads.image(77)), atol=2e-6)
-    assert start()[1:] == (content, made), "once"
+    assert start() == changed, "once"
