@@ -88,7 +88,7 @@ class Scan:
         values = self._whole(first, count)
         if check and not self.stored.images:
             for number, slice_ in enumerate(values, first):
-                self._centres.append(slice_[:, :2, :2])
+                self._centres.append(slice_[:, :2, :2].copy())  # a view would keep the slice
                 if slice_.any():
                     self._check(slice_, number)
             if first + count >= self.slices:
