@@ -125,7 +125,7 @@ def test_the_committed_networks_reach_on_the_nine_people_what_their_card_says():
     """So they are the right weights, on the right mask, and the people are prepared as the test set was."""
     kept = network("brain", 4, "distilled")
     card = (FOLDER / "brain_4x_distilled.md").read_text()
-    stated = float(re.search(r"\| people \(real MR\) \| 9 \| ([\d.]+)", card)[1])
+    stated = float(re.search(r"\| people +\| real MR +\| +9 \| +([\d.]+)", card)[1])
     people = look_at_people(count=kept.run.dataset.slices_per_volume).people
     volumes = [Volume(name, "people", person.image, {"kind": "real MR"}) for name, person in people.items()]
     found, _ = evaluate(kept.network(), UndersamplingOperator(published_mask("brain", 4)), volumes)
