@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -98,7 +97,6 @@ def execute(source: str | Path, output: str | Path, parameters: dict[str, str]) 
     import papermill
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
-    from traitlets.config import Config
 
     source, output = Path(source), Path(output)
     if not source.exists():
@@ -109,8 +107,6 @@ def execute(source: str | Path, output: str | Path, parameters: dict[str, str]) 
     os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")
     failed = output.with_suffix(".failed.ipynb")
     output.parent.mkdir(parents=True, exist_ok=True)
-    # Sockets that are files, which nobody else may open; a path of a hundred letters is too long for one.
-    transport = "ipc" if len(tempfile.gettempdir()) < 60 else "tcp"
     with atomic_write(output) as temporary:
         try:
             papermill.execute_notebook(
@@ -120,7 +116,6 @@ def execute(source: str | Path, output: str | Path, parameters: dict[str, str]) 
                 kernel_name="python3",
                 progress_bar=False,
                 cwd=str(source.parent),
-                config=Config({"KernelManager": {"transport": transport}}),
             )
         except DeadKernelError:
             raise StudyError(f"{source.name}: its kernel died (out of memory?)") from None
