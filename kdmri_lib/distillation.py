@@ -26,18 +26,13 @@ from kdmri_lib.declarations import Schedule
 from kdmri_lib.devices import accelerated
 from kdmri_lib.errors import StudyError
 from kdmri_lib.losses.attention_transfer import AttentionTransfer, attention_map
-from kdmri_lib.losses.attentive_hint import AttentiveHint
 from kdmri_lib.losses.base import Loss, Prediction
-from kdmri_lib.losses.fitnets import FitNets
 from kdmri_lib.losses.fsp import FSP
 from kdmri_lib.losses.objective import Objective
 from kdmri_lib.models.base import Model
 from kdmri_lib.operators import UndersamplingOperator
 from kdmri_lib.training import Step, Trained, predict, train
 
-# `Loss.fits` of the library's losses. It stands here since a run is known by how its losses are written: a word more in
-# their classes would train all again.
-FITS = {AttentionTransfer: ("size",), FitNets: ("channels", "size"), AttentiveHint: ("channels", "size")}
 TINY = 1e-24  # a root of zero has no gradient
 PLAIN = (str, int, float, tuple, list)  # of a loss's attributes, what a checkpoint knows it by
 
@@ -154,10 +149,9 @@ def _fitted(loss: Loss, target: Tensor, student: Prediction, teacher: Prediction
     differ = any(t != s for t, s in channels)
     if isinstance(loss, FSP) and differ:
         raise StudyError(f"{name} can't compare {said}: their channels differ")
-    fits = FITS.get(type(loss), loss.fits)
     # FitNets may have regressors of its own.
-    regressed = "channels" in fits and differ and not [*loss.parameters()]
-    if regressed or ("size" in fits and any(shown.shape[2:] != mine.shape[2:] for shown, mine in maps)):
+    regressed = "channels" in loss.fits and differ and not [*loss.parameters()]
+    if regressed or ("size" in loss.fits and any(shown.shape[2:] != mine.shape[2:] for shown, mine in maps)):
         loss = _Fitted(loss, channels if regressed else [(0, 0)] * len(maps))
     trial = copy.deepcopy(loss).to(target.device)
     trial.prepare(torch.tensor([0.0, 1.0]))

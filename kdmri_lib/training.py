@@ -271,7 +271,7 @@ def train(
             raise StudyError(
                 f"{name}: its loss compares samples with one another, and {what} holds 1; expected at least 2"
             )
-    if truths is not None and (objective.judges_image or not step.asks_once):
+    if truths is not None and (objective.uses_truth or not step.asks_once):
         raise StudyError(
             f"{name}: true images of {truths} of {len(training)} slices, and an objective that looks at them; expected "
             "losses that compare with the teacher alone and ask it once"

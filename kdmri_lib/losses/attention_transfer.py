@@ -46,6 +46,8 @@ class AttentionTransfer(FeatureLoss):
     """
 
     label = "Attention transfer"
+    uses_truth = False
+    fits = ("size",)
 
     def __init__(self, pairs: Pairs, variant: Variant = "paper"):
         super().__init__(pairs)

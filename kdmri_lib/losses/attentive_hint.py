@@ -20,6 +20,7 @@ class AttentiveHint(FeatureLoss):
     """
 
     label = "Attentive hint"
+    fits = ("channels", "size")
 
     def __init__(self, pairs: Pairs):
         super().__init__(pairs)

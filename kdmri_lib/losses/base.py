@@ -41,7 +41,10 @@ class Loss(nn.Module):
     """Without it, no teacher runs for this loss and `teacher` may be None."""
     judges_image: bool = False
     """Whether it compares the network's image with the true one. If no term of an objective does, the validation set picks
-    checkpoints by the objective itself, otherwise by PSNR; and only then may subjects train whose true image is missing."""
+    checkpoints by the objective itself, otherwise by PSNR."""
+    uses_truth: bool = True
+    """Whether it looks at the true image at all. A training of subjects whose true image is missing takes no loss that
+    does, and none that doesn't say that it doesn't."""
     held_out: float = 0.0
     """The share of the measured lines that the network doesn't see at a step, and that the loss compares alone. A loss that
     holds out is the only one of its objective."""

@@ -25,6 +25,7 @@ class FitNets(FeatureLoss):
     """
 
     label = "FitNets"
+    fits = ("channels", "size")
 
     def __init__(self, pairs: Pairs, channels: Sequence[Channels] | None = None, kernel: Literal[1, 3] = 1):
         super().__init__(pairs)

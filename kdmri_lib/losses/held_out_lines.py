@@ -23,7 +23,7 @@ class HeldOutLines(Loss):
     """
 
     label = "Held-out lines (SSDU)"
-    uses_teacher = False
+    uses_teacher = uses_truth = False
 
     def __init__(self, share: Annotated[float, Field(gt=0, lt=1)] = 0.4):
         super().__init__()

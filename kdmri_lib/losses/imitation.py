@@ -23,7 +23,7 @@ class Imitation(Loss):
     def __init__(self, alpha: Annotated[float, Field(ge=0, le=1)] = 0.5, norm: Norm = "l1", variant: Variant = "paper"):
         super().__init__()
         self.alpha, self.distance, self.variant = alpha, NORMS[norm], variant
-        self.judges_image = alpha > 0 or variant == "released"
+        self.judges_image = self.uses_truth = alpha > 0 or variant == "released"
 
     def forward(self, target: Tensor, prediction: Prediction, teacher: Prediction) -> Tensor:
         imitated = self.distance(prediction.image, teacher.image.detach())

@@ -23,6 +23,7 @@ class Objective(nn.Module):
         self.asks_once = bool(taught) and all(loss.asks_once for loss in taught)
         self.relates_samples = any(loss.relates_samples for loss in self.losses)
         self.judges_image = any(loss.judges_image for loss in self.losses)
+        self.uses_truth = any(loss.uses_truth for loss in self.losses)
         self.needs_teacher_errors = any(type(loss).prepare is not Loss.prepare for loss in self.losses)
         self.teacher_features = sorted({name for loss in self.losses for name in loss.teacher_features})
         self.network_features = sorted({name for loss in self.losses for name in loss.network_features})

@@ -155,6 +155,7 @@ def test_a_loss_of_ones_own_is_found_by_its_name():
     try:
         objective = Objective((LossTerm(loss="constant_for_this_test"),))
         assert float(objective(*predictions()).detach()) == 7
+        assert objective.uses_truth, "it doesn't say that it doesn't"
     finally:
         LOSSES.remove("constant_for_this_test")
     with pytest.raises(StudyError, match="unknown loss 'constant_for_this_test'; known: attention_transfer, atten"):
