@@ -524,7 +524,7 @@ def times(measured: pd.DataFrame, title: str) -> Figure:
 def differences(groups: Mapping[str, Mapping[str, Sequence[float]]], title: str) -> Figure:
     """ΔPSNR (dB) of each group at each setting: a mark for the mean, a dot for each seed; above 0 the first does better."""
     settings = list(dict.fromkeys(setting for group in groups.values() for setting in group))
-    figure, axis = plt.subplots(figsize=(10, 4.2), layout="constrained")
+    figure, ((axis,),) = _axes(title, [1], [1], (10, 4.2))
     axis.axhline(0, color=NEUTRAL, linewidth=1)
     for number, (label, group) in enumerate(groups.items()):
         at = {s: settings.index(s) + 0.8 * ((number + 0.5) / len(groups) - 0.5) for s in group}
@@ -535,7 +535,7 @@ def differences(groups: Mapping[str, Mapping[str, Sequence[float]]], title: str)
         dots = [(at[s], value) for s, each in group.items() for value in each]
         axis.plot(*zip(*dots, strict=True), **{**style, "marker": "."}, markersize=4)
     axis.set_xticks(range(len(settings)), settings)
-    axis.set(ylabel="ΔPSNR / dB (small dots: each seed)", title=title)
+    axis.set(ylabel="ΔPSNR / dB (small dots: each seed)")
     axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=2, handlelength=1)
     axis.grid(axis="y")
     return figure

@@ -97,13 +97,15 @@ def in_usual_order(
 
     `centre` : of all slices there are, (slices, ...), the values at these points of H and W.
     """
-    first = np.stack([read(number) for number in sorted({*sampled(slices)})])
-    order, of = ORDERS[the_order(first, "auto", where, usual)], ORDERS[usual]
+    held = {number: read(number) for number in sorted({*sampled(slices)})}
+    plane = next(iter(held.values())).shape[-2:]
+    order, of = ORDERS[the_order(np.stack([*held.values()]), "auto", where, usual)], ORDERS[usual]
     if centre is not None:
-        about = (slice(n // 2 - 1, n // 2 + 2) if order.kspace_centred else slice(0, 2) for n in first.shape[-2:])
+        about = (slice(n // 2 - 1, n // 2 + 2) if order.kspace_centred else slice(0, 2) for n in plane)
         check_slices(centre(*about), where)
     for number in slices:
-        yield read(number) if order == of else to_order(from_order(read(number), order), of)
+        kspace = held.pop(number) if number in held else read(number)
+        yield kspace if order == of else to_order(from_order(kspace, order), of)
 
 
 def check_slices(centre: np.ndarray, where: str) -> None:

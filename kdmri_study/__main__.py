@@ -138,7 +138,7 @@ def tables(arguments) -> None:
     for name, figure in chain([("answer", first)] if first else [], pictures):
         figures.save(figure, study.figure(name), study.stamp)
         plt.close(figure)
-    write_cards(study)
+    write_cards(evidence)
     print(study.results / "tables")
     # What failed is a hole, and no reason to make nothing of the rest; ./run_all.sh and the report name it too.
     failed = "".join(f"{line}\n" for line in evidence.failures())

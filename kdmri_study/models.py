@@ -138,12 +138,12 @@ def write_models(study: Study, settings: Sequence[Setting] = ()) -> Iterator[Pat
             about |= {"profile": study.name, "validation": kept.validation, "record": kept.record}
             write_json(path.with_suffix(".json"), about)
             yield path
-    write_cards(study)
+    write_cards(Evidence(study))
 
 
-def write_cards(study: Study) -> None:
+def write_cards(evidence: Evidence) -> None:
     """Write the card of every network of this profile in the folder of models, from evidence."""
-    evidence = Evidence(study)
+    study = evidence.study
     for kept in (k for k in committed(study.folder / "results" / "models") if k.profile == study.name):
         write_text(kept.weights.with_suffix(".md"), card(evidence, kept))
 

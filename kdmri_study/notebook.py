@@ -81,7 +81,7 @@ def train(study: Study, rows: Rows, weights: bool = False) -> None:
 
     Interrupted, it saves what is trained and raises `StoppedError`; called again, it goes on from there.
     """
-    evidence = Evidence(study)
+    evidence = _evidence(study)
     with asked_to_stop() as stop:
         for row in rows.values():
             if not weights and all(evidence.of(run) for run in with_needs([row.run]).values()):
@@ -126,7 +126,7 @@ def compared(
     by_seed = rows if all(isinstance(key, int) for key in rows) else {0: rows}
     first = next(iter(by_seed.values()))
     pairs = {name: row.control for name, row in first.items() if row.control} if against is None else against
-    return [table.frame for table in of_rows(Evidence(study), "", by_seed, list(pairs.items()), untrained)]
+    return [table.frame for table in of_rows(_evidence(study), "", by_seed, list(pairs.items()), untrained)]
 
 
 _evidence = cache(Evidence)  # made once for each study, since a long one has hundreds of runs

@@ -25,15 +25,17 @@ LINK = re.compile(r"\[([^\[\]]*)\]\((\d\d_\w+)\.ipynb\)")
 PICTURES = ("answer", "figure2", "reconstructions", "attention", "curves")  # how names of the first page's begin or end
 PEOPLE = 4  # on the viewer's page, of which each adds 0.8 MB; `python -m kdmri_study look` writes all nine
 API = (
-    "losses.base",
-    "losses.attention_transfer",
-    "losses.imitation",
-    "models.base",
-    "models.dccnn",
-    "operators",
-    "masks",
+    *(
+        "losses.base",
+        "losses.attention_transfer",
+        "losses.imitation",
+        "models.base",
+        "models.dccnn",
+        "operators",
+        "masks",
+    ),
+    *("training", "distillation", "declarations", "evaluation", "statistics", "attention", "figures"),
 )
-API += ("training", "distillation", "declarations", "evaluation", "statistics", "attention", "figures")
 
 
 def write_report(study: Study, folder: Path | None = None) -> Path:
