@@ -32,6 +32,8 @@ class Batches:
         return [int(self.order(p // len(self.images))[p % len(self.images)]) for p in positions]
 
     def __call__(self, step: int) -> Tensor:
+        if hasattr(self.images, "begin"):  # what draws at random when it is read, draws anew at each step
+            self.images.begin(step)
         return self.phased(self.cut(self.images, step), step)
 
     def phased(self, shown: Tensor, step: int) -> Tensor:

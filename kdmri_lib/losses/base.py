@@ -1,8 +1,5 @@
-"""What a loss is, and losses by name: one short file each, the same interface for all.
-
-A loss of one's own is a subclass of `Loss` decorated with ``@LOSSES.register("name")``, named in a run's objective. It may
-stand in a notebook; nothing else has to know of it.
-"""
+"""What a loss is, and losses by name, a short file each. One's own is a subclass of `Loss` decorated with
+``@LOSSES.register("name")``, in a notebook too; nothing else has to know of it."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Literal, NamedTuple
@@ -30,31 +27,27 @@ class Prediction(NamedTuple):
 
 class Loss(nn.Module):
     """Called with (target, prediction, teacher): the true image (B, C, H, W), what the network that trains gave, and what
-    its teacher gave; returns a scalar.
-
-    What a loss needs it says in its attributes, so that training asks the networks for no more.
-    """
+    its teacher gave; returns a scalar. Its attributes say what it needs, and training asks the networks for no more."""
 
     label: str = ""
     """What people call it; its name where it has none."""
     uses_teacher: bool = True
     """Without it, no teacher runs for this loss and `teacher` may be None."""
     judges_image: bool = False
-    """Whether it compares the network's image with the true one. If no term of an objective does, the validation set picks
-    checkpoints by the objective itself, otherwise by PSNR."""
+    """Whether it compares the network's image with the true one. Where no term of an objective does, the validation set
+    picks checkpoints by the objective itself, otherwise by PSNR."""
     uses_truth: bool = True
-    """Whether it looks at the true image at all. A training of subjects whose true image is missing takes no loss that
-    does, and none that doesn't say that it doesn't."""
+    """Whether it looks at the true image at all; subjects whose true image is missing train by no loss that does."""
     held_out: float = 0.0
-    """The share of the measured lines that the network doesn't see at a step, and that the loss compares alone. A loss that
-    holds out is the only one of its objective."""
+    """The share of the measured lines that the network doesn't see at a step, and that the loss, the only one of its
+    objective, compares alone."""
     pairs: Sequence[tuple[str, str]] = ()
     """(teacher's feature, feature of the network that trains) names, for losses on features."""
     relates_samples: bool = False
     """Whether it compares the samples of a batch with one another; then a batch of one is refused."""
     fits: Sequence[Literal["channels", "size"]] = ()
-    """What must be equal of a pair's maps, and is made equal by `kdmri_lib.distillation`: channels by a convolution that
-    trains along, sizes by interpolation. A network's other maps are given as they are."""
+    """What must be equal of a pair's maps; `kdmri_lib.distillation` makes it so, channels by a convolution that trains
+    along, sizes by interpolation."""
     reduced: Callable[[Tensor], Tensor] | None = None
     """What serves the loss in the stead of a teacher's feature (B, K, H, W): one map, (B, 1, H, W). See `asks_once`."""
 
@@ -66,10 +59,8 @@ class Loss(nn.Module):
 
     @classmethod
     def places(cls, teacher: Model, student: Model) -> dict:
-        """Options that put the loss where it usually stands: at the middle convolutions of each group, as in the paper.
-
-        `StudyError` for networks of different numbers of groups, which have no such places.
-        """
+        """Options that put the loss where the paper does: at the middle convolutions of each group; `StudyError` for
+        networks of different numbers of groups."""
         return {"pairs": [[middle(t), middle(s)] for t, s in groups_of_both(teacher, student)]}
 
     @property
@@ -84,9 +75,8 @@ class Loss(nn.Module):
 
     @property
     def asks_once(self) -> bool:
-        """Whether all that it takes of a teacher belongs to places in the image: the teacher's image, and in the stead of
-        each feature a map (`reduced`). Then the teacher is asked once for each training slice, and its answers are cut to
-        the strips that train. Other losses need whole feature maps, and the teacher at each step."""
+        """Whether all that it takes of a teacher is its image and, in the stead of a feature, a map (`reduced`). Then the
+        teacher is asked once for each training slice, and its answers are cut to strips; otherwise at each step."""
         return not self.teacher_features or self.reduced is not None
 
     def prepare(self, teacher_errors: Tensor) -> None:
@@ -105,7 +95,15 @@ class FeatureLoss(Loss):
 
     def __init__(self, pairs: Pairs):
         super().__init__()
-        self.pairs = tuple(map(tuple, pairs))
+        self.pairs = named(pairs, 2, "pairs")
+
+
+def named(groups: Sequence[Sequence[str]], size: int, what: str) -> tuple[tuple[str, ...], ...]:
+    """Names of features in groups of `size`; `StudyError` where they aren't such, or there is none."""
+    found = [tuple(group) if isinstance(group, list | tuple) else (group,) for group in groups]
+    if not found or any(len(group) != size or not all(isinstance(name, str) for name in group) for group in found):
+        raise StudyError(f"{what}={groups!r}: expected a list of groups of {size} names of features")
+    return tuple(found)
 
 
 def build_loss(name: str, /, **options) -> Loss:
@@ -122,8 +120,6 @@ def groups_of_both(teacher: Model, student: Model) -> list[tuple[list[str], list
 
 
 def samples_flat(feature: Tensor) -> Tensor:
-    """A feature map (B, C, H, W) as (B, H W C), a view where it is stored channels last; a copy would cost a step's tenth.
-
-    For losses that don't mind the order of a sample's values.
-    """
+    """A feature map (B, C, H, W) as (B, H W C), for losses that don't mind the order of a sample's values: a view where it
+    is stored channels last; a copy would cost a step's tenth."""
     return feature.permute(0, 2, 3, 1).flatten(1)

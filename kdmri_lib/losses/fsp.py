@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor
 
 from kdmri_lib.errors import StudyError
-from kdmri_lib.losses.base import LOSSES, Loss, Prediction, groups_of_both
+from kdmri_lib.losses.base import LOSSES, Loss, Prediction, groups_of_both, named
 from kdmri_lib.models.base import Model
 
 
@@ -27,18 +27,16 @@ class FSP(Loss):
     """Mean over the batch of || G_T - G_S ||_F^2, summed over the flows (Yim et al., eq. 2).
 
     G is the flow matrix between two layers' maps, in the study the first and the penultimate convolution of a cascade, so
-    teacher and student must agree in channels. The published KD-MRI code holds no FSP. No gradient passes to the teacher.
-
-    Parameters
-    ----------
-    flows : (teacher from, teacher to, student from, student to) names of features.
+    teacher and student must agree in channels; `flows` are (teacher from, teacher to, student from, student to) names of
+    features. The published KD-MRI code holds no FSP. No gradient passes to the teacher.
     """
 
     label = "FSP"
 
     def __init__(self, flows: Flows):
         super().__init__()
-        self.pairs = tuple(pair for t1, t2, s1, s2 in flows for pair in ((t1, s1), (t2, s2)))
+        groups = named(flows, 4, "flows")
+        self.pairs = tuple(pair for t1, t2, s1, s2 in groups for pair in ((t1, s1), (t2, s2)))
 
     @classmethod
     def places(cls, teacher: Model, student: Model) -> dict:

@@ -2,7 +2,6 @@
 
 import re
 
-import onnxruntime
 import pytest
 import torch
 
@@ -30,40 +29,38 @@ def run(tmp_path, monkeypatch):
     return executed
 
 
-def test_a_loss_on_two_tensors_is_equation_3(run):
-    found = run("A loss on two of your tensors")
-    maps = [found[name].detach().square().sum(dim=1).flatten(1) for name in ("mine", "theirs")]
-    mine, theirs = (m / m.norm(dim=1, keepdim=True) for m in maps)
-    assert found["value"].item() == pytest.approx((mine - theirs).norm(dim=1).mean().item(), rel=1e-5)
-    assert found["mine"].grad.any()
+def test_a_loss_on_two_tensors(run):
+    """`tests/unit/losses` holds it to equation 3."""
+    found = run("Which losses")
+    assert found["value"].item() > 0 and found["mine"].grad.any()
 
 
-def test_two_modules_are_distilled_and_the_file_goes_on(run, capsys):
+def test_two_modules_are_distilled_and_a_second_start_goes_on(run, capsys):
     title = "Distil two modules"
     first = run(title)
     assert first["curve"]["training_loss"].is_monotonic_decreasing
     again = first["network"](8)
     again.load_state_dict(torch.load("small.pt", weights_only=True))
     given = first["physics"](first["validation"])
-    assert torch.equal(again(given), first["small"](given))
+    assert torch.equal(again(given), first["small"](given)) and not torch.equal(again(given), first["alone"](given))
     assert "'3': (1, 8, 64, 64)" in capsys.readouterr().out
+    second = run(title)
+    assert torch.equal(second["small"](given), first["small"](given))
+    assert second["curve"].equals(first["curve"])
 
 
 def test_the_onnx_file_computes_the_same_for_any_number_of_images(run):
     found = run("Export to ONNX")
-    given = torch.rand(5, 1, 64, 64)
-    (image,) = onnxruntime.InferenceSession("small.onnx").run(None, {"input": given.numpy()})
-    torch.testing.assert_close(torch.from_numpy(image), found["small"](given).detach(), rtol=1e-4, atol=1e-5)
+    given = torch.rand(5, 2, 64, 64), (torch.rand(5, 64, 64) < 0.3).float()
+    named = zip(found["session"].get_inputs(), given, strict=True)
+    (image,) = found["session"].run(None, {x.name: value.numpy() for x, value in named})
+    torch.testing.assert_close(torch.from_numpy(image), found["small"](*given).detach(), rtol=1e-4, atol=1e-5)
 
 
-def test_a_loss_of_ones_own(run, capsys):
+def test_losses_of_ones_own(run, capsys):
     found = run("A loss of your own")
     one, other = found["one"].numpy(), found["other"].numpy()
-    expected = abs((one[..., 1:] - one[..., :-1]) - (other[..., 1:] - other[..., :-1])).mean()
-    assert float(re.search(r"[\d.]+", capsys.readouterr().out)[0]) == pytest.approx(expected, abs=1e-4)
-    assert set(PROGRAMS) == {
-        "A loss on two of your tensors",
-        "Distil two modules",
-        "Export to ONNX",
-        "A loss of your own",
-    }
+    expected = abs((one[..., 1:] - one[..., :-1]) - (other[..., 1:] - other[..., :-1])).mean(), abs(one - other).mean()
+    printed = re.findall(r"\d\.\d+", capsys.readouterr().out)
+    assert [float(number) for number in printed] == pytest.approx(expected, abs=1e-4)
+    assert len(PROGRAMS) == 4, "all of them run here"
