@@ -17,7 +17,7 @@ from kdmri_lib.training import Step
 
 
 def _sampled_like(dataset: Dataset) -> str:
-    """Which of the paper's data sets this one is sampled like: as declared, the one of its name, otherwise the brain."""
+    """Which of the paper's data sets this one is sampled like."""
     return dataset.sampled_like or (dataset.name if dataset.name in masks.GRIDS else "brain")
 
 
@@ -35,11 +35,11 @@ def mask_file(dataset: Dataset, undersampling: Undersampling) -> Path | None:
 
 
 def declared_mask(dataset: Dataset, undersampling: Undersampling) -> np.ndarray:
-    """The one mask of a data set and a undersampling: (H, W) boolean, unshifted.
+    """The one mask of a data set and an undersampling: (H, W) boolean, unshifted.
 
     Data sets named as the paper's, or declared `sampled_like` one, have its masks, or such as are drawn by their rules; any
-    other is sampled like the brain.
-    A mask of the user's own is read from a file (`mask_file`): .npy, or lists of lines as `read_lines` takes them.
+    other is sampled like the brain. A mask of the user's own is read from a file (`mask_file`): .npy, or lists of lines as
+    `read_lines` takes them.
     """
     shape, acceleration, seed = dataset.shape, undersampling.acceleration, undersampling.seed
     file = mask_file(dataset, undersampling)
@@ -57,12 +57,12 @@ def declared_mask(dataset: Dataset, undersampling: Undersampling) -> np.ndarray:
 
 
 def declared_operator(dataset: Dataset, undersampling: Undersampling) -> UndersamplingOperator:
-    """The undersampling operator of a data set and a undersampling."""
+    """The operator of `declared_mask`."""
     return UndersamplingOperator(declared_mask(dataset, undersampling))
 
 
 def declared_network(run: Run) -> Model:
-    """The run's network with its mask, initial weights by its seed, as its `initialisation` says."""
+    """The run's network with its mask, initial weights by its seed."""
     torch.manual_seed(run.seed)
     mask = declared_mask(run.dataset, run.undersampling)
     network = build_model(run.network.kind, mask, run.dataset.channels, **run.network.options)

@@ -3,7 +3,7 @@
 Arrays are (..., H, W), NumPy's or what becomes one.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,8 +16,8 @@ AXES = (-2, -1)
 
 
 class Order(NamedTuple):
-    """How k-space is laid out: is zero frequency in the middle (N // 2), or at index 0; was the image's middle moved to
-    index 0 before the transform, as `ifftshift` does, or not."""
+    """Is zero frequency in the middle (N // 2), or at index 0; was the image's middle moved to index 0 before it was
+    transformed, as `ifftshift` does, or not."""
 
     kspace_centred: bool
     image_shifted: bool
@@ -33,7 +33,9 @@ DECIDED = 4.0  # times that energy about the middle or about the corners is the 
 WINDOW = 16  # its share of each axis to both sides
 ONE_SIDED = 0.2  # of -2 to 2; images of heads, hearts and knees that lie in the middle have 0.4 to 1.3
 EVENLY = 3.0  # times that the energy of what is called k-space is spread wider than its transform's
-SLICES = 8  # of fewer it isn't told whether they are transformed
+SLICES = 8  # with a signal; of fewer it isn't told for certain whether they are transformed
+SIGNAL = 1e-4  # of the largest energy about zero frequency of the slices
+MOST = 0.75  # share of that energy, which is more than a slice of an object has, unless it is in that one alone
 
 
 def from_order(kspace: np.ndarray, order: Order) -> np.ndarray:
@@ -85,44 +87,26 @@ def sampled(slices: Sequence[int]) -> list[int]:
     return [slices[len(slices) * n // 4] for n in (2, 1, 3)]
 
 
-def in_usual_order(
-    read: Callable[[int], np.ndarray],
-    slices: Sequence[int],
-    usual: str,
-    where: str,
-    centre: Callable[[slice, slice], np.ndarray] | None = None,
-) -> Iterator[np.ndarray]:
-    """Yield the k-space that `read` has of each of these slices, (coils, H, W), in the order that its source is `usual` in,
-    whichever it is in; `StudyError` as of `the_order` and `check_slices`.
-
-    `centre` : of all slices there are, (slices, ...), the values at these points of H and W.
-    """
-    held = {number: read(number) for number in sorted({*sampled(slices)})}
-    plane = next(iter(held.values())).shape[-2:]
-    order, of = ORDERS[the_order(np.stack([*held.values()]), "auto", where, usual)], ORDERS[usual]
-    if centre is not None:
-        about = (slice(n // 2 - 1, n // 2 + 2) if order.kspace_centred else slice(0, 2) for n in plane)
-        check_slices(centre(*about), where)
-    for number in slices:
-        kspace = held.pop(number) if number in held else read(number)
-        yield kspace if order == of else to_order(from_order(kspace, order), of)
-
-
-def check_slices(centre: np.ndarray, where: str) -> None:
-    """`StudyError` when the slices of a volume are k-space still: most is in the middle one or the first, as no object is,
-    and its transform isn't. `centre` : (slices, ...), values about zero frequency in the plane."""
+def check_slices(centre: np.ndarray, where: str) -> str:
+    """`StudyError` when the slices of a volume are certainly k-space still: most is in the middle one or the first, there
+    is a signal in at least `SLICES`, and their transform isn't so uneven. What may be that, or an object in few slices, is
+    returned in words. `centre` : (slices, ...), values about zero frequency in the plane."""
     energy = np.square(np.abs(centre.reshape(len(centre), -1)).astype(np.float64)).sum(axis=1)
     peak, total = int(energy.argmax()), len(energy)
+    # The middle of slices out of the middle of a volume may be half a slice off.
+    if total == 1 or not energy.any() or peak not in (0, total // 2, (total + 1) // 2):
+        return ""
     # Without its phase, which may be another in each slice.
-    if (
-        np.count_nonzero(energy) >= SLICES
-        and peak in (0, total // 2)
-        and looks_like_images(scipy.fft.fft(energy)[:, None])
-    ):
+    uneven, held = looks_like_images(scipy.fft.fft(energy)[:, None]), np.count_nonzero(energy > SIGNAL * energy[peak])
+    if uneven and held >= SLICES:
+        most = f"most of it is in slice {peak} of {total}"
         raise StudyError(
-            f"{where} is along the slices k-space still: most of it is in slice {peak} of {total}; expected slices, "
-            "transformed along that axis"
+            f"{where} is along the slices k-space still: {most}; expected slices, transformed along that axis"
         )
+    if uneven or energy[peak] > MOST * energy.sum():
+        few = "whether slices are transformed along their axis can't be told of so few"
+        return f"most is in slice {peak} of {total}; {few}"
+    return ""
 
 
 def is_kspace_centred(kspace: np.ndarray) -> bool | None:
@@ -135,11 +119,8 @@ def is_kspace_centred(kspace: np.ndarray) -> bool | None:
 
 def is_image_shifted(kspace: np.ndarray) -> bool | None:
     """Whether the image of k-space, zero frequency wherever, lies about its corners and not its middle; None where its
-    energy is on neither side.
-
-    The sum over both axes of the first Fourier coefficient of the energy's distribution along the axis: its angle is where
-    the energy's centre lies on the circle that a periodic axis is.
-    """
+    energy is on neither side. By the first Fourier coefficient of the energy's distribution along each axis, whose angle is
+    where the energy's centre lies on the circle that a periodic axis is."""
     spectrum = np.fft.fft2(_energy(scipy.fft.ifft2(np.asarray(kspace)))).real
     sided = (spectrum[1 % len(spectrum), 0] + spectrum[0, 1 % len(spectrum.T)]) / spectrum[0, 0]
     return bool(sided > 0) if abs(sided) > ONE_SIDED else None
@@ -147,10 +128,7 @@ def is_image_shifted(kspace: np.ndarray) -> bool | None:
 
 def looks_like_images(kspace: np.ndarray, axis: int | None = None) -> bool:
     """Whether what should be k-space is images, along both axes or one of them: an image's energy is spread, its
-    transform's is not.
-
-    Spread is the participation ratio of the energy, (sum e)^2 / (N sum e^2): 1 where it is even, 1 / N in one point.
-    """
+    transform's is not, by its participation ratio (sum e)^2 / (N sum e^2), 1 where it is even, 1 / N in one point."""
     images = scipy.fft.ifftn(np.asarray(kspace), axes=AXES if axis is None else (axis,))
     energies = (_energy(values).sum(axis={-2: 1, -1: 0}.get(axis, ())) for values in (kspace, images))
     spread, transformed = (np.square(energy.sum()) / (energy.size * np.square(energy).sum()) for energy in energies)

@@ -17,13 +17,8 @@ from kdmri_lib.errors import StudyError
 
 
 class Registry:
-    """What is registered by name, in a file of that name below `package`, or anywhere else such as in a notebook's cell.
-
-    Parameters
-    ----------
-    what : what one of them is called in messages, such as "loss".
-    package : name of the package whose modules each register what they are named after, imported when it is asked for.
-    """
+    """What is registered by name, in a file of that name below `package`, imported when it is asked for, or anywhere else
+    such as in a notebook's cell. `what` : what one of them is called in messages, such as "loss"."""
 
     def __init__(self, what: str, package: str):
         self.what, self.package = what, package
@@ -76,18 +71,9 @@ def _schema(function: Callable, given: frozenset[str]) -> type[BaseModel]:
 
 
 def checked_options(function: Callable, options: dict, what: str, given: Collection[str] = ()) -> dict[str, Any]:
-    """`options` as keyword arguments for `function`, whose annotations say what each may be.
-
-    Parameters
-    ----------
-    what : whose options these are, for messages, such as "loss 'imitation'".
-    given : parameters that don't come from a declaration.
-
-    Raises
-    ------
-    StudyError
-        When an option is unknown, missing, of another type or out of its range; the message names it.
-    """
+    """`options` as keyword arguments for `function`, whose annotations say what each may be; what is `given` no declaration
+    gives. `StudyError` for `what`, such as "loss 'imitation'", when one is unknown, missing, of another type or out of its
+    range."""
     for key in sorted(options.keys() & set(given)):
         raise StudyError(f"{what}, option '{key}': isn't for a declaration to give")
     try:

@@ -49,8 +49,8 @@ def atomic_write(path: Path):
 
 
 def _short(path: Path) -> str:
-    """What a temporary name has of `path`: a digest, since a whole name could be too long with anything in front; and the
-    suffixes, by which writers tell the format."""
+    """What a temporary name has of `path`: a digest, since whole names get too long, and the suffixes, which tell writers
+    the format."""
     return hashlib.sha256(path.name.encode()).hexdigest()[:16] + "".join(path.suffixes[-2:])[-32:]
 
 

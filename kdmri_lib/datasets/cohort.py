@@ -18,8 +18,7 @@ class Member(NamedTuple):
     """One volume: its split, whose it is, its own name, and the arguments that the source makes it from.
 
     Files among these are called `file`, `files`, or end so: they are watched for changes. Of a download the split is "test"
-    where its distributor set the subject apart, and otherwise left to `split_subjects`, "". `person` is who it is by its
-    file's header, where that says so.
+    where its distributor set the subject apart, else "". `person` is who it is by its file's header, where that says so.
     """
 
     split: str
@@ -32,21 +31,20 @@ class Member(NamedTuple):
 def in_order(names: Iterable, key: Callable = str) -> list:
     """Names sorted with their numbers as numbers, patient2 before patient10; or what `key` gives the names of."""
 
-    def parts(item) -> list[str | int]:
-        # Texts and numbers take turns.
+    def parts(item) -> list[str | int]:  # texts and numbers take turns
         return [int(part) if n % 2 else part for n, part in enumerate(re.split(r"(\d+)", str(key(item))))]
 
     return sorted(names, key=parts)
 
 
 def split_subjects(dataset: Dataset, found: Iterable[Member]) -> list[Member]:
-    """The volumes of every subject that has a split, of those found in a download; each subject has one. Subjects that
-    files' headers call the same person are one, of the name of the first.
+    """The volumes of every subject that has a split, of those found in a download. Subjects that files' headers call the
+    same person are one, of the name of the first.
 
-    The first `train` subjects in the order of their names train, the next `validation` ones validate, the next ones test.
-    Where their distributor set some apart, these alone test, and never train. A file `dataset.splits` (CSV with columns
-    subject, split) says otherwise for all. `StudyError` when there are fewer subjects than declared, or the file names a
-    subject twice, or one that isn't there, or has a person in two splits.
+    The first `train` subjects in the order of their names train, the next `validation` ones validate, the next ones test;
+    where their distributor set some apart, these alone test. A file `dataset.splits` (CSV with columns subject, split) says
+    otherwise for all. `StudyError` when there are fewer subjects than declared, or the file names a subject twice, or one
+    that isn't there, or has a person in two splits.
     """
     where = PROJECT / (dataset.folder or "")
     volumes: dict[str, list[Member]] = {}
@@ -70,10 +68,9 @@ def split_subjects(dataset: Dataset, found: Iterable[Member]) -> list[Member]:
         testing = reserved or free[dataset.train + dataset.validation :]
         chosen = {"train": free, "validation": free[dataset.train :], "test": testing}
         chosen = {split: subjects[: getattr(dataset, split)] for split, subjects in chosen.items()}
-        counts = {split: len(subjects) for split, subjects in chosen.items()}
-        if any(count < getattr(dataset, split) for split, count in counts.items()):
-            there = ", ".join(f"{count} {split}" for split, count in counts.items())
-            wanted = ", ".join(f"{getattr(dataset, split)} {split}" for split in SPLITS)
+        there = ", ".join(f"{len(subjects)} {split}" for split, subjects in chosen.items())
+        wanted = ", ".join(f"{getattr(dataset, split)} {split}" for split in SPLITS)
+        if there != wanted:
             raise StudyError(f"{where}: {len(volumes)} subjects found ({there}), expected {wanted}{said}")
     members = [m._replace(split=split) for split, subjects in chosen.items() for s in subjects for m in volumes[s]]
     first: dict[str, Member] = {}
@@ -101,23 +98,20 @@ def _read_splits(path: Path, known: Mapping) -> dict[str, str]:
     """Split by subject, of a table as spreadsheets save it: with a byte-order mark or none, commas, semicolons or tabs."""
     assigned: dict[str, str] = {}
     try:
-        # Whatever the locale; Excel writes UTF-8 with a mark in front.
+        # Whatever the locale; Excel writes UTF-8 with a mark in front, and empty rows as commas alone.
         lines = path.read_text(encoding="utf-8-sig").splitlines()
         between = next((mark for mark in ",;\t" if lines and mark in lines[0]), ",")
-        rows = [
-            {str(name).strip(): value.strip() for name, value in row.items() if isinstance(value, str)}
-            for row in csv.DictReader(lines, delimiter=between)
-        ]
+        for number, row in enumerate(csv.DictReader(lines, delimiter=between), 2):
+            row = {str(name).strip(): value.strip() for name, value in row.items() if isinstance(value, str)}
+            if not any(row.values()):
+                continue
+            subject, split, where = row.get("subject"), row.get("split"), f"{path}, line {number}"
+            if split not in SPLITS or not subject:
+                raise StudyError(f"{where}: expected columns subject, split with {', '.join(SPLITS)}")
+            if assigned.setdefault(subject, split) != split:
+                raise StudyError(f"{where}: subject {subject} is in two splits, {assigned[subject]} and {split}")
+            if subject not in known:
+                raise StudyError(f"{where}: no subject {subject}; the first ones found: {in_order(known)[:3]}")
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise StudyError(f"{path}: can't be read ({error})") from None
-    for number, row in enumerate(rows, 2):
-        if not any(row.values()):  # Excel's empty rows, which are commas alone
-            continue
-        subject, split, where = row.get("subject"), row.get("split"), f"{path}, line {number}"
-        if split not in SPLITS or not subject:
-            raise StudyError(f"{where}: expected columns subject, split with {', '.join(SPLITS)}")
-        if assigned.setdefault(subject, split) != split:
-            raise StudyError(f"{where}: subject {subject} is in two splits, {assigned[subject]} and {split}")
-        if subject not in known:
-            raise StudyError(f"{where}: no subject {subject}; the first ones found: {in_order(known)[:3]}")
     return assigned

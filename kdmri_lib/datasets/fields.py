@@ -32,28 +32,25 @@ def _filtered(rng: np.random.Generator, shape: tuple[int, ...], gain: Callable) 
 def sheet_distance(field: np.ndarray, spacing: float, at: Callable = lambda values: values) -> np.ndarray:
     """Distance to the zero level of a smooth random field, near it: |field| / |gradient|, in the units of `spacing`.
 
-    The zero level is a set of sheets (curves in 2-D); where two fields' sheets cross is a curve (a point). `at` samples
-    a field where the distance is wanted; the result has the shape that it gives, the field's by default.
+    The zero level is a set of sheets (curves in 2-D); where two fields' sheets cross is a curve (a point). `at` samples a
+    field where the distance is wanted.
     """
     slope = np.sqrt(sum(g**2 for g in np.gradient(field, spacing)))
     return np.abs(at(field)) / np.maximum(at(slope), 0.02)
 
 
 def diffeomorphic_displacement(
-    rng: np.random.Generator, shape: tuple[int, ...], smoothness: float, amplitude: float, doublings: int = 6
+    rng: np.random.Generator, shape: tuple[int, ...], smoothness: float, amplitude: float
 ) -> np.ndarray:
-    """Random smooth invertible warp: a stationary velocity field, integrated by scaling and squaring (Arsigny 2006).
-
-    `smoothness` (standard deviation of the Gaussian filter) and `amplitude` (root mean square displacement) are in grid
-    steps. Returns the displacement (dimensions, *shape), float32, to be added to the grid's coordinates.
-    """
+    """Random smooth invertible warp: a stationary velocity field, integrated by scaling and squaring (Arsigny 2006): the
+    displacement (dimensions, *shape), float32. It, `smoothness` (standard deviation of the Gaussian filter) and `amplitude`
+    (root mean square displacement) are in grid steps."""
     velocity = np.stack([ndimage.gaussian_filter(rng.standard_normal(shape), smoothness) for _ in shape])
-    displacement = velocity * (amplitude / np.sqrt((velocity**2).mean()) / 2**doublings)
+    displacement = velocity * (amplitude / np.sqrt((velocity**2).mean()) / 2**6)
     grid = np.stack(np.meshgrid(*[np.arange(n, dtype=np.float64) for n in shape], indexing="ij"))
-    for _ in range(doublings):
-        displacement = displacement + np.stack(
-            [ndimage.map_coordinates(d, grid + displacement, order=1, mode="nearest") for d in displacement]
-        )
+    for _ in range(6):
+        there = [ndimage.map_coordinates(d, grid + displacement, order=1, mode="nearest") for d in displacement]
+        displacement = displacement + np.stack(there)
     return displacement.astype(np.float32)
 
 
@@ -76,11 +73,8 @@ def point_spread(image: np.ndarray, width: float) -> np.ndarray:
 
 def measured(rng: np.random.Generator, signal: np.ndarray, sigma: float, phase: np.ndarray | None = None) -> np.ndarray:
     """What a scanner measures of `signal`: complex Gaussian noise of standard deviation `sigma` in each part, white in the
-    image as in k-space, comes to it; then it is at `phase`, complex64. Without a phase its magnitude, float32 (Rician).
-
-    The noise is as likely at any phase, so that adding it before the turn is adding it after; and so the complex image's
-    magnitude is, but for rounding, the image that the same `rng` gives without a phase.
-    """
+    image as in k-space, comes to it; then it is at `phase`, complex64. Without a phase its magnitude, float32 (Rician). The
+    noise is as likely at any phase, so that the same `rng` gives the same magnitude with and without one."""
     noise = rng.standard_normal((2, *signal.shape), dtype=np.float32)
     real, imaginary = signal + sigma * noise[0], sigma * noise[1]
     if phase is None:
@@ -91,8 +85,7 @@ def measured(rng: np.random.Generator, signal: np.ndarray, sigma: float, phase: 
 def smooth_phase(rng: np.random.Generator, shape: tuple[int, int, int]) -> np.ndarray:
     """A scanner's phase (slices, H, W) in radians, float32: a few radians over the field of view, smooth, no two alike.
 
-    Three parts, as one finds them listed in Bernstein, King and Zhou (Handbook of MRI Pulse Sequences, 2004) and in Noll et
-    al. (IEEE Trans. Med. Imaging 1991, on reconstruction that estimates such a phase from the centre of k-space):
+    Three parts (Bernstein, King and Zhou, Handbook of MRI Pulse Sequences, 2004; Noll et al., IEEE TMI 1991):
 
     - a constant, any: of the receiver, the coil and the path of the signal;
     - a random quadratic, 0.5 to 2.5 rad at most: eddy currents and an echo that isn't centred make a slope, receive coils
@@ -100,8 +93,7 @@ def smooth_phase(rng: np.random.Generator, shape: tuple[int, int, int]) -> np.nd
     - random waves as long as a quarter of the field of view and longer, 0.1 to 0.5 rad in standard deviation: off-resonance
       times echo time, such as 25 Hz at 2.5 ms, 0.4 rad.
 
-    Left out: steps, such as between fat and water, or beside air within a few pixels; phase of flow; bands of balanced
-    steady states.
+    Left out: steps, as between fat and water or beside air; phase of flow; bands of balanced steady states.
     """
     bend = rng.uniform(0.5, 2.5) * (bias_field(rng, shape, 1.0) - 1)
     longest = max(shape[1:])
@@ -122,8 +114,7 @@ def declared_phase(dataset: Dataset, whose: int | str, slices: int) -> np.ndarra
     if dataset.domain != "complex":
         return None
     stream = whose if isinstance(whose, int) else zlib.crc32(whose.encode())
-    rng = np.random.default_rng([dataset.seed, stream, PHASE])
-    return smooth_phase(rng, (slices, *dataset.shape))
+    return smooth_phase(np.random.default_rng([dataset.seed, stream, PHASE]), (slices, *dataset.shape))
 
 
 def smooth_step(distance: np.ndarray, width: float = 0.5) -> np.ndarray:

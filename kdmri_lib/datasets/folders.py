@@ -27,8 +27,6 @@ LABELS = re.compile(
 )
 LABELS_IN_FRONT = re.compile(r"seg(mentations?)?|masks?|labels?")
 OF_LABELS = re.compile(r"(labels|masks|segmentations|ground[-_ ]?truth)(tr|ts)?|derivatives")  # folders
-
-
 NO_TEXT = re.compile("[\ud800-\udfff]")  # bytes of another encoding, as old archives hold them
 
 
@@ -55,10 +53,8 @@ def ends_in(name: str, endings: Sequence[str]) -> bool:
 
 
 def is_label_map(place: Path) -> bool:
-    """Whether a NIfTI file's name, or a folder's that it lies in, says that it holds labels, or a copy of somebody's image.
-
-    A name's last word says it (``x_seg``, ``x_brain_mask``, ``patient001_frame01_gt``), or its first (``label_001``).
-    """
+    """Whether a NIfTI file's name, or a folder's that it lies in, says that it holds labels, or a copy of somebody's image:
+    its last word (``x_seg``, ``x_brain_mask``, ``patient001_frame01_gt``), or its first (``label_001``)."""
     *folders, name = place.parts
     named = [name, *(folder for folder in folders if ends_in(folder, NIFTI))]
     return any(map(_of_labels, named)) or any(OF_LABELS.fullmatch(folder.lower()) for folder in folders)
@@ -89,8 +85,7 @@ def files_in(folder: Path, endings: Sequence[str] = (), pattern: str | None = No
     """The files of a download that end in one of `endings` (all where there are none), in the order of their places.
 
     `pattern` : glob that `place` must match; ``**`` stands for any number of folders. `StudyError` when a folder may not be
-    read, a name isn't text, one volume is there under two endings (``x.nii``, ``x.nii.gz``), or one file twice, by a link:
-    nothing would say which of the two counts.
+    read, a name isn't text, one volume is there under two endings (``x.nii``, ``x.nii.gz``), or one file twice, by a link.
     """
     found = [entry for entry in _matching(folder, endings, pattern) if not (endings and is_label_map(entry.place))]
     seen: dict[str | Path, Entry] = {}
@@ -109,16 +104,6 @@ def files_in(folder: Path, endings: Sequence[str] = (), pattern: str | None = No
 def label_maps(folder: Path, endings: Sequence[str] = NIFTI, pattern: str | None = None) -> list[Path]:
     """The places of what `files_in` passes over, as label maps or copies, by their names."""
     return [entry.place for entry in _matching(folder, endings, pattern) if is_label_map(entry.place)]
-
-
-def the_nifti(path: Path) -> Path:
-    """The NIfTI file at `path`: itself, or the one in a folder that is named as one; `StudyError` for another folder."""
-    if not path.is_dir():
-        return path
-    found = [entry.file for entry in _walk(path, Path(), NIFTI, ()) if not is_label_map(entry.place)]
-    if len(found) != 1:
-        raise StudyError(f"{path}: a folder with {len(found)} NIfTI files, expected a file, or a folder with one")
-    return found[0]
 
 
 def _matching(folder: Path, endings: Sequence[str], pattern: str | None) -> list[Entry]:

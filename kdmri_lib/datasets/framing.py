@@ -10,45 +10,33 @@ LARGEST = 2048  # pixels along an axis of a slice; scanners give no more
 
 def padded(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """The image with its last two axes zero-padded or cropped to `shape` about their centre: (..., *shape)."""
-    for axis, size in ((-2, shape[0]), (-1, shape[1])):
-        surplus = image.shape[axis] - size
-        if surplus >= 0:
-            image = image.take(range(surplus // 2, surplus // 2 + size), axis=axis)
-        else:
-            pad = [(0, 0)] * image.ndim
-            pad[axis] = (-surplus // 2, -surplus - (-surplus // 2))
-            image = np.pad(image, pad)
+    for axis, size in zip((-2, -1), shape, strict=True):
+        missing, around = max(size - image.shape[axis], 0), [(0, 0)] * image.ndim
+        around[axis] = (missing // 2, missing - missing // 2)
+        image = np.pad(image.take(middle(image.shape[axis], size), axis), around)
     return image
 
 
-def evenly_spaced(volume: np.ndarray, count: int | None) -> np.ndarray:
-    """`count` slices of (slices, H, W) from the first to the last that holds signal, or all slices where it is None.
-
-    A slice holds signal when its mean is above a tenth of the brightest slice's. None comes twice, so there may be fewer.
-    """
-    if count is None:
-        return volume
-    means = volume.mean(axis=(1, 2))
-    inside = np.flatnonzero(means > 0.1 * means.max())
-    return volume[np.unique(np.linspace(inside[0], inside[-1], count).round().astype(int))]
-
-
 def framed(volume: np.ndarray, shape: tuple[int, int], count: int | None) -> np.ndarray:
-    """`count` evenly spaced slices of (slices, H, W), all for None, padded or cropped: (count, *shape).
+    """Evenly spaced slices of (slices, H, W), all for None, padded or cropped: (`count` or fewer, *shape).
 
-    Negatives become 0: `resampled` makes some beside edges, the image of a reader holds none (`values.magnitudes`).
+    They go from the first to the last that holds signal: whose mean is above a tenth of the brightest slice's. None comes
+    twice. Negatives become 0: `resampled` makes some beside edges, the image of a reader holds none (`values.magnitudes`).
     """
-    return padded(evenly_spaced(np.maximum(volume, 0), count), shape)
+    volume = np.maximum(volume, 0)
+    if count is not None:
+        means = volume.mean(axis=(1, 2))
+        inside = np.flatnonzero(means > 0.1 * means.max())
+        volume = volume[np.unique(np.linspace(inside[0], inside[-1], count).round().astype(int))]
+    return padded(volume, shape)
 
 
 def pixel_factors(
     shape: tuple[int, int], spacing: tuple[float, float, float], pixel: float | None
 ) -> tuple[float, float]:
-    """How many pixels of `pixel` mm take the place of one, along the rows' and the columns' axis of (H, W) slices; 1 where
-    it is None.
+    """How many pixels of `pixel` mm (None: as they are) take the place of one along each axis of (H, W) slices.
 
-    `spacing` : (slice, row, column) in mm. `StudyError` when no pixels would be left, or more than 2048 along an axis: then
-    the file's spacing is wrong, or `pixel`.
+    `spacing` : (slice, row, column) in mm. `StudyError` when no pixels would be left, or more than 2048 along an axis.
     """
     if pixel is None:
         return 1.0, 1.0
@@ -65,10 +53,8 @@ def pixel_factors(
 def resampled(
     volume: np.ndarray, spacing: tuple[float, float, float], pixel: float | None
 ) -> tuple[np.ndarray, tuple[float, float, float]]:
-    """(slices, H, W) with pixels of `pixel` mm in the plane (cubic splines), and its (slice, row, column) spacing in mm.
-
-    Unchanged where `pixel` is None, or the pixels are of that size to within 1%; raises as `pixel_factors` does.
-    """
+    """(slices, H, W) with pixels of `pixel` mm in the plane (cubic splines), and its (slice, row, column) spacing in mm; as
+    it is where `pixel` is None, or right to within 1%. Raises as `pixel_factors` does."""
     factors = pixel_factors(volume.shape[1:], spacing, pixel)
     if max(abs(factor - 1) for factor in factors) <= 0.01:
         return volume, spacing

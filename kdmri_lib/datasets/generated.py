@@ -12,10 +12,10 @@ from typing import Annotated, Any, Literal, get_args
 import numpy as np
 from pydantic import Field
 
-from kdmri_lib.datasets import strangers
 from kdmri_lib.datasets.cohort import SPLITS, Member
 from kdmri_lib.datasets.fields import declared_phase
-from kdmri_lib.datasets.variety import PLAIN, Variety
+from kdmri_lib.datasets.strangers import stranger
+from kdmri_lib.datasets.variety import LOWEST_SNR, PLAIN, Variety
 from kdmri_lib.declarations import Dataset
 from kdmri_lib.errors import StudyError
 
@@ -29,15 +29,13 @@ def options(*kinds: str) -> dict[str, Any]:
 def cohort(dataset: Dataset, prefix: str = "phantom", further: tuple[str, ...] = ()) -> Iterator[Member]:
     """Subjects numbered from 1 through the splits, a volume each, made by its `number`; then those that only test: one for
     each of the contrasts `further`, in a set of its name; plain ones; strangers, named by their signal-to-noise ratio.
-
-    `StudyError` when it isn't declared how many slices there are, or a kind of variety is left out where there is none.
-    """
+    `StudyError` without a number of slices, or where a kind of variety is left out of none."""
     if dataset.slices_per_volume is None:
         raise StudyError(f"data set '{dataset.name}': source {dataset.source} needs slices_per_volume")
     if "without" in dataset.options and not dataset.options.get("various"):
         raise StudyError(f"data set '{dataset.name}': option 'without' needs the option various: true")
-    ratios = strangers.signal_to_noise(int(dataset.options.get("strangers", 0)))
-    plain = int(dataset.options.get("plain_subjects", 0))
+    plain, count = (int(dataset.options.get(name, 0)) for name in ("plain_subjects", "strangers"))
+    ratios = [np.inf, *np.geomspace(80, LOWEST_SNR, max(count - 1, 0)).round().tolist()][:count]
     wanted = [
         *((split, prefix, "", {}) for split in SPLITS for _ in range(getattr(dataset, split))),
         *((protocol, protocol, "", {"protocol": protocol}) for protocol in further),
@@ -58,25 +56,18 @@ def make(
     plain: bool = False,
     snr: float | None = None,
 ) -> tuple[np.ndarray, dict]:
-    """Volume `number` of a data set, (slices, H, W) float32 or complex64 relative to proton density (of a various data set,
-    unless it is to be `plain`, relative to its brightest), and its attributes; with a signal-to-noise ratio `snr`, a
-    stranger.
+    """Volume `number` of a data set, (slices, H, W) float32 or complex64 in any unit, and its attributes; with a
+    signal-to-noise ratio `snr`, a stranger; one that is `plain` has no variety.
 
     `subject_volume` : the generator, whose options `known` say of which kinds its variety may be; `about` : attributes.
     """
     rng, slices = np.random.default_rng([dataset.seed, number]), dataset.slices_per_volume
     phase = declared_phase(dataset, number, slices)
     if snr is not None:
-        image = strangers.stranger(rng, slices, dataset.shape, snr, phase)
+        image = stranger(rng, slices, dataset.shape, snr, phase)
         return image, {"kind": "phantom", "origin": "random regions of no organ; see strangers", "snr": snr}
-    variety = PLAIN if plain else variety_of(dataset, number, known)
+    variety, left_out = PLAIN, dataset.options.get("without") if number <= dataset.train else None
+    if dataset.options.get("various") and not plain and left_out != "all":
+        kinds = (kind for kind in get_args(known["without"]) if kind not in ("all", left_out))
+        variety = Variety((dataset.seed, number), tuple(kinds))
     return subject_volume(rng, slices, dataset.shape, phase=phase, variety=variety), about
-
-
-def variety_of(dataset: Dataset, number: int, known: dict[str, Any]) -> Variety:
-    """The variety of volume `number`: none unless the data set is `various`."""
-    left_out = dataset.options.get("without") if number <= dataset.train else None
-    if not dataset.options.get("various") or left_out == "all":
-        return PLAIN
-    kinds = (kind for kind in get_args(known["without"]) if kind not in ("all", left_out))
-    return Variety((dataset.seed, number), tuple(kinds))

@@ -1,5 +1,6 @@
 """Reading NIfTI volumes as slices in a known orientation."""
 
+import gzip
 import math
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
@@ -8,10 +9,10 @@ import nibabel
 import numpy as np
 from pydantic import Field
 
-from kdmri_lib.datasets.folders import ends_in, the_nifti
+from kdmri_lib.datasets.folders import ends_in
 from kdmri_lib.datasets.framing import framed, pixel_factors, resampled
-from kdmri_lib.datasets.reading import named, read_to_its_end, reading
-from kdmri_lib.datasets.values import magnitudes, sound
+from kdmri_lib.datasets.reading import named, reading
+from kdmri_lib.datasets.values import magnitudes
 from kdmri_lib.declarations import Dataset
 from kdmri_lib.errors import StudyError
 
@@ -23,8 +24,8 @@ MILLIMETRES = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}  # b
 
 
 class Header(NamedTuple):
-    """What a NIfTI file's header says, before any value is read: the image as it is stored; of it turned to right, front
-    and head: its shape (X, Y, Z, times), its axes (across slices, down rows, along columns), and their spacing in mm."""
+    """What a header says, before any value is read: the image as it is stored; of it turned to right, front and head its
+    shape (X, Y, Z, times), its axes (across slices, down rows, along columns), and their spacing in mm."""
 
     image: nibabel.spatialimages.SpatialImage
     shape: tuple[int, int, int, int]
@@ -32,11 +33,8 @@ class Header(NamedTuple):
     spacing: tuple[float, float, float]
 
 
-def _header(path: Path, orientation: str, pixel: float | None, times: bool) -> Header:
+def _header(path: Path, orientation: str = "axial", pixel: float | None = None, times: bool = False, **more) -> Header:
     """The header of a volume that can be taken as slices; raises as `read_nifti` does, as far as a header tells."""
-    if orientation not in (*ORIENTATIONS, "thickest"):
-        raise StudyError(f"unknown orientation '{orientation}'; known: {', '.join(ORIENTATIONS)}, thickest")
-    path = the_nifti(path)
     with reading(path, "NIfTI volume"), named(path):
         image = nibabel.load(path)
         unit = image.header.get_xyzt_units()[0]
@@ -72,44 +70,36 @@ def _header(path: Path, orientation: str, pixel: float | None, times: bool) -> H
 
 def _slices(path: Path, header: Header) -> np.ndarray:
     """(slices, H, W) float32, the values as the file has them."""
-    if ends_in((file := the_nifti(path)).name, (".gz",)):
-        read_to_its_end(file, "NIfTI volume")
     with reading(path, "NIfTI volume"), np.errstate(over="ignore"):  # a scale that overflows gives infinity: refused
+        if ends_in(path.name, (".gz",)):
+            with gzip.open(path) as stream:  # to its end, where its checksum is: nibabel stops before
+                while stream.read(2**20):
+                    pass
         image = nibabel.as_closest_canonical(header.image)
         values = np.asarray(image.dataobj, dtype=np.float32).reshape(header.shape)
-    slices = sound(values, path).transpose(3, *header.axes)[..., ::-1, ::-1]
+    slices = values.transpose(3, *header.axes)[..., ::-1, ::-1]
     return slices.reshape(-1, *slices.shape[2:])
 
 
 def read_nifti(path: Path, orientation: str = "axial", pixel: float | None = None, times: bool = False):
-    """Read a NIfTI volume as (slices, H, W) float32, and its (slice, row, column) spacing in mm.
+    """Read a NIfTI volume as (slices, H, W) float32, and its (slice, row, column) spacing in mm, whatever its unit.
 
-    Slices run from feet to head (axial), back to front (coronal) or left to right (sagittal). Rows run from front to back
-    in axial slices and from head to feet in the others; columns from the subject's right to left, in sagittal slices from
-    front to back. All that whatever orientation the file is stored in, by its header. "thickest" slices across the axis
-    with the largest voxels, for stacks that lie along no axis of the body, such as the heart's short axis.
+    However it is stored, slices run from feet to head (axial), back to front (coronal) or left to right (sagittal); rows
+    from front to back in axial slices, from head to feet in the others; columns from the subject's right to left, in
+    sagittal slices from front to back. "thickest" slices across the axis with the largest voxels, for stacks that lie along
+    no axis of the body, such as the heart's short axis. `pixel` : mm to resample to; `times` : a 4-D series is taken too,
+    its volumes one after the other.
 
-    Sizes are in mm, whichever unit the header says. With `pixel` (mm), a volume whose pixels in the plane are another size
-    by more than 1% is resampled (cubic splines). With `times`, a 4-D series is taken too, its volumes one after the other.
-
-    Raises
-    ------
-    StudyError
-        When the file is missing, damaged, not 3-D, holds complex numbers, colours, NaN or infinite values, or is constant;
-        or its voxels' size isn't one to resample, or to tell the thickest by.
+    `StudyError` when the file is missing, damaged, not 3-D, holds complex numbers or colours, or its voxels' size isn't one
+    to resample, or to tell the thickest by.
     """
     header = _header(path, orientation, pixel, times)
     return resampled(_slices(path, header), header.spacing, pixel)
 
 
 def read_magnitudes(path: Path, orientation: str = "axial", pixel: float | None = None, times: bool = False):
-    """The same of an image: its slices without negatives, its spacing, and the attributes of `values.magnitudes`.
-
-    Raises
-    ------
-    StudyError
-        As `read_nifti` does, and for what is no magnitude image: z-scores, phases, label maps.
-    """
+    """The same of an image: its slices without negatives, its spacing, and the attributes of `values.magnitudes`, which
+    refuses what is no magnitude image."""
     header = _header(path, orientation, pixel, times)
     slices, attributes = magnitudes(_slices(path, header), path)
     return *resampled(slices, header.spacing, pixel), attributes
@@ -119,16 +109,14 @@ def make(
     dataset: Dataset, file: str, orientation: str = "axial", pixel: float | None = None, times: bool = False, **more
 ) -> tuple[np.ndarray, dict]:
     """What a source makes of a NIfTI file: evenly spaced slices, padded or cropped, (slices, H, W) float32 in the file's
-    units; and attributes, `more` among them. The rest as in `read_magnitudes`."""
+    units; and attributes, `more` among them."""
     slices, spacing, attributes = read_magnitudes(path := Path(file), orientation, pixel, times)
     image = framed(slices, dataset.shape, dataset.slices_per_volume)
     return image, {"origin": path.name, "spacing": spacing} | attributes | more
 
 
-def count(
-    dataset: Dataset, file: str, orientation: str = "axial", pixel: float | None = None, times: bool = False, **more
-) -> int:
+def count(dataset: Dataset, file: str, **how) -> int:
     """How many slices `make` gives at most, from the header alone; raises as it does, as far as a header tells."""
-    header = _header(Path(file), orientation, pixel, times)
+    header = _header(Path(file), **how)
     total = header.shape[header.axes[0]] * header.shape[3]
     return min(total, dataset.slices_per_volume or total)

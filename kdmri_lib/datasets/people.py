@@ -1,7 +1,6 @@
 """Nine real people, packaged for testing alone: T1 images in `data/real`, whose PROVENANCE.md says where each is from.
 
-Nothing trains or validates on them, and nothing is chosen by them. The generator of virtual subjects was set beside one
-of them, Colin27 (its spectrum, see `spectrum`), and beside none of the others.
+Nothing is chosen by them. The generator of virtual subjects was set beside one, Colin27 (its spectrum, see `spectrum`).
 """
 
 from collections.abc import Iterator
@@ -12,7 +11,6 @@ import numpy as np
 
 from kdmri_lib.datasets.cohort import Member
 from kdmri_lib.datasets.nifti import read_nifti
-from kdmri_lib.errors import StudyError
 from kdmri_lib.storage import PROJECT
 
 SPLIT = "people"
@@ -57,13 +55,10 @@ def cohort() -> Iterator[Member]:
 def make(file: str, count: int | None) -> tuple[np.ndarray, dict]:
     """At most `count` evenly spaced axial slices of a person's brain (all for None), (slices, H, W) float32 in the file's
     units, front at the top, pixels of `PIXEL` mm; and the attributes."""
-    person = next((person for person in PEOPLE.values() if person.file == Path(file).name), None)
-    if person is None:
-        raise StudyError(f"{file}: not a file of one of the people: {', '.join(p.file for p in PEOPLE.values())}")
+    person = next(person for person in PEOPLE.values() if person.file == Path(file).name)
     slices, spacing = read_nifti(Path(file), pixel=PIXEL)
     first, last = person.slices
     # Rounded, numbers come twice where the file has fewer slices than are asked for.
     chosen = np.unique(np.linspace(first, last, count or last - first + 1).round().astype(int))
     origin = f"{Path(file).name}: {person.what} ({person.licence})"
-    # Splines overshoot below zero.
-    return np.maximum(slices[chosen], 0), {"origin": origin, "spacing": spacing}
+    return np.maximum(slices[chosen], 0), {"origin": origin, "spacing": spacing}  # splines overshoot below zero

@@ -12,7 +12,7 @@ left_out (JSON): the volumes that couldn't be made, with the reason.
 
 import hashlib
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +22,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from kdmri_lib.channels import as_channels
+from kdmri_lib.channels import as_channels, magnitude
 from kdmri_lib.datasets.reading import hdf5, open_hdf5
 from kdmri_lib.errors import StudyError
+from kdmri_lib.storage import atomic_write, reserve
 
 FORMAT = "kdmri-prepared-1"
 HELD_BYTES = 4 * 2**30  # of a split's slices, beyond which training reads them from the file
@@ -58,28 +59,24 @@ def opened(path: Path) -> Iterator[h5py.File]:
         yield file
 
 
-def _attribute(path: Path, name: str):
+def attribute(path: Path, name: str):
+    """One of the root's attributes."""
     with opened(path) as file:
         return file.attrs[name]
 
 
-def preparing_code(path: Path) -> int:
-    """The number of the source's images that the file holds (`preparing.images_number`)."""
-    return _attribute(path, "code")
-
-
 def content_checksum(path: Path) -> str:
     """The SHA-256 over all volumes, 64 hex digits, as recorded when the file was written."""
-    return str(_attribute(path, "content"))
+    return str(attribute(path, "content"))
 
 
 def left_out(path: Path) -> dict[str, str]:
     """The reason by volume, of those that couldn't be made when the file was."""
-    return json.loads(_attribute(path, "left_out"))
+    return json.loads(attribute(path, "left_out"))
 
 
 def source_checksums(path: Path) -> dict[str, dict[str, str]]:
-    """SHA-256 by file by volume, of the files that each was made from; see above for those left out."""
+    """SHA-256 by file by volume, of the files that each was made from; those left out too."""
     with opened(path) as file:
         return {volume: json.loads(data[()]) for volume, data in file["sources"].items()}
 
@@ -96,9 +93,8 @@ def splits(path: Path) -> dict[str, list[str]]:
 def read_prepared(path: Path, split: str | None = None, subjects: Collection[str] | None = None) -> Iterator[Volume]:
     """Yield the volumes of one split (all by default), of these subjects (all by default), by name, one at a time.
     `StudyError` when there is none, or a volume isn't what was written, by its checksum."""
-    there = [(of, name) for of, names in splits(path).items() for name in names if split in (None, of)]
-    chosen = sorted((name, of) for of, name in there if subjects is None or name in subjects)
-    if not chosen:
+    there = [(name, of) for of, names in splits(path).items() for name in names if split in (None, of)]
+    if not (chosen := sorted(each for each in there if subjects is None or each[0] in subjects)):
         raise StudyError(f"{path}: no volume" + (f" in split '{split}'" if split else ""))
     with opened(path) as file:
         for subject, of in chosen:
@@ -137,8 +133,7 @@ class Slices:
                 f"{path}: volumes {first} to {end} of split '{split}' are asked for, which has {len(there)}"
             )
         self._places: list[tuple[str, int]] = []
-        held: list[np.ndarray] = []
-        total = 0
+        held, total = [], 0
         for volume in read_prepared(path, split, there[first:end]):
             self._places += [(volume.subject, n) for n in range(len(volume.image))]
             total += volume.image.nbytes
@@ -182,11 +177,89 @@ def index(path: Path) -> pd.DataFrame:
     rows = []
     with opened(path) as file:
         for name, data in sorted(file["volumes"].items()):
-            given = {k: _plain(v) for k, v in data.attrs.items() if k != "sha256"}
+            given = {k: " × ".join(f"{n:.4g}" for n in v) if np.ndim(v) else v for k, v in data.attrs.items()}
             about = {"subject": name, "person": given.pop("person", name), "split": given.pop("split")}
             rows.append({**about, "slices": len(data), "size": f"{data.shape[1]}×{data.shape[2]}", **given})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).drop(columns="sha256")
 
 
-def _plain(value):
-    return " × ".join(f"{v:.4g}" for v in value) if isinstance(value, np.ndarray) else value
+def checked_volume(
+    subject: str, split: str, image: np.ndarray, attributes: dict, shape: tuple[int, int], domain: str | None = None
+) -> Volume:
+    """A raw magnitude volume (slices, *shape) divided by its maximum, which becomes its attribute "scale"; or, where
+    `domain` is "complex", a complex one divided by its magnitude's. `StudyError` for what is no such volume."""
+    kinds, expected, kept = "iufb", "real numbers", np.float32
+    if domain:
+        kinds, expected, kept = "c", "complex numbers (domain: complex)", np.complex64
+    if (found := np.asarray(image).dtype).kind not in kinds:
+        raise StudyError(f"volume {subject}: values of type {found}, expected {expected}")
+    image = np.asarray(image, dtype=kept)
+    if image.ndim != 3 or image.shape[1:] != tuple(shape):
+        raise StudyError(f"volume {subject}: shape {image.shape}, expected (slices, {shape[0]}, {shape[1]})")
+    if not len(image):
+        raise StudyError(f"volume {subject}: no slices")
+    if wrong := np.count_nonzero(~np.isfinite(image)):
+        raise StudyError(f"volume {subject}: {wrong} values are NaN or infinite")
+    size = magnitude(image)
+    if size.min() < 0:
+        raise StudyError(f"volume {subject}: negative values (down to {size.min():.3g}); expected magnitude images")
+    if (image == image.flat[0]).all():
+        raise StudyError(f"volume {subject}: {'the same value everywhere' if image.any() else 'all zero'}")
+    scale = float(size.max())
+    return Volume(subject, split, image / np.float32(scale), {**attributes, "scale": scale})
+
+
+def kept_apart(known: dict[str, tuple[str, str]], where: str, volume: str, split: str, person: str, checksum: str):
+    """Note a volume's person and its image's checksum in `known`: the first volume and its split by each. `StudyError`,
+    which begins with `where`, when the same person, or the same image, was in another split."""
+    for what, key in (("person", person), ("image", checksum)):
+        before, other = known.setdefault(f"{what} {key}", (volume, split))
+        if other != split:
+            raise StudyError(f"{where}: {before} in {other} and {volume} in {split} are the same {what}")
+
+
+def write_prepared(
+    path: Path,
+    declaration: str,
+    code: int,
+    volumes: Iterable[Volume],
+    left_out: Mapping[str, tuple[str, Mapping[str, str]]] | None = None,
+    size: int = 0,
+) -> None:
+    """Write all volumes, or nothing: the file appears at `path` when it is whole. `StudyError` when a person, or the same
+    image, is in two splits.
+
+    Parameters
+    ----------
+    code : number of the images that the source makes.
+    volumes : of each, the attribute "sources" (SHA-256 by file) becomes a data set of its own, since a series of many files
+        is more than an attribute holds.
+    left_out : by volume that isn't there, the reason, and SHA-256 by file.
+    size : bytes that are needed on the disk; 0 for a file that is small enough to be made in memory.
+    """
+    checksums, known, left_out = [], {}, left_out or {}
+    # HDF5 (2.0) crashes later on when a file that it writes doesn't fit on the disk. What is made in memory is written
+    # without it; for all else a lack of space is found before.
+    in_memory = {"locking": False} if size else {"driver": "core", "backing_store": False}
+    with atomic_write(path) as temporary:
+        reserve(temporary, size)
+        with h5py.File(temporary, "w", **in_memory) as file:
+            for volume in volumes:
+                name, attributes, checksum = volume.subject, dict(volume.attributes), image_sha256(volume.image)
+                file[f"sources/{name}"] = json.dumps(attributes.pop("sources", {}))
+                chunks = (1, *volume.image.shape[1:])
+                data = file.create_dataset(f"volumes/{name}", data=volume.image, chunks=chunks)
+                mean = round(float(magnitude(volume.image).mean()), 6)
+                data.attrs.update({**attributes, "split": volume.split, "mean": mean, "sha256": checksum})
+                kept_apart(known, str(path), name, volume.split, str(attributes.get("person", name)), checksum)
+                checksums.append((name, checksum))
+            for name, (_, sources) in left_out.items():
+                file[f"sources/{name}"] = json.dumps(sources)
+            content = hashlib.sha256("".join(f"{name} {sha}\n" for name, sha in sorted(checksums)).encode()).hexdigest()
+            about = {"format": FORMAT, "declaration": declaration, "code": code, "content": content}
+            reasons = {name: reason for name, (reason, _) in left_out.items()}
+            file.attrs.update({**about, "left_out": json.dumps(reasons)})
+            file.flush()
+            whole = b"" if size else file.id.get_file_image()
+        if whole:
+            temporary.write_bytes(whole)

@@ -6,30 +6,27 @@ stop.
 """
 
 import shutil
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import nullcontext, suppress
 from functools import partial
 from importlib import import_module
 from multiprocessing import get_context
 from pathlib import Path
 from pkgutil import iter_modules
-from types import ModuleType
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from kdmri_lib.datasets import phantoms, prepared, sources
 from kdmri_lib.datasets.cohort import SPLITS, Member, split_subjects
 from kdmri_lib.datasets.folders import label_maps
-from kdmri_lib.datasets.prepared import Volume, image_sha256, left_out, preparing_code, source_checksums
+from kdmri_lib.datasets.prepared import Volume, checked_volume, image_sha256, kept_apart, write_prepared
 from kdmri_lib.datasets.reading import named, reading
-from kdmri_lib.datasets.writing import checked_volume, kept_apart, write_prepared
 from kdmri_lib.declarations import Dataset
 from kdmri_lib.errors import StudyError, UnwritableError
 from kdmri_lib.storage import PROJECT, digest_json, read_json, sha256_file, write_json
@@ -94,7 +91,7 @@ class Survey(NamedTuple):
 
 
 def source(name: str) -> Source:
-    """The module of a source; `StudyError` when there is none of that name, or it needs a package that isn't there."""
+    """The module of a source; `StudyError` when there is none, or it needs a package that isn't there."""
     places = {m.name: package for package in (sources, phantoms) for m in iter_modules(package.__path__)}
     if name not in places:
         raise StudyError(f"unknown source of images '{name}'; known: {', '.join(sorted(places))}")
@@ -129,77 +126,57 @@ def members(dataset: Dataset) -> list[Member]:
     return cohort
 
 
-def prepare(dataset: Dataset, path: Path, code: int, jobs: int = 1, bar: type[tqdm] = tqdm) -> Preparation:
-    """Make every volume of `dataset` and write the prepared file at `path`.
+def prepare(dataset: Dataset, path: Path, jobs: int = 1) -> Preparation:
+    """Make every volume of `dataset`, in `jobs` processes of a volume each, and write the prepared file at `path`.
 
     A volume that can't be made is left out, and said; the others go on. Each is kept in a prepared file of its own until
     all are there, so that a stopped preparation goes on where it was. Nothing is done where the file is there, of the same
-    `code` and of the files that there are (`changed_sources`). `StudyError` when a split is left without any volume, or a
-    person or an image is in two; `UnwritableError` when the disk is full, say, and what was made is kept.
-
-    `code` : `images_number(dataset)`; `jobs` : processes, each holding one volume in memory; `bar` : shows how it comes
-    along.
+    images' number and of the files that there are (`changed_sources`). `StudyError` when a split is left without any
+    volume, or a person or an image is in two; `UnwritableError` when the disk is full, say, and what was made is kept.
     """
     parts = path.with_name(f".{path.stem}.parts")
-    if _up_to_date(dataset, path, code):
+    if _up_to_date(dataset, path):
         shutil.rmtree(parts, ignore_errors=True)  # of one that was killed when all else was done
-        return Preparation(False, left_out(path))
+        return Preparation(False, prepared.left_out(path))
     cohort, made = members(dataset), []
     parts.mkdir(parents=True, exist_ok=True)
-    each = _each(dataset, cohort, partial(_make_part, parts=parts, code=code), jobs)
-    shown = bar(each, f"preparing {dataset.name}", len(cohort), unit="volume", mininterval=2)
+    each = _each(dataset, cohort, partial(_make_part, parts=parts), jobs)
+    shown = tqdm(each, f"preparing {dataset.name}", len(cohort), unit="volume", mininterval=2)
     for found in shown:
         made.append(found)
         if found.problem:
             shown.write(f"left out {found.member.volume}: {found.problem}")
     kept = [found.part for found in _left(dataset, made)]
-    broken = [found for found in made if found.problem]
-    problems = {found.member.volume: found.problem for found in broken}
-    untried = {found.member.volume: found.sources for found in broken}
+    broken = {found.member.volume: (found.problem, found.sources) for found in made if found.problem}
     size = sum(part.stat().st_size for part in kept)
-    write_prepared(path, dataset.model_dump_json(), code, map(_kept, kept), problems, untried, size)
+    write_prepared(path, dataset.model_dump_json(), images_number(dataset), map(_kept, kept), broken, size)
     if states := {state: checksum for found in made for state, checksum in found.states.items() if checksum}:
         with suppress(UnwritableError):
             write_json(_remembered(path), states)
     shutil.rmtree(parts)
-    return Preparation(True, problems)
+    return Preparation(True, prepared.left_out(path))
 
 
-def survey(dataset: Dataset, jobs: int = 1, headers: bool = False) -> Survey:
-    """What `prepare` would make of a download: each volume is made as it does it, and thrown away.
+def survey(dataset: Dataset, jobs: int = 1, headers: bool = False, path: Path | None = None) -> Survey:
+    """What `prepare` would make of a download: each volume is made as it does it, and thrown away; or, of one that is
+    prepared at `path` and up to date, what it made.
 
     `headers` : only headers are read, so that it takes seconds: slices are counted at most, and what is wrong with values
     isn't seen.
     """
-    cohort, known = members(dataset), {}
-    each = _each(dataset, cohort, partial(_look, headers=headers), 1 if headers else jobs)
-    said = f"checking {dataset.name}"
-    made = list(tqdm(each, said, len(cohort), unit="volume", mininterval=2, disable=headers, leave=False))
+    cohort, known, stopped = members(dataset), {}, ""
+    if path is not None and _up_to_date(dataset, path):
+        made = _made_before(cohort, path)
+    else:
+        each = _each(dataset, cohort, partial(_look, headers=headers), 1 if headers else jobs)
+        said = f"checking {dataset.name}"
+        made = list(tqdm(each, said, len(cohort), unit="volume", mininterval=2, disable=headers, leave=False))
     try:
         for found in _left(dataset, made):
             split, person, volume, *_ = found.member
             kept_apart(known, f"data set '{dataset.name}'", volume, split, person, found.image or volume)
     except StudyError as error:
-        return _survey(dataset, made, str(error))
-    return _survey(dataset, made)
-
-
-def survey_prepared(dataset: Dataset, path: Path, code: int) -> Survey | None:
-    """The same of a download that was prepared at `path`, by what was found then; None when it would be prepared again."""
-    if not _up_to_date(dataset, path, code):
-        return None
-    problems, made = left_out(path), []
-    with prepared.opened(path) as file:
-        for member in members(dataset):
-            if member.volume in problems:
-                made.append(Made(member, problems[member.volume]))
-            else:
-                data = file["volumes"][member.volume]
-                made.append(Made(member, slices=len(data), below_zero=float(data.attrs.get("below_zero", 0))))
-    return _survey(dataset, made)
-
-
-def _survey(dataset: Dataset, made: list[Made], stopped: str = "") -> Survey:
+        stopped = str(error)
     of = {split: [found for found in made if found.member.split == split] for split in SPLITS}
     endings = getattr(source(dataset.source), "ENDINGS", ())
     passed_over = label_maps(PROJECT / dataset.folder, endings, dataset.pattern) if dataset.folder and endings else []
@@ -214,6 +191,17 @@ def _survey(dataset: Dataset, made: list[Made], stopped: str = "") -> Survey:
     )
 
 
+def _made_before(cohort: list[Member], path: Path) -> list[Made]:
+    """What is known of each volume by the prepared file at `path`."""
+    problems, made = prepared.left_out(path), []
+    with prepared.opened(path) as file:
+        for member in cohort:
+            data = file["volumes"].get(member.volume, np.empty(0))
+            below_zero = data.attrs.get("below_zero", 0) if len(data) else 0
+            made.append(Made(member, problems.get(member.volume, ""), len(data), below_zero=float(below_zero)))
+    return made
+
+
 def _left(dataset: Dataset, made: list[Made]) -> list[Made]:
     """What was made without a problem; `StudyError` when a split has none of it."""
     for split in SPLITS:
@@ -225,8 +213,9 @@ def _left(dataset: Dataset, made: list[Made]) -> list[Made]:
     return [found for found in made if not found.problem]
 
 
-def _up_to_date(dataset: Dataset, path: Path, code: int) -> bool:
-    return path.exists() and preparing_code(path) == code and not changed_sources(dataset, path)
+def _up_to_date(dataset: Dataset, path: Path) -> bool:
+    same = path.exists() and prepared.attribute(path, "code") == images_number(dataset)
+    return same and not changed_sources(dataset, path)
 
 
 def changed_sources(dataset: Dataset, path: Path) -> str:
@@ -237,10 +226,9 @@ def changed_sources(dataset: Dataset, path: Path) -> str:
     when a file can't be read any more, or the download isn't as declared.
     """
     folder = PROJECT / (dataset.folder or "")
-    # A download may be deleted when it is prepared.
-    if not folder.is_dir():
+    if not folder.is_dir():  # a download may be deleted when it is prepared
         return ""
-    cohort, checksums = {member.volume: member for member in members(dataset)}, source_checksums(path)
+    cohort, checksums = {member.volume: member for member in members(dataset)}, prepared.source_checksums(path)
     if added := sorted(cohort.keys() - checksums.keys()):
         return f"{added[0]} is new"
     if gone := sorted(checksums.keys() - cohort.keys()):
@@ -282,34 +270,15 @@ def _state(file: str, known: Mapping[str, str]) -> tuple[str, str]:
 
 def _files(member: Member) -> list[str]:
     """The files that a volume is made from."""
-    named = (value for key, value in member.how.items() if key.endswith(("file", "files")))
-    return [file for value in named for file in ([value] if isinstance(value, str) else value)]
-
-
-def _name(dataset: Dataset, file: str) -> str:
-    """What a prepared file calls a file: its path below the download, or the project, so that both may be moved."""
-    folder = PROJECT / (dataset.folder or "")
-    return str(Path(file).relative_to(folder)) if Path(file).is_relative_to(folder) else file
-
-
-@contextmanager
-def _without_main() -> Iterator[None]:
-    """Processes that are started in the block don't run the user's script again, which need not guard its main part."""
-    main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
+    given = (value for key, value in member.how.items() if key.endswith(("file", "files")))
+    return [file for value in given for file in ([value] if isinstance(value, str) else value)]
 
 
 def _each(dataset: Dataset, cohort: list[Member], work: Callable[[Dataset, Member], Made], jobs: int) -> Iterator[Made]:
     """What `work` makes of each member, in `jobs` processes."""
-    processes = ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) if jobs > 1 else nullcontext()
     try:
-        with processes as pool:
-            with _without_main():
-                made = (pool.map if pool else map)(partial(work, dataset), cohort)
-            yield from made
+        with ProcessPoolExecutor(jobs, get_context("spawn")) if jobs > 1 else nullcontext() as pool:
+            yield from (pool.map if pool else map)(partial(work, dataset), cohort)
     except BrokenProcessPool:
         raise StudyError(
             f"data set '{dataset.name}': a process that made volumes died (out of memory?); what was made is kept, and "
@@ -327,11 +296,14 @@ def _volume(dataset: Dataset, member: Member) -> Volume:
             return checked_volume(member.volume, member.split, image, attributes, dataset.shape, dataset.domain)
 
 
-def _make_part(dataset: Dataset, member: Member, parts: Path, code: int) -> Made:
+def _make_part(dataset: Dataset, member: Member, parts: Path) -> Made:
     """Make a volume and keep it in `parts`, where it isn't kept there; by a digest of all that it depends on."""
     # Before it is read: a file that changes meanwhile isn't what it was in either, and will be noticed.
     found = {file: _state(file, {}) for file in _files(member)}
-    sources = {_name(dataset, file): checksum for file, (_, checksum) in found.items()}
+    # By its path below the download, or the project, so that both may be moved.
+    folder, code = PROJECT / (dataset.folder or ""), images_number(dataset)
+    names = {file: str(Path(file).relative_to(folder)) if Path(file).is_relative_to(folder) else file for file in found}
+    sources = {names[file]: checksum for file, (_, checksum) in found.items()}
     part, problem = parts / f"{digest_json([dataset.digest, code, *member, sources])[:32]}.h5", ""
     try:
         if not _kept(part):
@@ -349,7 +321,7 @@ def _kept(part: Path) -> Volume | None:
     """The volume that is kept at `part`; None where it isn't there, or is damaged."""
     with suppress(StudyError):
         (volume,) = prepared.read_prepared(part)
-        volume.attributes["sources"] = source_checksums(part)[volume.subject]
+        volume.attributes["sources"] = prepared.source_checksums(part)[volume.subject]
         return volume
     return None
 

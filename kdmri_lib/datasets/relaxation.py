@@ -58,9 +58,8 @@ def spin_echo(tissue: Tissue, tr: float, te: float) -> float:
     return tissue.density * (1 - np.exp(-tr / tissue.t1)) * np.exp(-te / tissue.t2)
 
 
-NULLS_CSF = -TISSUES["csf"].t1 * np.log(
-    (1 + np.exp(-9000 / TISSUES["csf"].t1)) / 2
-)  # inversion time, ms, at a TR of 9 s
+CSF = TISSUES["csf"].t1
+NULLS_CSF = -CSF * np.log((1 + np.exp(-9000 / CSF)) / 2)  # inversion time, ms, at a TR of 9 s
 PROTOCOLS = {
     "t1": partial(spoiled_gradient_echo, tr=11.0, te=2.5, flip=25),
     "ir": partial(inversion_recovery, tr=4400, te=12, ti=1100),

@@ -10,11 +10,8 @@ STRUCTURE = (0.02, 0.1)  # cycles per pixel: the head's shape and larger parts, 
 
 
 def radial_spectrum(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean power per k-space sample of (slices, H, W), on rings `BIN` wide up to 0.5 cycles per pixel.
-
-    Returns the rings' middles, in cycles per pixel, and their power, (25,) each, in the image's units squared. Orthonormal
-    transform: white noise of variance s² has power s² at every frequency.
-    """
+    """Mean power per k-space sample of (slices, H, W), in the image's units squared, on rings `BIN` wide up to 0.5 cycles
+    per pixel: the rings' middles, and their power, (25,) each. White noise of variance s² has power s² on every ring."""
     power = (np.abs(np.fft.fft2(image, norm="ortho")) ** 2).mean(axis=0)
     radius = np.hypot(*np.meshgrid(*[np.fft.fftfreq(n) for n in image.shape[1:]], indexing="ij"))
     count = round(0.5 / BIN)
@@ -31,11 +28,8 @@ def relative_to_zero(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def relative_to_structure(frequency: np.ndarray, power: np.ndarray) -> np.ndarray:
-    """A radial spectrum over its power in the band `STRUCTURE`, each ring by its area.
-
-    So that images compare whatever their brightness is and however much of the field of view is filled: both make up most
-    of the power below that band.
-    """
+    """A radial spectrum over its power in the band `STRUCTURE`, each ring by its area, so that images compare whatever
+    their brightness is and however much of the field of view is filled, which make up most of the power below it."""
     band = (frequency > STRUCTURE[0]) & (frequency < STRUCTURE[1])
     return power / np.nansum(power[band] * frequency[band]) * frequency[band].sum()
 

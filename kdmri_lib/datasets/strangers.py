@@ -12,7 +12,6 @@ from skimage.draw import polygon2mask
 from skimage.transform import downscale_local_mean
 
 from kdmri_lib.datasets.fields import measured, typical
-from kdmri_lib.datasets.variety import LOWEST_SNR
 
 FINER = 2  # times as many pixels along each axis while painting, so that edges have partial volumes
 LINES = 12
@@ -85,8 +84,3 @@ def stranger(
         images.append(downscale_local_mean(np.maximum(signal, 0) * within * shading, (FINER, FINER)))
     signal = np.stack(images).astype(np.float32)
     return measured(rng, signal, typical(signal) / snr, phase)
-
-
-def signal_to_noise(count: int) -> list[float]:
-    """The signal-to-noise ratios of so many strangers: the first has no noise, the others go from 80 to 5."""
-    return [np.inf, *np.geomspace(80, LOWEST_SNR, max(count - 1, 0)).round().tolist()][:count]

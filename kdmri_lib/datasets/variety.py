@@ -3,8 +3,6 @@
 A network that learns from images of one contrast at one noise level is right for these alone. Where images are generated,
 what differs between scanners, protocols and people can be drawn at random instead, far beyond what is usual (domain
 randomisation; Billot et al., SynthSeg, Medical Image Analysis 2023; for reconstruction Wang et al., arXiv 2307.13220).
-
-Which volumes are various, and in what, is `generated`'s affair.
 """
 
 import numpy as np
@@ -53,8 +51,7 @@ class Variety:
         """The signal of each tissue: by the protocol; or, in 45% each within 25% of it, in 15% by another sequence, in 40%
         at random from 0.05 to 1, bone a tenth of that."""
         usual = {name: contrast(protocol, tissue) for name, tissue in tissues.items()}
-        rng = self.rng("contrast")
-        if rng is None:
+        if (rng := self.rng("contrast")) is None:
             return usual
         way, drawn = rng.uniform(), {name: rng.uniform() for name in TISSUES}
         if way < 0.45:
@@ -66,8 +63,7 @@ class Variety:
 
     def flow(self, usual: float) -> float:
         """Signal of blood that flows, relative to bright tissue: in half of the volumes 0.1, else 0.8 to 1.8."""
-        rng = self.rng("contrast", 3)
-        if rng is None:
+        if (rng := self.rng("contrast", 3)) is None:
             return usual
         return 0.1 if rng.uniform() < 0.5 else rng.uniform(0.8, 1.8)
 
@@ -76,8 +72,7 @@ class Variety:
     ) -> np.ndarray:
         """Coordinates in mm (dimensions, ...) in a body that is turned by some `turn` degrees, moved by some 6 mm and as
         many times as large along each axis as `sizes` allow, about `middle`."""
-        rng = self.rng("warp")
-        if rng is None:
+        if (rng := self.rng("warp")) is None:
             return here
         count = len(here)
         skew = np.triu(rng.normal(0, np.deg2rad(turn), (count, count)), 1)
@@ -98,8 +93,7 @@ class Variety:
     def noise(self, usual: float, signal: np.ndarray) -> float:
         """Standard deviation of the noise in either part: from almost none (an SNR of 400) to an SNR of 5, all orders of
         size alike, relative to the mean of `signal` where there is some."""
-        rng = self.rng("noise")
-        if rng is None:
+        if (rng := self.rng("noise")) is None:
             return usual
         return typical(signal) * log_uniform(rng, 1 / HIGHEST_SNR, 1 / LOWEST_SNR)
 

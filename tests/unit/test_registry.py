@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import pytest
 from pydantic import Field
@@ -64,11 +64,6 @@ def test_what_is_registered_by_hand_needs_no_file_and_the_last_of_a_name_counts(
         assert registry.register("apple")(item) is item
         assert registry.find("apple") is item
     assert package.imported == []
-    registry.register("banana")(int)
-    for _ in range(2):
-        registry.remove("banana")
-    registry.all().clear()
-    assert set(registry.all()) == {"apple", "pear"}
 
 
 @pytest.mark.parametrize(
@@ -84,36 +79,17 @@ def test_every_file_of_the_study_registers_what_it_is_named_after(registry: Regi
     assert set(registry.all()) == files - not_registered
 
 
-def function(
-    given,
-    needed: Sequence[int],
-    count: Annotated[int, Field(ge=1, le=9)] = 5,
-    share: float = 0.5,
-    kind: Literal["a", "b"] = "a",
-    on: bool = False,
-    free=None,
-    maybe: str | None = None,
-):
-    return given, needed, count, share, kind, on, free, maybe
-
-
 def checked(**options):
+    def function(given, needed: Sequence[int], count: Annotated[int, Field(ge=1, le=9)] = 5, free=None): ...
+
     return checked_options(function, options, "thing 'x'", given=("given",))
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"needed": []},
-        {"needed": (1, 2), "count": 9, "share": 1, "kind": "b", "on": True, "free": object(), "maybe": "m"},
-        {"needed": [1], "share": float("inf"), "maybe": None},
-    ],
-)
-def test_options_that_fit_come_back_as_they_are(options):
+def test_options_that_fit_come_back_as_they_are():
+    assert checked(needed=[]) == {"needed": []}
+    options = {"needed": (1, 2), "count": 9, "free": object()}
     found = checked(**options)
-    assert found == options and found is not options
-    assert all(found[key] is options[key] for key in options)
-    assert function("mask", **found)[0] == "mask"
+    assert found is not options and all(found[key] is options[key] for key in options)
 
 
 @pytest.mark.parametrize(
@@ -122,13 +98,8 @@ def test_options_that_fit_come_back_as_they_are(options):
         ({}, "option 'needed': Field required"),
         ({"cuont": 3}, "option 'cuont': Extra inputs are not permitted"),
         ({"count": 0}, "option 'count': Input should be greater than or equal to 1, found 0"),
-        ({"count": 3.0}, "option 'count': Input should be a valid integer, found 3.0"),
         ({"count": True}, "option 'count': Input should be a valid integer, found True"),
-        ({"share": "0.5"}, "option 'share': Input should be a valid number, found '0.5'"),
-        ({"kind": "c"}, "option 'kind': Input should be 'a' or 'b', found 'c'"),
-        ({"on": "yes"}, "option 'on': Input should be a valid boolean, found 'yes'"),
         ({"needed": [1, "2"]}, r"option 'needed\.1': Input should be a valid integer, found '2'"),
-        ({"needed": "12"}, "option 'needed': .* found '12'"),
         ({"given": "mine"}, "option 'given': isn't for a declaration to give"),
     ],
 )

@@ -114,11 +114,8 @@ def subject_volume(
         paint(endocardium, blood * (1 + 0.02 * fine))
         for angle in (0.6, 2.4):
             place = 0.62 * cavity
-            papillary = (
-                0.17 * cavity
-                + 1.6
-                - np.hypot(y - heart_y - place * np.sin(angle + turn), x - heart_x - place * np.cos(angle + turn))
-            )
+            down, across = y - heart_y - place * np.sin(angle + turn), x - heart_x - place * np.cos(angle + turn)
+            papillary = 0.17 * cavity + 1.6 - np.hypot(down, across)
             paint(np.minimum(papillary + 0.5 * fine, endocardium - 1), muscle)
         stack.append(signal)
     image = np.concatenate(stack)[:slices]

@@ -47,7 +47,6 @@ COARSE = 3  # mm between the nodes on which warps and folds are drawn
 FIRST_SLICE, LAST_SLICE = 42, 138  # template slices between skull base and vertex
 MAPS = {"t1": "t1", "grey": "gm", "white": "wm"}
 
-
 # Contrasts, as `relaxation.contrast` knows them, of further test subjects, and how many of each: "flair:6 ir:6".
 _CONTRAST = r"(t1|ir|flair|bssfp|pd):[1-9]\d*"
 _CONTRASTS = Annotated[str, Field(pattern=rf"^{_CONTRAST}( {_CONTRAST})*$")]
@@ -175,12 +174,11 @@ def virtual_subject(
     signal = with_lesions(variety.rng("lesions"), signal, here, depth, wobble, bright)
     signal = signal.reshape(slices, len(within), *shape).mean(axis=1)
     texture = power_law_noise(rng, (slices, *shape), 1.0, high=60)
-    signal = (
-        signal * (1 + 0.025 * texture) * bias_field(rng, (slices, *shape), variety.between("bias", 1, 0.2, 0.05, 0.65))
-    )
+    bias = bias_field(rng, (slices, *shape), variety.between("bias", 1, 0.2, 0.05, 0.65))
+    signal = signal * (1 + 0.025 * texture) * bias
     # What a scanner resolves, in pixels as fine as it acquires: 1.2 of them at half height where all of k-space counts
-    # alike, 1.8 where it is Hamming-weighted (Harris 1978). Without it edges are as sharp as the grid allows, and beyond
-    # 0.3 cycles per pixel have two to seven times the power of the two real images that `spectrum` compares with.
+    # alike, 1.8 where it is Hamming-weighted (Harris 1978). Without it there is, beyond 0.3 cycles per pixel, two to
+    # seven times the power of the two real images that `spectrum` compares with.
     signal = point_spread(signal, variety.between("resolution", 1, rng.uniform(1.2, 1.8), 0.9, 2.2))
     # Noise relative to white matter, so that it is the same whatever the brightest voxel is: up to BrainWeb's usual 3%
     # (Collins et al. 1998). With it and the blur, spectra are within a factor of two of two real ones (`spectrum`).
@@ -242,11 +240,8 @@ def make(
     dataset: Dataset, number: int = 0, real: str = "", file: str = "", protocol: str = "", plain: bool = False, **how
 ) -> tuple[np.ndarray, dict]:
     """Virtual subject `number` (or stranger, as `generated.make` knows `how`), a real image or that of a person's `file`:
-    (slices, H, W) float32 or complex64 in any unit, and its attributes.
-
-    A subject of another `protocol` than the data set's, where one is given, or that is to be `plain` has no variety. Real
-    images are magnitudes; in a complex data set they are at a simulated phase, and say so.
-    """
+    (slices, H, W) float32 or complex64 in any unit, and its attributes. One of another `protocol` than the data set's
+    has no variety; real images are, in a complex data set, at a simulated phase, and say so."""
     if number:
         subject = partial(virtual_subject, protocol=protocol or dataset.contrast)
         about = {"kind": "virtual subject", "origin": "tissue maps of the MNI152 template, warped; see embedded_brain"}

@@ -165,8 +165,8 @@ def drawn_body(rng: np.random.Generator, variety: Variety) -> dict:
 
 
 def chosen_coils(variety: Variety) -> tuple[list[int], float, bool]:
-    """Which coils measure, the power of their sensitivities' magnitudes (below 1 of more even coils), and whether their
-    images are combined by the sensitivities where a magnitude is asked for; without variety all of them, by squares."""
+    """Which coils measure, the power of their sensitivities' magnitudes (below 1: more even coils), and whether magnitudes
+    are combined by the sensitivities; without variety all of them, by squares."""
     rng = variety.rng("bias", 2)
     if rng is None:
         return list(range(COILS)), 1, False
@@ -201,9 +201,8 @@ def subject_volume(
             # The root sum of squares has a floor of noise that rises with the square root of the coils.
             if "noise" in variety.kinds and phase is None and not weighted:
                 noise = noise / np.sqrt(len(chosen))
-        coils += noise * (
-            rng.standard_normal(coils.shape, np.float32) + 1j * rng.standard_normal(coils.shape, np.float32)
-        )
+        real, imaginary = (rng.standard_normal(coils.shape, np.float32) for _ in range(2))
+        coils += noise * (real + 1j * imaginary)
         if phase is None and not weighted:
             images.append(root_sum_of_squares(torch.from_numpy(coils)).numpy())
         else:

@@ -15,19 +15,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from kdmri_lib.coils import complex_image
 from kdmri_lib.datasets import nifti
 from kdmri_lib.datasets.cohort import Member
 from kdmri_lib.datasets.folders import NIFTI, ends_in, files_of
-from kdmri_lib.datasets.framing import middle, padded
+from kdmri_lib.datasets.framing import middle
+from kdmri_lib.datasets.kspace import slice_images
 from kdmri_lib.datasets.reading import hdf5_array, open_hdf5, reading
-from kdmri_lib.datasets.values import measured_whole
 from kdmri_lib.declarations import Dataset
 from kdmri_lib.errors import StudyError
-from kdmri_lib.fourier import root_sum_of_squares, to_image
-from kdmri_lib.orders import in_usual_order
 
 ENDINGS = (*NIFTI, ".npy", ".h5")
 OPTIONS = {"orientation": nifti.Orientation}
@@ -77,10 +73,9 @@ def make(dataset: Dataset, file: str, **how) -> tuple[np.ndarray, dict]:
     squares, or as a complex image."""
     if how:
         return nifti.make(dataset, file, **how)
-    path, images = Path(file), []
-    with _kspace(path) as kspace:
+    with _kspace(path := Path(file)) as kspace:
 
-        def read(number: int) -> np.ndarray:  # one at a time: all channels are gigabytes
+        def read(number: int) -> np.ndarray:
             values = np.asarray(kspace[number], dtype=np.float32)
             return (values[..., ::2] + 1j * values[..., 1::2]).transpose(2, 0, 1)
 
@@ -88,12 +83,4 @@ def make(dataset: Dataset, file: str, **how) -> tuple[np.ndarray, dict]:
             return kspace[:, rows, columns]
 
         chosen = middle(len(kspace), dataset.slices_per_volume)
-        for values in in_usual_order(read, chosen, "unshifted", str(path), centre):
-            measured_whole(values, path, coils=0, centred=False)
-            coils = torch.from_numpy(values)
-            if dataset.channels == 1:
-                image = root_sum_of_squares(to_image(coils)).numpy()
-            else:
-                image = complex_image(coils, str(path))
-            images.append(padded(image, dataset.shape))
-    return np.stack(images), {"origin": path.name}
+        return slice_images(dataset, read, chosen, "unshifted", lambda _: file, centre), {"origin": path.name}

@@ -61,9 +61,8 @@ def cohort(dataset: Dataset) -> Iterator[Member]:
     for (subject, number), files in series.items():
         numbers[subject] += 1
         plain = "".join(c if c.isalnum() or c in "-_" else "_" for c in subject)
-        yield Member(
-            "", subject, f"{plain}_series{numbers[subject]}", {"files": files}, persons.get((subject, number), "")
-        )
+        person = persons.get((subject, number), "")
+        yield Member("", subject, f"{plain}_series{numbers[subject]}", {"files": files}, person)
 
 
 def _is_image(header: pydicom.Dataset) -> bool:
@@ -95,14 +94,14 @@ def _number(data: pydicom.Dataset, name: str, otherwise: float) -> float:
 
 
 def _read(file: str, headers: bool = True) -> tuple[pydicom.Dataset, Place]:
-    """A slice's file, its `headers` alone or all of it, and its place; `StudyError` for what is no single slice of
-    magnitudes."""
+    """A slice's file, its `headers` alone or all of it, and its place."""
     with reading(Path(file), "DICOM file"), named(file):
         data = pydicom.dcmread(file, stop_before_pixels=headers)
         return data, _place(data)
 
 
 def _place(data: pydicom.Dataset) -> Place:
+    """`StudyError` for what is no single slice of magnitudes."""
     kinds = [str(kind).upper() for kind in data.get("ImageType") or ()]
     component = str(data.get("ComplexImageComponent") or "MAGNITUDE").upper()
     modality, grey = str(data.get("Modality") or "MR"), data.get("PhotometricInterpretation")
@@ -129,14 +128,8 @@ def _place(data: pydicom.Dataset) -> Place:
 
 def _stack(places: dict[str, Place], pixel: float | None) -> tuple[list[str], tuple[float, float, float]]:
     """The files of a series in the order of their slices, and the spacing (slice, row, column) in mm, across slices 0 of a
-    single one.
-
-    Raises
-    ------
-    StudyError
-        When slices differ in size or spacing, aren't parallel, are doubled or missing, or their pixels aren't of a size to
-        resample to `pixel` mm; it names the slice.
-    """
+    single one. `StudyError` when slices differ in size or spacing, aren't parallel, are doubled or missing, or their pixels
+    aren't of a size to resample to `pixel` mm."""
     files = sorted(places, key=lambda file: places[file].position)
     start = places[first := files[0]]
     for file in files:

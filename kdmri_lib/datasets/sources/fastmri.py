@@ -1,12 +1,11 @@
 """fastMRI (Zbontar et al. 2018): knee and brain, single and multi coil, one HDF5 file per scan.
 
-As distributed: `kspace` (slices, H, W) or (slices, coils, H, W), centred, or in
-another order that it shows; `reconstruction_esc` or `reconstruction_rss`; an
-ISMRMRD header in XML; attributes `acquisition` and `patient_id`. Files that are undersampled, by a `mask` in them or by
-holes in their k-space, are refused. Folders called ``…_val``, or ``…_val_batch_0`` as archives unpack, hold subjects that
-only test; those called ``…_test`` are left alone. Options: `image`, "kspace" (the default: root sum of squares of the whole
-field of view) or "reconstruction"; `acquisition`, to take one protocol alone. In a complex data set the k-space's complex
-image, several coils combined by ESPIRiT (`kdmri_lib.coils`).
+As distributed: `kspace` (slices, H, W) or (slices, coils, H, W), centred, or in another order that it shows;
+`reconstruction_esc` or `reconstruction_rss`; an ISMRMRD header in XML; attributes `acquisition` and `patient_id`. Files
+that are undersampled, by a `mask` in them or by holes in their k-space, are refused. Folders called ``…_val``, or
+``…_val_batch_0`` as archives unpack, hold subjects that only test; those called ``…_test`` are left alone. Options: `image`
+is "kspace" (the default: root sum of squares of the whole field of view) or "reconstruction"; `acquisition` takes one
+protocol alone. In a complex data set the k-space's complex image, several coils combined by ESPIRiT (`kdmri_lib.coils`).
 """
 
 import re
@@ -18,18 +17,15 @@ from typing import Literal
 import defusedxml.ElementTree as ElementTree
 import h5py
 import numpy as np
-import torch
 
-from kdmri_lib.coils import complex_image
 from kdmri_lib.datasets.cohort import Member
 from kdmri_lib.datasets.folders import files_of
 from kdmri_lib.datasets.framing import middle, padded
+from kdmri_lib.datasets.kspace import slice_images
 from kdmri_lib.datasets.reading import as_complex, hdf5_array, open_hdf5, text_attribute
-from kdmri_lib.datasets.values import magnitudes, measured_whole
+from kdmri_lib.datasets.values import magnitudes
 from kdmri_lib.declarations import Dataset
 from kdmri_lib.errors import StudyError
-from kdmri_lib.fourier import magnitude_image
-from kdmri_lib.orders import ORDERS, from_order, in_usual_order
 
 ENDINGS = (".h5",)
 OPTIONS = {"image": Literal["kspace", "reconstruction"], "acquisition": str}
@@ -38,6 +34,10 @@ PART = re.compile(r"_(val|test)(_full)?(_batch_\d+)?$")  # of a folder's name
 
 def cohort(dataset: Dataset) -> Iterator[Member]:
     """A volume per file, by the patient; those of a folder for validation only test."""
+    if dataset.channels == 2 and dataset.options.get("image") == "reconstruction":
+        raise StudyError(
+            f"data set '{dataset.name}': reconstructions are magnitudes; a complex one takes image: kspace"
+        )
     for entry in files_of(dataset, ENDINGS):
         file, name = entry.file, entry.bare.name
         parts = {found[1] for place in entry.place.parts[:-1] if (found := PART.search(place))}
@@ -79,29 +79,18 @@ def spacing(file: h5py.File, path: Path) -> tuple[float, ...]:
     return tuple(f / m for f, m in zip(found["fieldOfView_mm"], found["matrixSize"], strict=True))
 
 
-def _source(file: h5py.File, path: Path, wanted: str) -> h5py.Dataset:
+def _source(file: h5py.File, path: Path, dataset: Dataset) -> h5py.Dataset:
     """What slices are made from, unread: k-space (slices, [coils,] H, W), or reconstructions (slices, H, W)."""
     if "mask" in file:
         raise StudyError(f"{path}: undersampled (it holds a mask); expected fully sampled k-space")
-    if wanted == "kspace":
-        found = hdf5_array(file, path, "kspace")
-        if found.ndim not in (3, 4) or 0 in found.shape:
-            raise StudyError(f"{path}: k-space of shape {found.shape}, expected (slices, [coils,] H, W)")
-        return found
-    name = "reconstruction_rss" if "reconstruction_rss" in file else "reconstruction_esc"
+    name, axes, expected = "kspace", (3, 4), "(slices, [coils,] H, W)"
+    if dataset.options.get("image") == "reconstruction":
+        name = "reconstruction_rss" if "reconstruction_rss" in file else "reconstruction_esc"
+        axes, expected = (3,), "(slices, H, W)"
     found = hdf5_array(file, path, name)
-    if found.ndim != 3 or 0 in found.shape:
-        raise StudyError(f"{path}: {name} of shape {found.shape}, expected (slices, H, W)")
+    if found.ndim not in axes or 0 in found.shape:
+        raise StudyError(f"{path}: {name} of shape {found.shape}, expected {expected}")
     return found
-
-
-def _wanted(dataset: Dataset) -> str:
-    wanted = str(dataset.options.get("image", "kspace"))
-    if dataset.channels == 2 and wanted == "reconstruction":
-        raise StudyError(
-            f"data set '{dataset.name}': reconstructions are magnitudes; a complex one takes image: kspace"
-        )
-    return wanted
 
 
 def count(dataset: Dataset, file: str, problem: str = "") -> int:
@@ -111,7 +100,7 @@ def count(dataset: Dataset, file: str, problem: str = "") -> int:
     path = Path(file)
     with open_hdf5(path, "fastMRI file") as data:
         spacing(data, path)
-        return len(middle(len(_source(data, path, _wanted(dataset))), dataset.slices_per_volume))
+        return len(middle(len(_source(data, path, dataset)), dataset.slices_per_volume))
 
 
 def make(dataset: Dataset, file: str, problem: str = "") -> tuple[np.ndarray, dict]:
@@ -119,32 +108,26 @@ def make(dataset: Dataset, file: str, problem: str = "") -> tuple[np.ndarray, di
     among them."""
     if problem:
         raise StudyError(problem)
-    path, wanted, images, below_zero = Path(file), _wanted(dataset), [], {}
+    path, wanted, below_zero = Path(file), dataset.options.get("image", "kspace"), {}
     with open_hdf5(path, "fastMRI file") as data:
-        source = _source(data, path, wanted)
+        source = _source(data, path, dataset)
         chosen = middle(len(source), dataset.slices_per_volume)
         if wanted == "reconstruction":
             images, below_zero = magnitudes(source[chosen.start : chosen.stop], path)
+            images = padded(images, dataset.shape)
         else:
 
-            def read(number: int) -> np.ndarray:  # a slice at a time: all coils can be gigabytes
+            def read(number: int) -> np.ndarray:
                 return as_complex(source[number], path).reshape(-1, *source.shape[-2:])
 
             def centre(rows: slice, columns: slice) -> np.ndarray:
                 return as_complex(source[..., rows, columns], path)
 
-            for kspace in in_usual_order(read, chosen, "centred", str(path), centre):
-                measured_whole(kspace, path, coils=0)
-                coil_kspace = torch.from_numpy(kspace)
-                if dataset.channels == 1:
-                    image = magnitude_image(coil_kspace).numpy()
-                else:
-                    image = complex_image(from_order(coil_kspace, ORDERS["centred"]), str(path))
-                images.append(padded(image, dataset.shape))
+            images = slice_images(dataset, read, chosen, "centred", lambda _: file, centre)
         attributes = {
             "origin": f"{path.name}, {wanted}",
             "spacing": spacing(data, path),
             "acquisition": text_attribute(data.attrs, "acquisition"),
             "coils": data["kspace"].shape[1] if "kspace" in data and data["kspace"].ndim == 4 else 1,
         }
-    return padded(np.asarray(images), dataset.shape), attributes | below_zero
+    return images, attributes | below_zero

@@ -19,13 +19,12 @@ import torch
 
 from kdmri_lib.datasets.cohort import Member
 from kdmri_lib.datasets.folders import Entry, files_in, folder_of
-from kdmri_lib.datasets.framing import middle, padded
+from kdmri_lib.datasets.framing import middle
+from kdmri_lib.datasets.kspace import slice_images
 from kdmri_lib.datasets.matlab import read_mat
-from kdmri_lib.datasets.values import measured_whole
 from kdmri_lib.declarations import Dataset
 from kdmri_lib.errors import StudyError
-from kdmri_lib.fourier import centred, magnitude_image, to_image, uncentred
-from kdmri_lib.orders import in_usual_order
+from kdmri_lib.fourier import centred, to_image, uncentred
 
 ENDINGS = (".mat",)
 OPTIONS = {"combination": Literal["rss", "sensitivity"]}
@@ -33,6 +32,11 @@ OPTIONS = {"combination": Literal["rss", "sensitivity"]}
 
 def cohort(dataset: Dataset) -> Iterator[Member]:
     """A volume per subject's folder, with the files of its middle slices."""
+    combination = dataset.options.get("combination", "rss" if dataset.channels == 1 else "sensitivity")
+    if dataset.channels == 2 and combination == "rss":
+        raise StudyError(
+            f"data set '{dataset.name}': a root sum of squares has no phase; a complex one takes combination: sensitivity"
+        )
     folder = folder_of(dataset)
     place = place if (place := folder / dataset.contrast).is_dir() else folder
     found: dict[str, list[Entry]] = {}
@@ -48,21 +52,11 @@ def cohort(dataset: Dataset) -> Iterator[Member]:
     for subject, slices in found.items():
         chosen = [slices[n] for n in middle(len(slices), dataset.slices_per_volume)]
         how = {"files": [str(entry.file) for entry in chosen]}
-        if _combination(dataset) == "sensitivity":
+        if combination == "sensitivity":
             how["sensitivity_files"] = [
                 str(place / entry.place.with_name(entry.place.name.replace("rawdata", "espirit"))) for entry in chosen
             ]
         yield Member("", subject, f"{place.name}_{subject}", how)
-
-
-def _combination(dataset: Dataset) -> str:
-    usual = "rss" if dataset.channels == 1 else "sensitivity"
-    wanted = str(dataset.options.get("combination", usual))
-    if dataset.channels == 2 and wanted == "rss":
-        raise StudyError(
-            f"data set '{dataset.name}': a root sum of squares has no phase; a complex one takes combination: sensitivity"
-        )
-    return wanted
 
 
 def _without_gaps(files: Sequence[str]) -> None:
@@ -81,9 +75,8 @@ def count(dataset: Dataset, files: list[str], sensitivity_files: Sequence[str] =
 
 def make(dataset: Dataset, files: list[str], sensitivity_files: Sequence[str] = ()) -> tuple[np.ndarray, dict]:
     """One knee, (slices, H, W) float32 or complex64 in the k-space's units, its coils combined, and its attributes."""
-    combination = _combination(dataset)
+    shapes: dict[Path, tuple[int, ...]] = {}
     _without_gaps(files)
-    images, shapes = [], {}
 
     def read(number: int) -> np.ndarray:
         kspace = read_mat(path := Path(files[number]), "rawdata")
@@ -91,22 +84,17 @@ def make(dataset: Dataset, files: list[str], sensitivity_files: Sequence[str] = 
         if kspace.ndim != 3 or kspace.shape != shape or 0 in shape:
             raise StudyError(f"{path}: k-space of shape {kspace.shape}, expected (H, W, coils) as in {first}: {shape}")
         shapes[path] = shape
-        return kspace.transpose(2, 0, 1)
+        return np.ascontiguousarray(kspace.transpose(2, 0, 1))
 
-    kspaces = in_usual_order(read, range(len(files)), "centred", files[len(files) // 2])
-    for place, (path, kspace) in enumerate(zip(map(Path, files), kspaces, strict=True)):
-        measured_whole(kspace, path, coils=0)
-        coils = torch.from_numpy(kspace).contiguous()
-        if combination == "rss":
-            image = magnitude_image(coils)
-        else:
-            beside = Path(sensitivity_files[place])
-            sensitivities = read_mat(beside, "sensitivities")
-            if sensitivities.shape != shapes[path]:
-                raise StudyError(f"{beside}: sensitivities of shape {sensitivities.shape}, expected {shapes[path]}")
-            maps = torch.from_numpy(sensitivities).permute(2, 0, 1).contiguous()
-            image = (maps.conj() * centred(to_image(uncentred(coils)))).sum(dim=0)
-            image = image.abs() if dataset.channels == 1 else image
-        images.append(padded(image.numpy(), dataset.shape))
+    def by_sensitivities(number: int, kspace: np.ndarray) -> np.ndarray:
+        maps = read_mat(path := Path(sensitivity_files[number]), "sensitivities")
+        if maps.shape != (expected := (*kspace.shape[1:], len(kspace))):
+            raise StudyError(f"{path}: sensitivities of shape {maps.shape}, expected {expected}")
+        maps = torch.from_numpy(maps).permute(2, 0, 1).contiguous()
+        image = (maps.conj() * centred(to_image(uncentred(torch.from_numpy(kspace))))).sum(dim=0)
+        return (image.abs() if dataset.channels == 1 else image).numpy()
+
+    combination, combine = ("sensitivity", by_sensitivities) if sensitivity_files else ("rss", None)
+    images = slice_images(dataset, read, range(len(files)), "centred", files.__getitem__, combine=combine)
     origin = f"{Path(files[0]).parent.name}, {len(files)} slices"
-    return np.stack(images), {"origin": origin, "coils": len(kspace), "combination": combination}
+    return images, {"origin": origin, "coils": next(iter(shapes.values()))[2], "combination": combination}

@@ -1,16 +1,12 @@
 """Who is in which split: by the order of names, by what a distributor set apart, or by a file; and what is refused."""
 
-import os
 import shutil
-import subprocess
-import sys
 
 import pytest
 
 from kdmri_lib.datasets.cohort import Member, in_order, split_subjects
 from kdmri_lib.datasets.preparing import members
 from kdmri_lib.errors import StudyError
-from kdmri_lib.storage import PROJECT
 from tests import downloads
 
 
@@ -66,29 +62,6 @@ def test_splits_from_a_table_as_spreadsheets_save_it(tmp_path, encoding, between
     table.write_bytes(b"\xff\xfe\xfa")
     with pytest.raises(StudyError, match=r"splits.csv: can't be read"):
         members(dataset)
-
-
-def test_files_are_read_as_utf_8_whatever_the_locale(tmp_path):
-    """A profile and a table with letters that ASCII hasn't, where nothing says that files are UTF-8."""
-    downloads.nifti(tmp_path / "scans")
-    (tmp_path / "scans/person2").rename(tmp_path / "scans/Jörg")
-    (tmp_path / "splits.csv").write_text("subject,split\nJörg,train\n", encoding="utf-8")
-    text = (PROJECT / "profiles" / "smoke.yaml").read_text(encoding="utf-8")
-    (tmp_path / "mine.yaml").write_text(f"\ufeff# für Jörg\n{text}", encoding="utf-8")
-    code = (
-        "import sys; from kdmri_study.profile import load_profile; from kdmri_lib.datasets.cohort import _read_splits;"
-        "from pathlib import Path; load_profile(sys.argv[1]);"
-        "print(ascii(_read_splits(Path(sys.argv[2]), ['J\\xf6rg'])))"
-    )
-    environment = os.environ | {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "mine.yaml"), str(tmp_path / "splits.csv")],
-        capture_output=True,
-        text=True,
-        cwd=PROJECT,
-        env=environment,
-    )
-    assert (done.returncode, done.stdout.strip()) == (0, r"{'J\xf6rg': 'train'}"), done.stderr
 
 
 def test_a_patient_twice_in_a_download_is_refused(tmp_path):

@@ -57,17 +57,14 @@ def empty(files: list[str], *names: str) -> list[str]:
 
 def test_orientations_that_are_rounded_differently_are_one_series(tmp_path):
     """As a scanner wrote 32 roundings of one orientation in a series of 130 slices."""
-    rng = np.random.default_rng(0)
-    angle = 0.3
+    rng, angle = np.random.default_rng(0), 0.3
     exact = np.array([1, 0, 0, 0, np.cos(angle), np.sin(angle)])
     normal = np.cross(exact[:3], exact[3:])
 
     def rounded(n):
-        where = 1.4 * n * normal + rng.uniform(-1e-4, 1e-4, 3)
-        cosines = exact + rng.uniform(-2e-6, 2e-6, 6)
         return {
-            "ImageOrientationPatient": [f"{c:.6f}" for c in cosines],
-            "ImagePositionPatient": [f"{p:.4f}" for p in where],
+            "ImageOrientationPatient": [f"{c:.6f}" for c in exact + rng.uniform(-2e-6, 2e-6, 6)],
+            "ImagePositionPatient": [f"{p:.4f}" for p in 1.4 * n * normal + rng.uniform(-1e-4, 1e-4, 3)],
             "PixelSpacing": ["0.859400", "0.859375" if n % 2 else "0.8594"],
         }
 
@@ -89,23 +86,11 @@ def test_localisers_and_projections_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["MR_small.dcm", "MR_small_bigendian.dcm", "MR_small_RLE.dcm", "MR_small_implicit.dcm"]
-)
-def test_pydicoms_slices_are_read_however_they_are_coded(name):
-    image, attributes = made([get_testdata_file(name, download=False)])
-    stored = pydicom.dcmread(get_testdata_file("MR_small.dcm", download=False)).pixel_array
-    np.testing.assert_array_equal(image[0], stored[22:42, 24:40])
-    assert attributes["spacing"] == (0, 0.3125, 0.3125)
-
-
-@pytest.mark.parametrize(
     ("name", "message"),
     [
         ("MR_truncated.dcm", "not a readable DICOM file, or cut short"),
         ("CT_small.dcm", "modality CT, expected MR"),
-        ("rtdose.dcm", "modality RTDOSE, expected MR"),
         ("siemens_dwi_0.dcm.gz", "a mosaic, many slices in one image; expected one slice per file"),
-        ("0.dcm", "a mosaic"),
         ("decimal_rescale.dcm", "of image type ORIGINAL, PRIMARY, R, ND, MAGNITUDE; expected magnitudes"),
         ("philips_mprage.dcm.gz", "a multi-frame file"),
     ],
@@ -124,8 +109,6 @@ def test_pydicoms_and_nibabels_other_files_are_refused(tmp_path, name, message):
     ("positions", "message"),
     [
         ((0, 5, 10, 20, 25), "3.dcm: 10 mm from the slice before it, where 5 mm are usual in its series; .*missing"),
-        ((0, 5, 15), "2.dcm: 10 mm from the slice before it|1.dcm: 5 mm from the slice before it"),
-        ((0, 3, 6, 50, 53, 56), "3.dcm: 44 mm from the slice before it, where 3 mm are usual"),
         ((0, 5, 5.4, 10, 15, 20), "2.dcm: 0.4 mm from the slice before it, where 5 mm are usual"),
         ((0, 5, 5, 10), "2.dcm: a second slice at the same position of its series"),
     ],
@@ -137,14 +120,9 @@ def test_slices_that_are_missing_or_doubled_are_named(tmp_path, positions, messa
 @pytest.mark.parametrize(
     ("header", "message"),
     [
-        ({"ImageType": ["ORIGINAL", "PRIMARY", "M", "ND", "MOSAIC"]}, "a mosaic"),
         ({"ImageType": ["ORIGINAL", "PRIMARY", "P", "ND"]}, "of image type ORIGINAL, PRIMARY, P, ND"),
-        ({"ImageType": ["ORIGINAL", "PRIMARY", "PHASE MAP", "P", "FFE"]}, "of image type .*PHASE MAP"),
-        ({"ImageType": ["ORIGINAL", "PRIMARY", "R_IR", "R", "IR"]}, "of image type .*R_IR, R"),
         ({"ComplexImageComponent": "PHASE"}, "of image type PHASE; expected magnitudes"),
         ({"PhotometricInterpretation": "MONOCHROME1"}, "pixels are MONOCHROME1, expected grey values"),
-        ({"Modality": "CT"}, "modality CT, expected MR"),
-        ({"NumberOfFrames": 4}, "a multi-frame file; expected one slice per file"),
         ({"ImageOrientationPatient": [0, 0, 0, 0, 0, 0]}, "orientation .*, expected two directions at a right angle"),
         ({"RescaleIntercept": -4096}, "negative values"),
     ],
@@ -188,7 +166,7 @@ def test_a_damaged_header_is_said_whatever_the_files_name(tmp_path):
     whole = (tmp_path / "person1/IM_a.dcm").read_bytes()
     (tmp_path / "person1/notes").write_bytes(b"not DICOM")
     dataset = downloads.declared("dicom_folder", tmp_path)
-    for size in (140, 200, 400, 600):
+    for size in (140, 600):
         (tmp_path / "person1/IM0001").write_bytes(whole[:size])
         _, left_out, _ = trees.agreed(dataset, tmp_path.parent / f"{size}.h5")
         (reason,) = left_out.values()
@@ -197,8 +175,8 @@ def test_a_damaged_header_is_said_whatever_the_files_name(tmp_path):
 
 def test_series_without_a_number_go_by_their_folders_and_patients_without_one_are_one(tmp_path):
     for n in range(4):
-        empty(series(tmp_path / f"person{n}" / "first", PatientID=f"{n}"), "SeriesInstanceUID")
-        empty(series(tmp_path / f"person{n}" / "second", PatientID=f"{n}"), "SeriesInstanceUID")
+        for folder in ("first", "second"):
+            empty(series(tmp_path / f"person{n}" / folder, PatientID=f"{n}"), "SeriesInstanceUID")
     found = members(downloads.declared("dicom_folder", tmp_path))
     assert [m.volume for m in found][:2] == ["person0_series1", "person0_series2"] and len(found) == 8
     loose = tmp_path / "loose"
@@ -207,22 +185,12 @@ def test_series_without_a_number_go_by_their_folders_and_patients_without_one_ar
         members(downloads.declared("dicom_folder", loose))
 
 
-@pytest.mark.parametrize(
-    "more",
-    [
-        {},  # a gap
-        {"ImageOrientationPatient": [0, 1, 0, 0, 0, -1]},
-        {"ImageType": ["ORIGINAL", "PRIMARY", "M", "ND", "MOSAIC"]},
-        {"Rows": 5, "Columns": 5, "PixelData": bytes(50)},
-    ],
-)
-def test_a_series_with_one_slice_that_is_not_of_it_is_left_out(tmp_path, more):
+def test_a_series_with_one_slice_that_is_not_of_it_is_left_out(tmp_path):
     downloads.dicom(tmp_path)
     number = pydicom.dcmread(tmp_path / "person1/IM_a.dcm").SeriesInstanceUID
-    downloads.save_dicom(tmp_path / "person1/IM_z.dcm", PIXELS[0], 30, number)
-    changed([tmp_path / "person1/IM_z.dcm"], lambda data, _: [setattr(data, *field) for field in more.items()])
+    downloads.save_dicom(tmp_path / "person1/IM_z.dcm", PIXELS[0][:5, :5], 0, number)
     _, left_out, _ = trees.agreed(downloads.declared("dicom_folder", tmp_path), tmp_path.parent / "out.h5")
-    assert set(left_out) == {"person1_series1"}
+    assert set(left_out) == {"person1_series1"} and "(5, 5) pixels of" in left_out["person1_series1"]
 
 
 def test_a_patient_in_several_folders_is_one_subject_by_the_headers(tmp_path):

@@ -5,14 +5,12 @@ import pytest
 
 from kdmri_lib.datasets.fields import (
     band_noise,
-    bias_field,
     declared_phase,
     diffeomorphic_displacement,
     measured,
     power_law_noise,
     sheet_distance,
     smooth_phase,
-    smooth_step,
 )
 from kdmri_lib.declarations import Dataset
 
@@ -30,12 +28,6 @@ def test_complex_noise_is_white_in_k_space_and_of_its_strength_at_any_phase():
         assert part.std() == pytest.approx(2, rel=0.01) and abs(part.mean()) < 0.02
     assert abs(np.corrcoef(kspace[:, 1:].ravel(), kspace[:, :-1].ravel())[0, 1]) < 0.01
     assert abs((noise**2).mean()) < 0.05, "parts of one strength, without correlation"
-
-
-def test_without_noise_the_image_is_the_signal_at_its_phase():
-    signal, phase = np.random.default_rng(2).random((2, 2, 8, 8))
-    found = measured(np.random.default_rng(0), signal, 0.0, 6 * phase)
-    np.testing.assert_allclose(found, signal * np.exp(6j * phase), atol=1e-6)
 
 
 def test_a_scanners_phase_is_smooth_and_a_few_radians_over_the_field_of_view():
@@ -87,12 +79,3 @@ def test_power_law_noise_falls_as_it_should():
     assert noise.std() == pytest.approx(1, abs=1e-3) and share[frequency < 1 / 64].sum() < 1e-6
     low, high = (share[(frequency > f) & (frequency < 1.2 * f)].mean() for f in (0.05, 0.2))
     assert low / high == pytest.approx(16, rel=0.2), "amplitude as 1/f, power as 1/f²"
-
-
-def test_a_receive_field_stays_within_its_amplitude():
-    field = bias_field(np.random.default_rng(0), (4, 10, 12), 0.3)
-    assert field.shape == (4, 10, 12) and np.abs(field - 1).max() == pytest.approx(0.3)
-
-
-def test_an_edge_is_a_ramp():
-    assert smooth_step(np.array([-3, -0.5, 0, 0.25, 9]), 0.5).tolist() == [0, 0, 0.5, 0.75, 1]

@@ -1,9 +1,10 @@
-"""Preparing: what is broken is left out by name, a stopped start goes on, and changed files are seen."""
+"""Preparing: what is broken is left out by name, a stopped start goes on, changed files are seen; and what `check` says."""
 
 import os
 import shutil
 import sys
 from functools import partial
+from pathlib import Path
 
 import nibabel
 import numpy as np
@@ -13,7 +14,7 @@ import yaml
 
 from kdmri_lib.datasets import cohort, folders, preparing
 from kdmri_lib.datasets.prepared import index, read_prepared, splits
-from kdmri_lib.datasets.preparing import changed_sources, images_number, prepare, source, survey, survey_prepared
+from kdmri_lib.datasets.preparing import changed_sources, prepare, source, survey
 from kdmri_lib.declarations import Dataset
 from kdmri_lib.errors import StudyError
 from kdmri_lib.storage import PROJECT
@@ -21,9 +22,6 @@ from kdmri_study.__main__ import main
 from kdmri_study.profile import Study
 from kdmri_study.runs import prepare_dataset
 from tests import downloads
-
-SPLIT = dict(shape=(40, 40), train=1, validation=1, test=1)
-PHANTOMS = Dataset(name="c", source="cardiac_phantom", slices_per_volume=2, **SPLIT)
 
 
 @pytest.fixture
@@ -67,30 +65,25 @@ def making(monkeypatch, name, change):
     monkeypatch.setattr(source(name), "make", lambda dataset, **how: change(partial(make, dataset, **how), how))
 
 
-def test_unknown_source():
-    with pytest.raises(StudyError, match="unknown source of images 'acdcc'; known: acdc, "):
-        source("acdcc")
-
-
 def failing():
     raise ZeroDivisionError("division by zero")
 
 
 def test_what_is_broken_is_left_out_by_name_and_the_others_go_on(folder, dataset, path, monkeypatch):
     cut_short(of_person(folder, 1))
-    left_out = prepare(dataset, path, 1).left_out
+    left_out = prepare(dataset, path).left_out
     assert set(left_out) == {"person1_scan"} and sum(map(len, splits(path).values())) == 3
     assert f"{of_person(folder, 1)}: not a readable NIfTI volume, or cut short" in left_out["person1_scan"]
-    assert prepare(dataset, path, 1) == (False, left_out), "said again when nothing is made"
+    assert prepare(dataset, path) == (False, left_out), "said again when nothing is made"
     replace(of_person(folder, 1))
     making(monkeypatch, "nifti_folder", lambda make, how: failing() if "person2" in how["file"] else make())
-    left_out = prepare(dataset, path, 1).left_out
+    left_out = prepare(dataset, path).left_out
     assert f"{of_person(folder, 2)}: not a readable volume of source nifti_folder, or cut short (div" in str(left_out)
     assert list(left_out) == ["person2_scan"] and survey(dataset).problems == left_out
 
 
 def test_a_stopped_preparation_goes_on_where_it_was(dataset, path, tmp_path, monkeypatch):
-    prepare(dataset, tmp_path / "whole.h5", 1)
+    prepare(dataset, tmp_path / "whole.h5")
     made = []
 
     def interrupted(make, how):
@@ -102,146 +95,90 @@ def test_a_stopped_preparation_goes_on_where_it_was(dataset, path, tmp_path, mon
     with monkeypatch.context() as patched:
         making(patched, "nifti_folder", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            prepare(dataset, path, 1)
+            prepare(dataset, path)
     assert not path.exists(), "a half-made file isn't taken for a whole one"
     cut_short(next((tmp_path / ".out.parts").glob("*.h5")))
     making(monkeypatch, "nifti_folder", lambda make, how: made.append(how) or make())
-    prepare(dataset, path, 1)
+    prepare(dataset, path)
     assert len(made) == 2 + 3, "one of the two was damaged meanwhile"
     assert not (tmp_path / ".out.parts").exists() and path.read_bytes() == (tmp_path / "whole.h5").read_bytes()
 
 
 def test_a_source_whose_images_have_changed_prepares_again(tmp_path, monkeypatch):
-    path = tmp_path / "c.h5"
-    assert images_number(PHANTOMS) == 1
-    assert prepare(PHANTOMS, path, 1).made and not prepare(PHANTOMS, path, 1).made
-    assert changed_sources(PHANTOMS, path) == "" and list(tmp_path.iterdir()) == [path], "no files to change"
+    split = dict(shape=(40, 40), train=1, validation=1, test=1, slices_per_volume=2)
+    dataset, path = Dataset(name="c", source="cardiac_phantom", **split), tmp_path / "c.h5"
+    assert prepare(dataset, path).made and not prepare(dataset, path).made
+    assert changed_sources(dataset, path) == "" and list(tmp_path.iterdir()) == [path], "no files to change"
     monkeypatch.setattr(source("cardiac_phantom"), "IMAGES", 2, raising=False)
-    assert images_number(PHANTOMS) == 2 and prepare(PHANTOMS, path, 2).made and not prepare(PHANTOMS, path, 2).made
+    assert prepare(dataset, path).made and not prepare(dataset, path).made
 
 
-def test_a_file_of_other_content_is_prepared_again_whatever_its_size_and_time(tmp_path, path):
-    """As `cp -p`, or a program that sets times back, would make it."""
-    folder = tmp_path / "plain"
-    for number in (1, 2, 3, 10):
-        downloads.save_nifti(folder / f"person{number}/scan.nii", downloads.image(number))
-    dataset = downloads.declared("nifti_folder", folder)
-    prepare(dataset, path, 1)
-    assert changed_sources(dataset, path) == ""
-    file = folder / "person2/scan.nii"
+def as_it_was(file):
+    """Another image of the same size and time, as `cp -p`, or a program that sets times back, would make it."""
     before = file.stat()
     replace(file)
+    assert file.stat().st_size == before.st_size
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert (file.stat().st_size, file.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
-    assert changed_sources(dataset, path) == changed_sources(dataset, path) == f"{file} was replaced"
-    assert prepare(dataset, path, 1).made and changed_sources(dataset, path) == ""
-    is_made_of(path, "person2_scan", 77)
 
 
-def test_a_file_that_was_only_touched_is_not_prepared_again_and_the_others_are_not_read(
-    folder, dataset, path, monkeypatch
-):
-    prepare(dataset, path, 1)
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("person2/scan.nii.gz", replace, "{file} was replaced"),
+        ("person1/second.nii", as_it_was, "{file} was replaced"),
+        ("person3/broken.nii", replace, "{file} was replaced"),
+        ("person1/second.nii", Path.unlink, "person1_second is gone"),
+        ("person1/third.nii", replace, "person1_third is new"),
+    ],
+)
+def test_a_change_of_the_files_is_seen_and_they_are_prepared_again(folder, dataset, path, name, change, message):
+    replace(folder / "person1/second.nii", 5)
+    replace(folder / "person3/broken.nii", 6)
+    cut_short(folder / "person3/broken.nii")
+    assert set(prepare(dataset, path).left_out) == {"person3_broken"}
+    replace(of_person(folder, 11), 6)
+    assert not prepare(dataset, path).made, "beyond the declared number of subjects"
+    change(folder / name)
+    assert changed_sources(dataset, path) == message.format(file=folder / name)
+    cut_short(path.with_name(".out.files.json"))
+    assert changed_sources(dataset, path) == message.format(file=folder / name), "sizes and times may be lost"
+    assert prepare(dataset, path).made and not prepare(dataset, path).made
+    if change is not Path.unlink:
+        is_made_of(path, name.partition(".")[0].replace("/", "_"), 77)
+
+
+def test_what_was_only_touched_is_not_prepared_again_and_the_others_are_not_read(folder, dataset, path, monkeypatch):
+    prepare(dataset, path)
     before, read, checksum = path.read_bytes(), [], preparing.sha256_file
     os.utime(of_person(folder, 2))
-    shutil.copy(of_person(folder, 3), folder / "copy")
-    (folder / "copy").replace(of_person(folder, 3))
     monkeypatch.setattr(preparing, "sha256_file", lambda file: read.append(file) or checksum(file))
-    assert not prepare(dataset, path, 1).made and path.read_bytes() == before
-    assert read == [of_person(folder, 2), of_person(folder, 3)]
+    assert not prepare(dataset, path).made and path.read_bytes() == before
+    assert read == [of_person(folder, 2)]
 
 
-def test_the_file_of_sizes_and_times_may_be_deleted_or_damaged(folder, dataset, path):
-    prepare(dataset, path, 1)
-    cut_short(path.with_name(".out.files.json"))
-    assert not prepare(dataset, path, 1).made
-    path.with_name(".out.files.json").unlink()
-    replace(of_person(folder, 3))
-    assert changed_sources(dataset, path) == f"{of_person(folder, 3)} was replaced"
-
-
-def test_a_new_subject_and_one_that_is_gone_are_seen(folder, dataset, path):
-    replace(folder / "person1/second.nii.gz", 5)
-    prepare(dataset, path, 1)
-    (folder / "person1/second.nii.gz").unlink()
-    assert changed_sources(dataset, path) == "person1_second is gone"
-    replace(of_person(folder, 0), 5)
-    assert changed_sources(dataset, path) == "person0_scan is new"
-    prepare(dataset, path, 1)
-    expected = {"train": ["person0_scan", "person1_scan"], "validation": ["person2_scan"], "test": ["person3_scan"]}
-    assert splits(path) == expected
-    replace(of_person(folder, 11), 6)
-    assert changed_sources(dataset, path) == "", "beyond the declared number"
-    for number in (0, 1, 2):
-        shutil.rmtree(folder / f"person{number}")
-    with pytest.raises(StudyError, match=r"3 subjects found \(2 train, 1 validation, 0 test\), expected 2 train"):
-        prepare(dataset, path, 1)
-    assert splits(path) == expected, "what stood stands"
-
-
-def stopped_at_the_end(dataset, path, monkeypatch):
-    with monkeypatch.context() as patched:
-        patched.setattr(preparing, "_left", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt):
-            prepare(dataset, path, 1)
-
-
-def test_a_volume_in_another_split_is_seen_and_a_start_that_was_stopped_goes_on_with_the_splits_and_files_of_now(
-    folder, path, tmp_path, monkeypatch
-):
+def test_a_volume_in_another_split_is_seen(folder, path, tmp_path):
     table = tmp_path / "splits.csv"
     table.write_text("subject,split\nperson1,train\nperson2,validation\nperson3,test\n")
     dataset = downloads.declared("nifti_folder", folder, splits=str(table))
-    prepare(dataset, path, 1)
-    stopped_at_the_end(dataset, tmp_path / "again.h5", monkeypatch)
+    prepare(dataset, path)
     table.write_text("subject,split\nperson1,train\nperson2,test\nperson3,validation\n")
     assert changed_sources(dataset, path) == "person2_scan is in split test now"
-    replace(of_person(folder, 1))
-    for prepared in (path, tmp_path / "again.h5"):
-        assert prepare(dataset, prepared, 1).made and not prepare(dataset, prepared, 1).made
-        assert splits(prepared) == {"train": ["person1_scan"], "validation": ["person3_scan"], "test": ["person2_scan"]}
-        is_made_of(prepared, "person1_scan", 77)
+    assert prepare(dataset, path).made and not prepare(dataset, path).made
+    assert splits(path) == {"train": ["person1_scan"], "validation": ["person3_scan"], "test": ["person2_scan"]}
 
 
-def test_a_volume_that_was_left_out_is_tried_again_when_its_file_is_replaced(folder, dataset, path):
-    file = of_person(folder, 1)
-    whole = file.read_bytes()
-    cut_short(file)
-    left_out = prepare(dataset, path, 1).left_out
-    os.utime(file)
-    assert prepare(dataset, path, 1) == (False, left_out), "touched, as broken as before"
-    file.write_bytes(whole)
-    assert changed_sources(dataset, path) == f"{file} was replaced"
-    assert prepare(dataset, path, 1) == (True, {}) and not prepare(dataset, path, 1).made
-    assert splits(path)["train"] == ["person1_scan", "person2_scan"]
-
-
-def test_a_file_beside_that_was_missing_and_is_there_now_is_seen(tmp_path, path):
-    downloads.knee(tmp_path / "knee")
-    options = {"combination": "sensitivity"}
-    dataset = downloads.declared("knee_matlab", tmp_path / "knee", contrast="coronal_pd", options=options)
-    file = tmp_path / "knee/coronal_pd/1/espirit2.mat"
-    kept = file.read_bytes()
-    file.unlink()
-    assert set(prepare(dataset, path, 1).left_out) == {"coronal_pd_1"}
-    assert not prepare(dataset, path, 1).made
-    file.write_bytes(kept)
-    assert changed_sources(dataset, path) == f"{file} was replaced"
-
-
-def test_a_slice_more_or_less_of_a_series_is_seen(tmp_path, path, monkeypatch):
+def test_a_slice_more_or_less_of_a_series_is_seen(tmp_path, path):
     downloads.dicom(tmp_path / "dicom")
     dataset = downloads.declared("dicom_folder", tmp_path / "dicom")
-    stopped_at_the_end(dataset, path, monkeypatch)
+    prepare(dataset, path)
     series = pydicom.dcmread(tmp_path / "dicom/person1/IM_a.dcm").SeriesInstanceUID
-    files = [tmp_path / f"dicom/person1/IM_{letter}.dcm" for letter in "ef"]
-    for number, file in enumerate(files):
-        downloads.save_dicom(file, np.arange(320).reshape(downloads.SHAPE), 5.0 * number, series)
-        assert number == 0 or changed_sources(dataset, path) == f"{file} is new"
-        prepare(dataset, path, 1)
-        assert len(next(read_prepared(path, "train")).image) == 5 + number
-    files[1].unlink()
-    assert changed_sources(dataset, path) == f"{files[1]} is gone"
+    file = tmp_path / "dicom/person1/IM_e.dcm"
+    downloads.save_dicom(file, np.arange(320).reshape(downloads.SHAPE), 0.0, series)
+    assert changed_sources(dataset, path) == f"{file} is new"
+    prepare(dataset, path)
+    assert len(next(read_prepared(path, "train")).image) == 5
+    file.unlink()
+    assert changed_sources(dataset, path) == f"{file} is gone"
 
 
 def test_a_file_that_changes_while_it_is_read_is_read_again(folder, dataset, path, monkeypatch):
@@ -253,20 +190,10 @@ def test_a_file_that_changes_while_it_is_read_is_read_again(folder, dataset, pat
 
     with monkeypatch.context() as patched:
         making(patched, "nifti_folder", changing)
-        prepare(dataset, path, 1)
+        prepare(dataset, path)
     assert changed_sources(dataset, path) == f"{of_person(folder, 1)} was replaced"
-    assert prepare(dataset, path, 1).made
+    assert prepare(dataset, path).made
     is_made_of(path, "person1_scan", 77)
-
-
-def test_a_deleted_download_leaves_the_prepared_file_standing(folder, dataset, path):
-    prepare(dataset, path, 1)
-    before = path.read_bytes()
-    shutil.rmtree(folder)
-    assert changed_sources(dataset, path) == "" and prepare(dataset, path, 1) == (False, {})
-    with pytest.raises(StudyError, match="no folder"):
-        prepare(dataset, path, 2)
-    assert path.read_bytes() == before
 
 
 def test_a_download_that_was_moved_with_its_prepared_file_is_not_prepared_again(tmp_path, monkeypatch):
@@ -279,20 +206,20 @@ def test_a_download_that_was_moved_with_its_prepared_file_is_not_prepared_again(
     downloads.nifti(tmp_path / "here/data/scans")
     dataset = downloads.declared("nifti_folder", "data/scans")
     at(tmp_path / "here")
-    prepare(dataset, tmp_path / "here/out.h5", 1)
+    prepare(dataset, tmp_path / "here/out.h5")
     shutil.move(tmp_path / "here", tmp_path / "there")
     at(tmp_path / "there")
-    assert not prepare(dataset, tmp_path / "there/out.h5", 1).made
+    assert not prepare(dataset, tmp_path / "there/out.h5").made
     replace(of_person(tmp_path / "there/data/scans", 1))
-    assert prepare(dataset, tmp_path / "there/out.h5", 1).made
+    assert prepare(dataset, tmp_path / "there/out.h5").made
 
 
 def test_a_file_that_may_not_be_read_any_more_is_said_and_not_left_out(folder, dataset, path, monkeypatch):
-    prepare(dataset, path, 1)
+    prepare(dataset, path)
     os.utime(of_person(folder, 1))
     monkeypatch.setattr(preparing, "sha256_file", lambda file: (_ for _ in ()).throw(PermissionError(13, "no", file)))
     with pytest.raises(StudyError, match=r"person1/scan.nii.gz: can't be read any more"):
-        prepare(dataset, path, 1)
+        prepare(dataset, path)
 
 
 def test_names_longer_than_a_file_name_may_be(folder, dataset, path):
@@ -300,13 +227,10 @@ def test_names_longer_than_a_file_name_may_be(folder, dataset, path):
     place = folder / "person1" / ("project_" + 20 * "session") / ("sérié" * 30) / "resources"
     place.mkdir(parents=True)
     shutil.move(of_person(folder, 1), place / "scan.nii.gz")
-    of_person(folder, 2).rename(folder / "person2" / "SCAN.nii.gz")
-    replace(of_person(folder, 2), 5)
-    assert prepare(dataset, path, 1).left_out == {} and not prepare(dataset, path, 1).made
+    assert prepare(dataset, path).left_out == {} and not prepare(dataset, path).made
     (name,) = (n for n in splits(path)["train"] if n.startswith("person1_"))
     assert len(name.encode()) > 300 and name.endswith("_resources_scan")
     is_made_of(path, name, 1)
-    assert {"person2_SCAN", "person2_scan"} <= set(splits(path)["train"]), "names that differ in capitals alone"
 
 
 @pytest.fixture
@@ -379,13 +303,13 @@ def test_checking_ends_with_an_error_where_preparing_would_leave_volumes_out(sca
     status, said = kdmri("check", scans, "--headers")
     assert status == 0 and "train 2 subjects, 2 volumes, 6 slices" in said
     promised, made = survey(dataset), source("nifti_folder").make
-    for jobs in (2, 1):  # as the files are; and as they were prepared, for which no image is read again
-        status, said = kdmri("check", scans, "--jobs", jobs)
+    for _ in range(2):  # as the files are; and as they were prepared, for which no image is read again
+        status, said = kdmri("check", scans)
         assert status == 1 and "train 2 subjects, 2 volumes, 3 slices" in said
         assert f"and would be left out: person1_scan: {of_person(folder, 1)}: negative values" in said
         assert "not all is as declared: person1_scan" in said
         prepare_dataset(scans, dataset)
-        assert survey_prepared(dataset, path, 1) == promised and survey_prepared(dataset, path, 2) is None
+        assert survey(dataset, path=path) == promised
         monkeypatch.setattr(source("nifti_folder"), "make", None)
     monkeypatch.setattr(source("nifti_folder"), "make", made)
     for number in (1, 2, 3, 10):

@@ -4,7 +4,6 @@ import os
 import shutil
 import subprocess
 import sys
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -16,25 +15,17 @@ from kdmri_lib.datasets.reading import reading
 from kdmri_lib.declarations import Undersampling
 from kdmri_lib.declared import declared_mask
 from kdmri_lib.errors import StudyError
-from kdmri_lib.storage import PROJECT
 from tests import downloads
-
-
-@contextmanager
-def writing_elsewhere(path):
-    """Another process has the HDF5 file open for writing while the block runs."""
-    code = f"import h5py, sys; f = h5py.File({str(path)!r}, 'r+'); print('open', flush=True); sys.stdin.read()"
-    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        process.stdout.readline()
-        yield
-        process.stdin.close()
 
 
 def test_a_file_that_may_not_be_read_and_one_that_is_being_written(tmp_path):
     downloads.fastmri(tmp_path)
-    dataset = downloads.declared("fastmri", tmp_path, validation=2)
-    with writing_elsewhere(tmp_path / "multicoil_train/file2.h5"):
-        left_out = prepare(dataset, tmp_path / "out.h5", 1).left_out
+    dataset, path = downloads.declared("fastmri", tmp_path, validation=2), tmp_path / "multicoil_train/file2.h5"
+    code = f"import h5py, sys; f = h5py.File({str(path)!r}, 'r+'); print('open', flush=True); sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        left_out = prepare(dataset, tmp_path / "out.h5").left_out
+        process.stdin.close()
     assert list(left_out) == ["file2"] and "file2.h5: another program has it open for writing" in left_out["file2"]
     locked = tmp_path / "multicoil_val/file4.h5"
     locked.chmod(0)
@@ -52,8 +43,6 @@ def test_a_mask_of_ones_own(tmp_path):
     path = tmp_path / "mask.npy"
     dataset = downloads.declared("embedded_brain", tmp_path, shape=(120, 120), slices_per_volume=4)
     undersampling = Undersampling(acceleration=4, mask=str(path))
-    with pytest.raises(StudyError, match=r"mask.npy: no such file"):
-        declared_mask(dataset, undersampling)
     mask = np.zeros((120, 120), np.uint8)
     mask[:30] = 1
     np.save(path, mask)
@@ -81,10 +70,9 @@ def test_a_link_to_nothing_says_where_it_leads(tmp_path):
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler, to take locks away")
-@pytest.mark.parametrize("code", ["ENOLCK", "ENOSYS"])
-def test_a_file_system_without_locks_is_one_to_work_on(tmp_path, code):
+def test_a_file_system_without_locks_is_one_to_work_on(tmp_path):
     """As Lustre and NFS may be: prepared, and read back, as anywhere else."""
-    source = f"#include <errno.h>\nint flock(int fd, int how) {{ errno = {code}; return -1; }}\n"
+    source = "#include <errno.h>\nint flock(int fd, int how) { errno = ENOLCK; return -1; }\n"
     library = tmp_path / "nolock.so"
     subprocess.run(["cc", "-shared", "-fPIC", "-x", "c", "-o", library, "-"], input=source, text=True, check=True)
     downloads.fastmri(tmp_path / "download")
@@ -95,32 +83,14 @@ from kdmri_lib.datasets.prepared import Slices
 from kdmri_lib.datasets.preparing import prepare
 from kdmri_lib.declarations import Dataset
 dataset, path = Dataset.model_validate_json(sys.argv[1]), pathlib.Path(sys.argv[2])
-prepare(dataset, path, 1)
+prepare(dataset, path)
 print(len(Slices(path, "train", held_bytes=0)))
 """
     command = [sys.executable, "-c", program, dataset.model_dump_json(), tmp_path / "there.h5"]
     told = subprocess.run(command, env=os.environ | {"LD_PRELOAD": str(library)}, capture_output=True, text=True)
     assert told.returncode == 0, told.stderr
-    prepare(dataset, tmp_path / "here.h5", 1)
+    prepare(dataset, tmp_path / "here.h5")
     assert (tmp_path / "there.h5").read_bytes() == (tmp_path / "here.h5").read_bytes()
-
-
-def test_a_script_without_a_main_guard_runs_once(tmp_path):
-    """The README's lines at the top level of a script, where a process of its own reads a file, or two make volumes."""
-    downloads.knee(tmp_path / "knee", older=True)
-    script = tmp_path / "mine.py"
-    script.write_text(f"""
-from pathlib import Path
-from kdmri_lib.datasets.matlab import read_mat
-from kdmri_lib.datasets.preparing import survey
-from tests import downloads
-print(read_mat(Path({str(tmp_path)!r}, "knee/coronal_pd/1/rawdata1.mat"), "rawdata").shape)
-found = survey(downloads.declared("knee_matlab", Path({str(tmp_path / "knee")!r}), contrast="coronal_pd"), jobs=2)
-print(found.slices, found.problems)
-""")
-    environment = os.environ | {"PYTHONPATH": str(PROJECT)}
-    told = subprocess.run([sys.executable, script], capture_output=True, text=True, cwd=tmp_path, env=environment)
-    assert told.stdout == "(20, 16, 4)\n{'train': 6, 'validation': 3, 'test': 3} {}\n", told.stderr
 
 
 def test_what_is_there_and_what_was_looked_for_is_said(tmp_path):

@@ -9,7 +9,6 @@ from kdmri_lib.datasets.fields import typical
 from kdmri_lib.datasets.phantoms.embedded_brain import stripped, with_lesions
 from kdmri_lib.datasets.preparing import members, source
 from kdmri_lib.datasets.relaxation import TISSUES
-from kdmri_lib.datasets.strangers import signal_to_noise
 from kdmri_lib.datasets.variety import KINDS, PLAIN, Variety
 from kdmri_lib.declarations import Dataset
 from kdmri_lib.errors import StudyError
@@ -65,13 +64,10 @@ def test_various_images_are_seeded_in_range_and_differ_from_plain_ones(name):
     assert np.abs(image - plain / plain.max()).mean() > 0.01
     assert np.corrcoef(image.ravel(), np.abs(complex_one).ravel())[0, 1] > 0.8, "the same subject"
     np.testing.assert_array_equal(made(name, 1, {"plain": True}, options=various), plain)
-    if name != "embedded_brain":  # as its subjects are slow to make
-        each = [made(name, n, options=various) for n in range(2, 16)]
-        assert all(np.isfinite(i).all() and i.min() >= 0 and 0.02 < i.mean() < 0.6 for i in each)
 
 
-@pytest.mark.parametrize("name", SHAPES)
-def test_options_are_checked_and_add_test_sets(name):
+def test_options_are_checked_and_add_test_sets():
+    name = "cardiac_phantom"
     sets = declared(name, options={"various": True, "without": "noise", "plain_subjects": 2, "strangers": 3})
     found = members(sets)
     numbers = [m.how["number"] for m in found if "number" in m.how]
@@ -85,11 +81,6 @@ def test_options_are_checked_and_add_test_sets(name):
         members(declared(name, options={"without": "noise"}))
 
 
-def volumes(kind: str) -> tuple[Variety, Variety]:
-    """The same volume's variety: all of it, and without a kind."""
-    return Variety((3, 1), KINDS), Variety((3, 1), tuple(k for k in KINDS if k != kind))
-
-
 def test_a_kind_that_is_left_out_is_as_usual_and_changes_no_other():
     signal, ramp = np.ones(50), np.linspace(0, 1, 50)
     here, middle = np.random.default_rng(0).random((3, 1, 4, 4)) * 99, np.full((3, 1, 1, 1), 50)
@@ -101,16 +92,13 @@ def test_a_kind_that_is_left_out_is_as_usual_and_changes_no_other():
         "bias": lambda v: v.between("bias", 1, 0.2, 0.05, 0.65),
     }
     for kind, values in drawn.items():
-        full, less = volumes(kind)
+        full, less = Variety((3, 1), KINDS), Variety((3, 1), tuple(k for k in KINDS if k != kind))
         np.testing.assert_array_equal(values(less), values(PLAIN))
         assert not np.array_equal(values(full), values(PLAIN)), kind
         for other in drawn.keys() - {kind}:
             np.testing.assert_array_equal(drawn[other](full), drawn[other](less))
-    neither = Variety((3, 1), ("contrast",))
-    np.testing.assert_array_equal(neither.shown(ramp), ramp)
-    one, other = (v.levels(ramp, 0, 10) for v in volumes("noise"))
-    np.testing.assert_array_equal(one, other)
-    assert len(one) == 50 and (np.floor(one * 5) == np.arange(50)).all()
+    np.testing.assert_array_equal(Variety((3, 1), ("contrast",)).shown(ramp), ramp)
+    assert (np.floor(full.levels(ramp, 0, 10) * 5) == np.arange(50)).all()
 
 
 @settings(max_examples=60, deadline=None)
@@ -129,15 +117,6 @@ def test_what_is_drawn_keeps_its_limits(seed, protocol):
     assert (np.diff(shown.ravel()[order]) >= 0).all(), "gamma and rounding keep the order of brightness"
     turned = variety.shown(image * np.exp(1j))
     np.testing.assert_allclose(turned, shown * np.exp(1j), atol=1e-6)
-
-
-@pytest.mark.parametrize("name", SHAPES)
-def test_noise_that_is_left_out_is_no_more_in_the_image(name):
-    drawn = {n: Variety((3, n), KINDS) for n in range(1, 50)}
-    noisy = next(n for n, v in drawn.items() if v.rng("stripping").uniform() > 0.4 and v.noise(0, np.ones(1)) > 0.15)
-    images = [made(name, noisy, train=50, options={"various": True} | o) for o in ({}, {"without": "noise"})]
-    rough, smooth = (np.median(np.abs(np.diff(image, 3, axis=2))) / image.mean() for image in images)
-    assert rough > 1.5 * smooth
 
 
 def test_what_is_left_out_of_training_subjects_is_in_those_that_judge():
@@ -176,4 +155,3 @@ def test_strangers_are_seeded_unlike_one_another_and_as_noisy_as_they_say():
     phase = np.exp(1j * np.angle(made("knee_phantom", 7, {"snr": 1e6}, domain="complex")))
     noise = (noisy - clean * phase)[clean > 0.1]
     assert typical(clean) / noise.real.std() == pytest.approx(5, rel=0.1)
-    assert signal_to_noise(1) == [np.inf] and signal_to_noise(6) == [np.inf, 80, 40, 20, 10, 5]
