@@ -22,15 +22,14 @@ def attention_maps(network: Model, measurement: Measurement) -> list[Tensor]:
     return [F.normalize(q.flatten(1)).view_as(q) for q in maps]
 
 
-def attention_distances(network: Model, teacher: Model, measurement: Measurement) -> np.ndarray:
-    """Distance between two networks' normalised maps, the term of eq. 3, 0 to the root of two: (groups, B)."""
-    pairs = zip(attention_maps(network, measurement), attention_maps(teacher, measurement), strict=True)
-    return np.stack([(a - b).flatten(1).norm(dim=1).numpy() for a, b in pairs])
-
-
 def mean_attention_distances(
     network: Model, teacher: Model, operator: UndersamplingOperator, volumes: Iterable[Volume]
 ) -> np.ndarray:
-    """`attention_distances`, a mean over each volume's slices, then over the volumes: (groups,)."""
-    measurements = (operator(as_channels(volume.image)) for volume in volumes)
-    return np.mean([attention_distances(network, teacher, m).mean(axis=1) for m in measurements], axis=0)
+    """Distance between two networks' normalised maps, the term of eq. 3, 0 to the root of two: a mean over each volume's
+    slices, then over the volumes, (groups,)."""
+    of_volumes = []
+    for volume in volumes:
+        measurement = operator(as_channels(volume.image))
+        pairs = zip(attention_maps(network, measurement), attention_maps(teacher, measurement), strict=True)
+        of_volumes.append([(a - b).flatten(1).norm(dim=1).double().mean().item() for a, b in pairs])
+    return np.mean(of_volumes, axis=0)

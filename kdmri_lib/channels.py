@@ -1,7 +1,6 @@
 """Images as the networks' channels: a real image is one, a complex image two, its real and its imaginary part.
 
-This is all that tells the magnitude arm from the complex one: what reads images and what measures them asks here, and in
-between everything is written for as many channels as there are.
+What reads images and what measures them asks here; in between all is written for as many channels as there are.
 """
 
 import numpy as np
@@ -49,10 +48,9 @@ def turned(channels: Tensor, angles: np.ndarray) -> Tensor:
 class CommonPhase:
     """The phase of the zero frequency of complex images (B, 2, H, W), which is that of the sum of their pixels.
 
-    A scanner's constant phase is arbitrary. Taken `off` before a network and put back `on` after it, it can't change what
-    the network does but for turning it: exactly, in training, in a file and for a teacher's answers alike, and with nothing
-    to learn. Zero frequency serves since every undersampling mask measures it, of a strip too. Of real images there is no
-    phase, and they stay as they are.
+    A scanner's constant phase is arbitrary. Taken `off` before a network and put back `on` after it, it turns what the
+    network makes and changes nothing else, exactly. Every mask measures zero frequency, of a strip too. Real images stay
+    as they are.
     """
 
     def __init__(self, image: Tensor):
@@ -63,14 +61,12 @@ class CommonPhase:
             # Of an image without zero frequency, an empty one, nothing is to be taken off.
             self.turn = torch.where(size > 0, total / size, torch.eye(2)[0].to(image)[None, :, None, None])
 
-    def on(self, image: Tensor) -> Tensor:
+    def on(self, image: Tensor, sign: int = 1) -> Tensor:
         """Images (B, C, H, W) turned by the phase."""
         if self.turn is None:
             return image
-        return self.turn[:, :1] * image + self.turn[:, 1:] * times_i(image)
+        return self.turn[:, :1] * image + sign * self.turn[:, 1:] * times_i(image)
 
     def off(self, image: Tensor) -> Tensor:
         """Images (B, C, H, W) turned back by it."""
-        if self.turn is None:
-            return image
-        return self.turn[:, :1] * image - self.turn[:, 1:] * times_i(image)
+        return self.on(image, -1)

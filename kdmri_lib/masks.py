@@ -1,9 +1,8 @@
 """Which lines, or points, of k-space are measured: boolean (H, W) arrays over unshifted k-space.
 
 On the paper's grids the nine Cartesian masks are the published ones (`data/published_masks.json`). On others, and by other
-seeds, masks are drawn by the two rules that the published ones follow: `cartesian_mask` (brain, cardiac) and
-`uniform_lines` (knee). One mask per data set and acceleration. Every function that makes one for an acceleration refuses
-one that isn't among 1 and the number of lines (`StudyError`).
+seeds, masks are drawn by the rules that the published ones follow: `cartesian_mask` (brain, cardiac) and `uniform_lines`
+(knee). An acceleration that isn't between 1 and the number of lines is refused (`StudyError`).
 """
 
 import json
@@ -51,11 +50,9 @@ def drawn(chosen: np.ndarray, weight: np.ndarray, count: int, seed: int | list[i
 
 
 def uniform_lines(size: int, acceleration: float, seed: int | list[int]) -> np.ndarray:
-    """Frequencies as the published knee masks keep them: fastMRI's random mask (Zbontar et al. 2018).
-
-    The centre's share of lines, and each other with the same probability, so that about size / acceleration are kept.
-    Seed 1 at 368 lines gives the published ones. Returns a boolean (size,) array, unshifted.
-    """
+    """Frequencies as the published knee masks keep them, boolean (size,), unshifted: fastMRI's random mask (Zbontar et al.
+    2018), the centre's share of lines, and each other with the same probability, so that about size / acceleration are
+    kept. Seed 1 at 368 lines gives the published ones."""
     kept(size, acceleration)
     centre = round(CENTRE_SHARE * size)
     chosen = np.random.RandomState(seed).uniform(size=size) < (size / acceleration - centre) / (size - centre)
@@ -72,21 +69,11 @@ def mask_of_lines(chosen: np.ndarray, shape: tuple[int, int], axis: int) -> np.n
 def cartesian_mask(
     shape: tuple[int, int], acceleration: float, axis: int = 0, centre: int = CENTRE, seed: int | list[int] = 0
 ) -> np.ndarray:
-    """Cartesian undersampling mask of whole lines, as the published brain and cardiac masks keep them.
+    """Cartesian mask of whole lines, as the published brain and cardiac masks keep them: boolean (H, W), unshifted.
 
-    A contiguous centre block; the others are drawn, each at most once, with weights of a Gaussian (standard deviation
-    N / 10, 1 at its top) over a uniform floor of 1 / (2 acceleration).
-
-    Parameters
-    ----------
-    shape : (H, W) of the k-space grid.
-    acceleration : floor(N / acceleration) lines are kept.
-    axis : the axis that the mask varies on (the lines run along the other one).
-    centre : lines in the contiguous block around zero frequency.
-
-    Returns
-    -------
-    boolean (H, W) array, unshifted.
+    Of the N lines across `axis` floor(N / acceleration): `centre` contiguous ones around zero frequency; the others are
+    drawn, each at most once, with weights of a Gaussian (standard deviation N / 10, 1 at its top) over a uniform floor of
+    1 / (2 acceleration).
     """
     size = shape[axis]
     count = kept(size, acceleration)
@@ -95,27 +82,21 @@ def cartesian_mask(
 
 
 def gaussian_mask_2d(shape: tuple[int, int], acceleration: float, centre: int = 10, seed: int = 0) -> np.ndarray:
-    """Random 2-D mask: a full centre x centre block, further points zero-mean Gaussian over both frequencies.
-
-    Returns a boolean (H, W) array, unshifted, with floor(H * W / acceleration) points.
-    """
+    """Random 2-D mask, boolean (H, W), unshifted, of floor(H W / acceleration) points: a full centre x centre block,
+    further points zero-mean Gaussian over both frequencies."""
     chosen = np.outer(*(central(size, centre) for size in shape))
     count = kept(shape[0] * shape[1], acceleration)
     if count <= chosen.sum():
-        raise StudyError(
-            f"2-D mask: {count} points at {acceleration}x leave nothing outside the {centre}x{centre} centre"
-        )
+        nothing = f"leave nothing outside the {centre}x{centre} centre"
+        raise StudyError(f"2-D mask: {count} points at {acceleration}x {nothing}")
     rows, columns = (frequencies(size) / (size / 6) for size in shape)
     weight = np.exp(-0.5 * (rows[:, None] ** 2 + columns[None, :] ** 2))
     return drawn(chosen, weight, count, seed)
 
 
 def truncation_mask(shape: tuple[int, int], factor: float) -> np.ndarray:
-    """Low resolution: the central H / factor x W / factor block of the centred k-space (appendix A: 64 x 64 of 256 x 256).
-
-    Returns a boolean (H, W) array, unshifted. What it leaves, zero-filled, rings beside edges (Gibbs): a sharp cut in
-    k-space is a convolution with a sinc in the image.
-    """
+    """Low resolution: the central H / factor x W / factor block of k-space (appendix A: 64 x 64 of 256 x 256), boolean
+    (H, W), unshifted. What it leaves, zero-filled, rings beside edges (Gibbs)."""
     return np.outer(*(central(size, kept(size, factor)) for size in shape))
 
 
@@ -148,13 +129,8 @@ def read_lines(path: Path, name: str, acceleration: float, shape: tuple[int, int
     """The mask that a JSON file of kept lines holds for a data set and an acceleration: (H, W) boolean, unshifted.
 
     Under "<name>_<acceleration>x" stand "shape" (H, W), "axis", the one that the mask varies on, and "kept", the indices of
-    the kept lines, unshifted (zero frequency is 0).
-
-    Raises
-    ------
-    StudyError
-        When the file has no such mask, or one of another grid, of lines that are repeated, out of range or not whole
-        numbers, without zero frequency, or of a number of lines that is another acceleration's (by more than 15%).
+    the kept lines, unshifted (zero frequency is 0). `StudyError` when it isn't there, is of another grid, can't be, or has
+    a number of lines that is another acceleration's (by more than 15%).
     """
     where = f"{path}, mask '{name}_{acceleration:g}x'"
     try:
@@ -170,18 +146,17 @@ def read_lines(path: Path, name: str, acceleration: float, shape: tuple[int, int
     if wrong := sorted({line for line in lines if lines.count(line) > 1 or not 0 <= line < size}):
         raise StudyError(f"{where}: lines {wrong} are there more than once, or aren't among 0 to {size - 1}")
     if not abs(len(lines) * acceleration - size) <= 0.15 * size:
-        raise StudyError(
-            f"{where}: {len(lines)} of {size} lines, expected about {size / acceleration:.0f}; are lines missing?"
-        )
+        expected = f"expected about {size / acceleration:.0f}; are lines missing?"
+        raise StudyError(f"{where}: {len(lines)} of {size} lines, {expected}")
     return centre_measured(mask_of_lines(np.isin(np.arange(size), lines), grid, axis), where)
 
 
 def centre_measured(mask: np.ndarray, name: str) -> np.ndarray:
     """Return an (H, W) mask that was read from a file; `StudyError` when zero frequency, at index 0, isn't measured."""
     if not mask[0, 0]:
+        expected = "expected an unshifted mask, with zero frequency at index 0"
         raise StudyError(
-            f"{name}: zero frequency isn't measured; expected an unshifted mask, with zero frequency at index 0 "
-            "(numpy.fft.ifftshift takes a centred one there)"
+            f"{name}: zero frequency isn't measured; {expected} (numpy.fft.ifftshift takes a centred one there)"
         )
     return mask
 

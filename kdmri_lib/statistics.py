@@ -1,8 +1,8 @@
 """Is a difference real, and would another seed find it again?
 
 The seed, of teacher and student together, is the unit: a difference is the mean of the seeds' differences, each a mean over
-the fixed test subjects, and its interval is Student's, of other trainings. With fewer than six seeds there are differences
-and no interval. Beside it stands the test that the paper does, over people, which can't know of other trainings.
+the fixed test subjects, and its interval is Student's. Beside it stands the test that the paper does, over people, which
+can't know of other trainings.
 """
 
 import math
@@ -70,11 +70,9 @@ def _p(values: np.ndarray, test) -> float:
 
 
 def verdict(low: float, high: float, p_seeds: float = math.nan) -> str:
-    """What a difference's interval in dB says of other trainings, in a word; empty where there is none.
-
-    "equivalent" where it lies within `MARGIN`; "better" or "worse" where it leaves out 0 and the test over seeds, its
-    `p_seeds` corrected, doesn't speak against it; "undecided" otherwise.
-    """
+    """What a difference's interval in dB says of other trainings, in a word, empty where there is none: "equivalent" where
+    it lies within `MARGIN`; "better" or "worse" where it leaves out 0 and the test over seeds, its `p_seeds` corrected,
+    doesn't speak against it; "undecided" otherwise."""
     if math.isnan(low):
         return ""
     if low > -MARGIN and high < MARGIN:

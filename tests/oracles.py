@@ -20,14 +20,7 @@ def inverse_dft(kspace: np.ndarray) -> np.ndarray:
 
 def random_mask(rng: np.random.Generator, shape: tuple[int, int], kind: str) -> np.ndarray:
     """A random mask of whole "rows" or "columns" or of "points", zero frequency kept."""
-    if kind == "points":
-        mask = rng.random(shape) < 0.4
-    else:
-        lines = rng.random(shape[0] if kind == "rows" else shape[1]) < 0.4
-        mask = np.broadcast_to(lines[:, None] if kind == "rows" else lines[None, :], shape).copy()
+    varying = {"rows": (shape[0], 1), "columns": (1, shape[1]), "points": shape}[kind]
+    mask = rng.random(varying) < 0.4
     mask[0, 0] = True
-    if kind == "rows":
-        mask[0] = True
-    elif kind == "columns":
-        mask[:, 0] = True
-    return mask
+    return np.broadcast_to(mask, shape).copy()

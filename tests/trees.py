@@ -1,8 +1,5 @@
-"""Folders as people have them: what systems, unpackers and other programs do to a download, and what damage does.
-
-Each change takes the download's folder, a place outside it and a source of chance. Those in `HARMLESS` leave what is in the
-download as it was; those in `DAMAGE` spoil one file.
-"""
+"""Folders as people have them: what systems, unpackers and other programs do to a download (`HARMLESS`, each given its
+folder, a place outside and a source of chance), and what damage does to a file (`DAMAGE`)."""
 
 import os
 import random
@@ -114,7 +111,7 @@ def agreed(dataset: Dataset, path: Path) -> tuple[dict[str, np.ndarray], dict[st
     found, error = told(lambda: survey(dataset))
     error = error or found.stopped
     quick, refused = told(lambda: survey(dataset, headers=True))
-    made, other = told(lambda: prepare(dataset, path, 1))
+    made, other = told(lambda: prepare(dataset, path))
     assert error.split(": ", 1)[-1] == other.split(": ", 1)[-1]  # one begins with the data set, one with the file
     assert other or not (refused or quick.stopped), f"headers alone are refused: {refused or quick.stopped}"
     if made is None:

@@ -65,8 +65,7 @@ def stamped(model: onnx.ModelProto, about: dict) -> bytes:
 def largest_difference(network: nn.Module, path: Path, slices: torch.Tensor, operator: UndersamplingOperator) -> float:
     """Between PyTorch and ONNX Runtime in float32, over (B, C, H, W) images, as a batch and as narrower single slices."""
     model = Model(path, engine="onnxruntime", precision="float32")
-    narrow = slices[:1, :, :, : slices.shape[3] // 2] if model.axis == 0 else slices[:1, :, : slices.shape[2] // 2]
-    worst = 0.0
+    narrow, worst = slices[:1].narrow(3 - model.axis, 0, slices.shape[3 - model.axis] // 2), 0.0
     for images in (slices, narrow):
         measurement = operator(images)
         with torch.inference_mode():

@@ -129,7 +129,7 @@ class Model:
         """The mask that it was made for: boolean (H, W), unshifted."""
         return mask_of_lines(self.lines, self.shape, self.axis)
 
-    def check_shape(self, shape: tuple[int, int], name: str = "image") -> None:
+    def check_shape(self, shape: tuple[int, int], name: str) -> None:
         """`StudyError` when a slice of this (H, W) isn't one that the mask allows."""
         if shape[self.axis] != self.shape[self.axis]:
             wanted = " x ".join(str(size) if n == self.axis else "any" for n, size in enumerate(self.shape))
@@ -177,10 +177,8 @@ class Model:
             raise StudyError("k-space: NaN or infinite values")
         kspace = kspace.astype(np.complex64, copy=False)
         if missing := int((self.lines & ~kspace.any(axis=(0, 2 - self.axis))).sum()):
-            of_mask = (
-                f"{missing} of the {self.lines.sum()} lines of the mask that {self.path.name} was made for are zero"
-            )
-            raise StudyError(f"k-space: {of_mask}; {UNSHIFTED}, measured on that mask")
+            of_mask = f"{missing} of the {self.lines.sum()} lines of the mask that {self.path.name} was made for"
+            raise StudyError(f"k-space: {of_mask} are zero; {UNSHIFTED}, measured on that mask")
         if is_kspace_centred(kspace) is not False:
             raise StudyError(f"k-space: most energy isn't about index 0; {UNSHIFTED}")
         if self.domain == "magnitude":

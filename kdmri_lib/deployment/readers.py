@@ -1,20 +1,17 @@
 """The one place that opens a file for `reconstruct`: by its ending, HDF5 by what it holds; it is read slice by slice.
 
-- HDF5: the array `kspace`, (slices, [coils,] H, W). As in fastMRI's files (Zbontar et al. 2018) a `mask` says which lines
-  are measured, an `ismrmrd_header` how they were encoded, the readout along the first axis in the plane; without a header a
-  mask of lines is one of the lines that the model wants. Without k-space, images: `image` (slices, H, W), or the volumes of
-  a prepared file.
-- ISMRMRD (Inati et al. 2017): the readouts of a two-dimensional Cartesian scan, one image per slice. Noise, navigators and
-  others that aren't of the image are passed over; one shorter than the encoded matrix (partial echo) lies where its centre
-  sample says; lines measured more than once are refused, since nothing says how they are to be combined.
-- MATLAB: the array `kspace`, (H, W, [coils,] slices), or in a 7.3 file the only complex one; an older file is read whole.
-- NumPy's .npy: (slices, [coils,] H, W).
+- HDF5: the array `kspace`, (slices, [coils,] H, W), in fastMRI's files (Zbontar et al. 2018) with a `mask` and an
+  `ismrmrd_header`, the readout first in the plane. Without k-space, images: `image`, or the volumes of a prepared file.
+- ISMRMRD (Inati et al. 2017): the readouts of a two-dimensional Cartesian scan, one image per slice. Those that aren't of
+  the image are passed over; one shorter than the encoded matrix (partial echo) lies where its centre sample says; lines
+  measured more than once are refused, since nothing says how they are to be combined.
+- MATLAB: the array `kspace`, (H, W, [coils,] slices), or the only complex one; before 7.3 it is read whole.
+- NumPy's .npy: (slices, [coils,] H, W). NIfTI: images, in axial slices.
 - BART's pair (Uecker et al. 2015): x.hdr, dimensions in text, and x.cfl, complex64 with the first axis fastest. Axes 0 to 2
   are readout, first and second phase encoding, of which two count here; axis 3 is coils, axis 13 slices.
-- Where the readout is known (ISMRMRD, BART, fastMRI's header), it lies as the model's does.
-- NIfTI: images, in axial slices.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -78,9 +75,7 @@ class Stored:
     readout: int = 0  # the axis of (H, W) that it runs along, where `encoding` is known
     partial_echo: bool = False  # whether readouts are declared to be cut on one side
     passed_over: str = ""  # of its readouts, in words
-    turned: bool = (
-        False  # whether its first axis in the plane is W, since the readout is along it and the model's is so
-    )
+    turned: bool = False  # whether its first axis in the plane is W, so that the readout lies as the model's does
 
     @property
     def where(self) -> str:
@@ -92,9 +87,8 @@ class Stored:
         with reading(self.path, f"array '{self.name}'"):
             values = self.values(first, count)
         if not np.isfinite(values).all():
-            raise StudyError(
-                f"{self.where} holds NaN or infinite values in slices {first} to {first + len(values) - 1}"
-            )
+            which = f"slices {first} to {first + len(values) - 1}"
+            raise StudyError(f"{self.where} holds NaN or infinite values in {which}")
         return values
 
 
@@ -111,11 +105,11 @@ def open_volumes(
     domain : what images are, "magnitude" or "complex".
     name : of the array, in formats that hold several. Of "sensitivities" a third axis is coils, and not slices.
     """
-    if axes and sorted(axes) not in [sorted(letters) for letters in ("HW", "SHW", "CHW", "SCHW")]:
+    if axes and "".join(sorted(axes)) not in ("HW", "HSW", "CHW", "CHSW"):
         raise StudyError(f"axes '{axes}': expected H and W, with S (slices) and C (coils) where there are, each once")
     ending, third = path.suffix.lower(), "C" if name == "sensitivities" else "S"
-    letters = [f"HW{third}", "HWCS"] if ending == ".mat" else [f"{third}HW", "SCHW"]
-    letters = [axes] if axes else letters
+    usual = [f"HW{third}", "HWCS"] if ending == ".mat" else [f"{third}HW", "SCHW"]
+    letters = [axes] if axes else usual
     with ExitStack() as stack:
         with reading(path, KINDS.get(ending, "HDF5 file")):
             if ends_in(path.name, NIFTI):
@@ -203,9 +197,8 @@ def _bart(path: Path, axes: str, lines_axis: int, name: str) -> Stored:
         plane = [axis for axis in range(3) if len(sizes) > axis and sizes[axis] > 1]
         letters = dict(zip(plane, "HW", strict=False)) | BART
         if len(plane) != 2 or any(size > 1 for axis, size in enumerate(sizes) if axis not in letters):
-            raise StudyError(
-                f"{header}: sizes {sizes}, expected two of axes 0 to 2, coils on axis 3, slices on axis 13"
-            )
+            expected = "two of axes 0 to 2, coils on axis 3, slices on axis 13"
+            raise StudyError(f"{header}: sizes {sizes}, expected {expected}")
         array = np.memmap(data, np.complex64, mode="r", shape=tuple(sizes), order="F")
     kept = [axis for axis in range(len(sizes)) if axis in letters]
     array = array.reshape([sizes[axis] for axis in kept], order="F")
@@ -228,20 +221,19 @@ def _hdf5(file: h5py.File, path: Path, name: str, letters: Sequence[str], lines_
 
 
 def _mask(file: h5py.File, path: Path, plane: tuple[int, int], turned: bool, across: int) -> np.ndarray | None:
-    """What a file's mask says is measured, boolean (H, W); one for all slices and coils.
-
-    `turned` : whether the file has columns before rows; `across` : the axis of (H, W) that a mask of lines lies along.
-    """
+    """What a file's mask says is measured, boolean (H, W); one for all slices and coils. `turned` : whether the file has
+    columns before rows; `across` : the axis of (H, W) that a mask of lines lies along."""
     if not isinstance(file.get("mask"), h5py.Dataset):
         return None
     mask, grid = np.asarray(file["mask"][()]), plane[::-1] if turned else plane
     if mask.dtype.kind not in "buif" or not np.isin(mask, (0, 1)).all():
         raise StudyError(f"{path}: 'mask' of {mask.dtype} with values other than 0 and 1, or false and true")
     points = mask.shape[-2:] == grid
-    if not points and mask.shape[-1:] != (plane[across],):
+    wanted = grid if points else (plane[across],)
+    if mask.shape[-len(wanted) :] != wanted:
         expected = f"{plane[across]} lines or {grid[0]}x{grid[1]} points, as its k-space has {AXES_HINT}"
         raise StudyError(f"{path}: 'mask' of shape {mask.shape}, expected {expected}")
-    first, *others = mask.astype(bool).reshape(-1, *(grid if points else mask.shape[-1:]))
+    first, *others = mask.astype(bool).reshape(-1, *wanted)
     if any((other != first).any() for other in others):
         raise StudyError(f"{path}: 'mask' of shape {mask.shape} differs between slices or coils; expected one for all")
     if not points:
@@ -286,13 +278,11 @@ def _readouts(file: h5py.File, path: Path, axes: str, lines_axis: int) -> Stored
         raise StudyError(f"{path}: axes '{axes}', but its readouts say where they belong; expected none")
     encoding = encoding_of(file[f"{READOUTS}/xml"][0], path)
     heads = file[f"{READOUTS}/data"].fields("head")[:]
-    passed: dict[str, int] = {}
-    others = np.zeros(len(heads), bool)
-    for flag, what in PASSED_OVER.items():
-        flagged = (heads["flags"] & (1 << (flag - 1)) != 0) & ~others
-        passed[what], others = passed.get(what, 0) + int(flagged.sum()), others | flagged
-    passed_over = ", ".join(f"{count} flagged {what}" for what, count in passed.items() if count)
-    chosen = np.flatnonzero(~others)
+    kinds = np.full(len(heads), "of the image", object)
+    for flag, kind in reversed(PASSED_OVER.items()):
+        kinds[_flagged(heads, flag)] = kind
+    chosen = np.flatnonzero(of_image := kinds == "of the image")
+    passed_over = ", ".join(f"{count} flagged {kind}" for kind, count in Counter(kinds[~of_image]).items())
     heads = heads[chosen]
     places = _places(path, heads, encoding)
     of_slice, readouts = heads["idx"]["slice"], ismrmrd.file.Acquisitions(file[f"{READOUTS}/data"])
@@ -314,6 +304,11 @@ def _readouts(file: h5py.File, path: Path, axes: str, lines_axis: int) -> Stored
     return Stored(path, READOUTS, (slices, coils, *encoding.across(lines_axis, encoding.samples)), values, {}, **how)
 
 
+def _flagged(heads: np.ndarray, flag: int) -> np.ndarray:
+    """Which readouts have this flag of ISMRMRD's, which counts them from 1."""
+    return heads["flags"] & (1 << (flag - 1)) != 0
+
+
 def _places(path: Path, heads: np.ndarray, encoding: Encoding) -> np.ndarray:
     """Where the line of each readout lies, counted with zero frequency at `encoding.lines` // 2; raises for what isn't a
     two-dimensional Cartesian scan of one image per slice that fits the header."""
@@ -322,7 +317,7 @@ def _places(path: Path, heads: np.ndarray, encoding: Encoding) -> np.ndarray:
     index, samples, (first, last) = heads["idx"], heads["number_of_samples"], encoding.measured
     counted = [f"{counter} counts to {index[counter].max()}" for counter in COUNTERS if index[counter].any()]
     coils, spaces = np.unique(heads["active_channels"]), int(heads["encoding_space_ref"].max()) + 1
-    turned = int((heads["flags"] & (1 << (REVERSED - 1)) != 0).sum())
+    turned = int(_flagged(heads, REVERSED).sum())
     start = encoding.samples // 2 - heads["center_sample"].astype(int)
     longer = start.min() < 0 or (start + samples).max() > encoding.samples
     both = int(np.minimum(start, encoding.samples - start - samples).max())
@@ -338,11 +333,7 @@ def _places(path: Path, heads: np.ndarray, encoding: Encoding) -> np.ndarray:
         (spaces > 1, f"readouts of {spaces} encodings", "those of one"),
         (turned, f"{turned} readouts flagged as reversed (echo-planar)", "all in one direction, corrected before"),
         (longer, centred, f"at most {encoding.samples} by its header"),
-        (
-            both > encoding.samples / ECHO,
-            f"{centred}, short of {encoding.samples} on both sides",
-            "a header that is true",
-        ),
+        (both > encoding.samples / ECHO, f"{centred}, short of {encoding.samples} on both sides", "a true header"),
         (outside, f"{lines} of {encoding.lines}", f"{first} to {last - 1}, as its header says"),
         (repeated, f"{repeated} lines are measured more than once", "each line of a slice once"),
     ):

@@ -1,6 +1,5 @@
 """The command `reconstruct`: a volume through an exported network, slice by slice, from file to file."""
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations
@@ -22,7 +21,6 @@ from kdmri_lib.errors import StudyError
 from kdmri_lib.orders import looks_like_images
 from kdmri_lib.storage import atomic_write, sha256_file
 
-LONGEST = 150  # bytes of a name; files' may have 255, and it becomes longer while the file is written
 COILS = ("rss", "espirit")
 EXPLAINED = 0.8  # share of the coil images' energy that right sensitivities see; at the worst resolution it is 0.93
 SWAPPED = 0.02  # by which it grows when two of the scan's coils are put right; of right ones it falls
@@ -175,21 +173,19 @@ class _Reconstruction:
             for first, measured, kspace, phase in self._blocks():
                 zero_filled = model.zero_fill(kspace)
                 images = np.stack([model.restore(zero_filled[:, n], scale) for n, scale in enumerate(scales)], axis=1)
-                if self.scan.coils == 1:
+                if scan.coils == 1:
                     images = images[:, 0]
                 elif self.by_sensitivities:  # these need the phase that was taken off
                     images = self._combined(first, images if phase is None else images * phase, measured)
                 else:
                     images = summed_squares(images)
                 images = np.abs(images) if np.iscomplexobj(images) and not self.how.complex else images
-                most = max(most, float(np.abs(images).max()))
+                most, end = max(most, float(np.abs(images).max())), first + len(images)
                 if not np.isfinite(images).all():
-                    raise StudyError(
-                        f"{scan.where}: its image isn't finite in slices {first} to {first + len(images) - 1}"
-                    )
-                target[first : first + len(images)] = images
+                    raise StudyError(f"{scan.where}: its image isn't finite in slices {first} to {end - 1}")
+                target[first:end] = images
                 progress.update(len(images))
-                if first <= middle < first + len(images):
+                if first <= middle < end:
                     self.shown = (summed_squares(zero_filled[middle - first]), np.abs(images[middle - first]))
         if not most:
             raise StudyError(f"{scan.where}: its image is 0 everywhere; expected a signal (what are its units?)")
@@ -203,13 +199,9 @@ class _Reconstruction:
 
         from kdmri_lib.figures import before_and_after
 
-        name, file = self.scan.name.replace("/", "_"), self.scan.stored.path.name
-        label = f"{file.split('.')[0]}_{name.split('.')[0]}"
-        if len(label.encode()) > LONGEST:
-            label = label.encode()[:LONGEST].decode(errors="ignore") + hashlib.sha256(label.encode()).hexdigest()[:8]
-        named = ", ".join(dict.fromkeys((file, name)))  # a file of one volume has its name
-        figure = before_and_after(*self.shown, title=f"{named}, slice {self.scan.slices // 2}")
-        with atomic_write(folder / f"{label}.png") as temporary:
+        names = dict.fromkeys((self.scan.stored.path.name, self.scan.name.replace("/", "_")))  # one, of one volume
+        figure = before_and_after(*self.shown, title=f"{', '.join(names)}, slice {self.scan.slices // 2}")
+        with atomic_write(folder / f"{'_'.join(name.split('.')[0] for name in names)}.png") as temporary:
             figure.savefig(temporary, dpi=130)
         plt.close(figure)
 
@@ -231,16 +223,17 @@ def _combination(scan: Scan, how: How) -> str:
 
 
 def _read_maps(path: Path, scan: Scan, lines: np.ndarray) -> np.ndarray:
-    """Sensitivities (1 or slices, coils, H, W) for a scan, of images whose middle is in the middle; `StudyError` when they
-    aren't those that its coil images, at the resolution of the centre of its measured `lines`, show."""
+    """Sensitivities (1 or slices, coils, H, W) for a scan; `StudyError` when they aren't those that its coil images, at the
+    resolution of the centre of its measured `lines`, show."""
     with open_volumes(path, name="sensitivities") as (found,):
         maps = found.read(0, found.shape[0])
         maps = maps.swapaxes(-2, -1) if scan.stored.turned else maps  # as the scan was
-        slices, coils, *grid = maps.shape
-        if slices not in (1, scan.slices) or (coils, *grid) != (scan.coils, *scan.shape):
-            expected = f"{scan.coils} coils, 1 or {scan.slices} x {scan.shape[0]}x{scan.shape[1]} as in {scan.where}"
-            sizes = f"{coils} coils, {slices} x {grid[0]}x{grid[1]}"
-            raise StudyError(f"{path}: sensitivities of {sizes}, expected {expected}")
+    expected = [(slices, scan.coils, *scan.shape) for slices in dict.fromkeys((1, scan.slices))]
+    if maps.shape not in expected:
+        sizes = " or ".join(map(str, expected))
+        raise StudyError(
+            f"{path}: sensitivities {maps.shape} (slices, coils, H, W), expected {sizes} as in {scan.where}"
+        )
     if not (there := maps.any(axis=(0, 2, 3))).all():
         raise StudyError(f"{path}: sensitivities of coil {np.argmin(there)} that are 0 everywhere")
     if not looks_like_images(maps):

@@ -50,15 +50,13 @@ class Scan:
             self._as_the_header_says()
         # The middle slice may be empty.
         self.first = next(n for n, one in zip(places, values, strict=True) if one.any())
-        self.lines = self._lines(self._whole(self.first, 1))[0, 0]
+        self.lines = self._whole(self.first, 1)[0, 0].any(axis=self._readout)
 
     def _as_the_header_says(self) -> None:
         encoding, across, (height, width) = self.stored.encoding, 1 - self.stored.readout, self._grid
         if across != self.axis:
-            hint = "(--axes with W before H turns it)"
-            raise StudyError(
-                f"{self.where}: lines across axis {across} by its header, expected axis {self.axis} {hint}"
-            )
+            wanted = f"expected axis {self.axis} (--axes with W before H turns it)"
+            raise StudyError(f"{self.where}: lines across axis {across} by its header, {wanted}")
         if self._grid != (expected := encoding.across(across, encoding.samples)):
             expected = f"{expected[0]}x{expected[1]}, as its header says that it was encoded"
             raise StudyError(f"{self.where}: slices of {height}x{width}, expected {expected}")
@@ -78,10 +76,6 @@ class Scan:
         values = self.stored.read(first, count)
         return scipy.fft.fft2(values, norm="ortho") if self.stored.images else from_order(values, self._order)
 
-    def _lines(self, values: np.ndarray) -> np.ndarray:
-        """Which lines hold anything: (count, coils, N)."""
-        return values.any(axis=self._readout - 2)
-
     def read(self, first: int, count: int, check: bool = False) -> np.ndarray:
         """Slices from `first`, (count, coils, H, W) complex64; with `check`, `StudyError` for slices and coils that aren't
         measured on the lines of the middle slice, or not as the file says."""
@@ -91,13 +85,13 @@ class Scan:
                 self._centres.append(slice_[:, :2, :2].copy())  # a view would keep the slice
                 if slice_.any():
                     self._check(slice_, number)
-            if first + count >= self.slices:
-                check_slices(np.stack(self._centres), self.where)
+            if first + count >= self.slices and (said := check_slices(np.stack(self._centres), self.where)):
+                self.remarks.append(f"{self.name}: {said}")
         return values if self.shape == self._grid else cropped(values, self._readout - 2, self.shape[self._readout])
 
     def _check(self, values: np.ndarray, number: int) -> None:
         """Slice `number`, (coils, H, W), against all that is known of its lines and points."""
-        where, lines, points = f"{self.where}: slice {number}", self._lines(values), values.any(axis=0)
+        where, lines, points = f"{self.where}: slice {number}", values.any(axis=self._readout - 2), values.any(axis=0)
         readout, measured, total = points.any(axis=self.axis), self.lines.sum(), points.shape[self._readout]
         for coil, held in enumerate(lines):
             if not held.any():
@@ -135,12 +129,9 @@ class Scan:
         known, wanted = self.lines | self.padding, np.ones_like(wanted) if whole else wanted
         missing, measured = wanted & ~known, known & wanted | self.lines
         if side := _one_sided(missing, self.lines):
-            fourier = (
-                f"beyond the outermost {side} frequency that is measured are missing, a partial Fourier acquisition"
-            )
-            raise StudyError(
-                f"{self.where}: {missing.sum()} lines {fourier} that the file doesn't declare; expected all"
-            )
+            beyond = f"{missing.sum()} lines beyond the outermost {side} frequency that is measured are missing"
+            undeclared = "a partial Fourier acquisition that the file doesn't declare; expected all"
+            raise StudyError(f"{self.where}: {beyond}, {undeclared}")
         if (measured != wanted).any():
             found = f"{measured.sum()} of {len(wanted)} lines along axis {self.axis} are measured"
             expected = f"{(measured & wanted).sum()} of them among the {wanted.sum()} that {model} was made for"

@@ -15,11 +15,8 @@ class HeldOutLines(Loss):
 
     Yaman et al. ("Self-supervised learning of physics-guided reconstruction neural networks without fully sampled reference
     data", eq. 6) add the normalised l1 norm of the same, and hold out points of k-space; here it is whole lines, of which
-    a mask is made, and the l2 norm, which is the same in hybrid space, where strips of an image are.
-
-    Parameters
-    ----------
-    share : of the measured lines that is held out; theirs is 0.4.
+    a mask is made, and the l2 norm, which is the same in hybrid space, where strips of an image are. `share` of the
+    measured lines is held out.
     """
 
     label = "Held-out lines (SSDU)"

@@ -43,10 +43,7 @@ class Objective(nn.Module):
         return torch.cat([channels.float() for channels in (teacher.image, *maps)], dim=1)
 
     def forward(self, target: Tensor, prediction: Prediction, teacher: Prediction | Tensor | None) -> Tensor:
-        """The objective of a batch, a scalar.
-
-        `teacher` : what the teacher gave now; or its `answers` for this batch; None where no loss uses it.
-        """
+        """The objective of a batch, a scalar; `teacher` is what the teacher gave now, or its `answers` for this batch."""
         seen = [teacher] * len(self.losses)
         if isinstance(teacher, Tensor):
             image, *maps = teacher.split([target.shape[1], *[1] * (teacher.shape[1] - target.shape[1])], dim=1)

@@ -16,18 +16,10 @@ Branches = Annotated[Sequence[str], Field(min_length=1)]
 class StudentFriendly(Loss):
     """L = ||x - x_T|| + (1/m) sum_i ||x - x_i|| + (1/m) sum_i ||x_T - x_i||, images (B, C, H, W), one norm in all.
 
-    m is the number of branches, one less than that of the teacher's cascades.
-
-    The network that trains is a teacher with student branches (`kdmri_lib.models.student_friendly`): x_T is its output, and
-    x_i the output of branch i, where student blocks go on after the teacher's block i. The last sum has gradients into the
-    teacher as well, which is drawn towards what its students can do.
-
-    `variant` "released" is what the published code computes: the last sum divided by the number of pixels in the batch, so
-    that it is next to nothing.
-
-    Parameters
-    ----------
-    branches : the features that hold x_1 ... x_m, by name.
+    The network that trains is a teacher with m student branches (`kdmri_lib.models.student_friendly`): x_T is its output,
+    x_i that of branch i, by name in `branches`. The last sum has gradients into the teacher as well, which is drawn towards
+    what its students can do. `variant` "released" is what the published code computes: the last sum divided by the number
+    of pixels in the batch, so that it is next to nothing.
     """
 
     uses_teacher = False

@@ -30,18 +30,16 @@ class Model(nn.Module):
         """The convolution behind each feature's name, group by group, in the order of the forward pass."""
         raise NotImplementedError
 
-    def through(
-        self, zero_filled: Tensor, measured_image: Tensor, features: Collection[str], asked: dict[str, Tensor]
-    ) -> Tensor:
-        """The image (B, C, H, W), of images less the phase of their zero frequency; puts `features` into `asked`."""
+    def through(self, zero_filled: Tensor, measured_image: Tensor, asked: dict[str, Tensor]) -> Tensor:
+        """The image (B, C, H, W), of images less the phase of their zero frequency; fills in what `asked` names."""
         raise NotImplementedError
 
     def forward(self, zero_filled: Tensor, measured_image: Tensor, features: Collection[str] = ()):
         """Reconstruct (B, C, H, W); with `features`, return also a dict of the named maps (B, K, H, W)."""
         check_features(features, [*self.feature_names, *self.branch_names])
-        asked: dict[str, Tensor] = {}
+        asked = dict.fromkeys(features)
         phase = CommonPhase(zero_filled)
-        image = phase.on(self.through(phase.off(zero_filled), phase.off(measured_image), features, asked))
+        image = phase.on(self.through(phase.off(zero_filled), phase.off(measured_image), asked))
         asked |= {name: phase.on(asked[name]) for name in self.branch_names if name in asked}
         return (image, asked) if features else image
 

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 import numpy as np
@@ -61,24 +61,17 @@ class DCCNN(Model):
             for c, cascade in enumerate(self.cascades, 1)
         ]
 
-    def through(
-        self, zero_filled: Tensor, measured_image: Tensor, features: Collection[str], asked: dict[str, Tensor]
-    ) -> Tensor:
+    def through(self, zero_filled: Tensor, measured_image: Tensor, asked: dict[str, Tensor]) -> Tensor:
         image = zero_filled
         for layers in self.feature_layers:
-            image = self.through_cascade(layers, image, measured_image, features, asked)
+            image = self.through_cascade(layers, image, measured_image, asked)
         return image
 
     def through_cascade(
-        self,
-        layers: Mapping[str, nn.Conv2d],
-        image: Tensor,
-        measured_image: Tensor,
-        features: Collection[str],
-        asked: dict[str, Tensor],
+        self, layers: Mapping[str, nn.Conv2d], image: Tensor, measured_image: Tensor, asked: dict[str, Tensor]
     ) -> Tensor:
         """Image (B, C, H, W) after a cascade of these `layers`, data consistency included."""
-        hidden = through_stack(layers, image, features, asked)
+        hidden = through_stack(layers, image, asked)
         prediction = image + hidden if self.residual else hidden
         return self.data_consistency(prediction, measured_image)
 
@@ -89,16 +82,13 @@ def stack(channels: int, features: int, convolutions: int) -> nn.ModuleList:
     return nn.ModuleList(nn.Conv2d(inputs, outputs, 3, padding=1) for inputs, outputs in itertools.pairwise(widths))
 
 
-def through_stack(
-    layers: Mapping[str, nn.Conv2d], hidden: Tensor, features: Collection[str], asked: dict[str, Tensor]
-) -> Tensor:
-    """What convolutions by the names of their features, with ReLU between, make of (B, C, H, W); puts `features` into
-    `asked`."""
+def through_stack(layers: Mapping[str, nn.Conv2d], hidden: Tensor, asked: dict[str, Tensor]) -> Tensor:
+    """What convolutions by the names of their features, with ReLU between, make of (B, C, H, W); fills in `asked`."""
     for n, (name, convolution) in enumerate(layers.items(), 1):
         hidden = convolution(hidden)
         if n < len(layers):
             hidden = hidden.relu_()  # in place: nothing needs the value before it
-        if name in features:
+        if name in asked:
             asked[name] = hidden
     return hidden
 

@@ -1,6 +1,5 @@
 """A teacher that grows up with its students: DC-CNN with student branches (Gayathri et al. 2023, arXiv 2304.05057)."""
 
-from collections.abc import Collection
 from typing import Annotated
 
 import numpy as np
@@ -42,14 +41,12 @@ class StudentFriendlyDCCNN(DCCNN):
         """The student's weights that training the teacher gave, by their names in a `DCCNN`: all cascades but the first."""
         return {k: v for k, v in self.student.state_dict().items() if not k.startswith("cascades.0.")}
 
-    def through(
-        self, zero_filled: Tensor, measured_image: Tensor, features: Collection[str], asked: dict[str, Tensor]
-    ) -> Tensor:
+    def through(self, zero_filled: Tensor, measured_image: Tensor, asked: dict[str, Tensor]) -> Tensor:
         image = zero_filled
         for number, layers in enumerate(self.feature_layers, 1):
-            image = branch = self.through_cascade(layers, image, measured_image, features, asked)
-            if f"branch{number}" in features:
+            image = branch = self.through_cascade(layers, image, measured_image, asked)
+            if f"branch{number}" in asked:
                 for later in self.student.feature_layers[number:]:
-                    branch = self.student.through_cascade(later, branch, measured_image, (), {})
+                    branch = self.student.through_cascade(later, branch, measured_image, {})
                 asked[f"branch{number}"] = branch
         return image

@@ -1,7 +1,6 @@
 """VDSR (Kim et al. 2016): super-resolution by one deep stack of convolutions (paper, appendix A)."""
 
 import math
-from collections.abc import Collection
 from typing import Annotated, Literal
 
 import numpy as np
@@ -47,8 +46,6 @@ class VDSR(Model):
     def feature_layers(self) -> list[dict[str, nn.Conv2d]]:
         return [{f"convolution{n}": layer for n, layer in enumerate(self.convolutions, 1)}]
 
-    def through(
-        self, zero_filled: Tensor, measured_image: Tensor, features: Collection[str], asked: dict[str, Tensor]
-    ) -> Tensor:
-        image = zero_filled + through_stack(self.feature_layers[0], zero_filled, features, asked)
+    def through(self, zero_filled: Tensor, measured_image: Tensor, asked: dict[str, Tensor]) -> Tensor:
+        image = zero_filled + through_stack(self.feature_layers[0], zero_filled, asked)
         return image if self.data_consistency is None else self.data_consistency(image, measured_image)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from kdmri_lib.attention import attention_distances, attention_maps, mean_attention_distances
+from kdmri_lib.attention import mean_attention_distances
 from kdmri_lib.datasets.prepared import Volume
 from kdmri_lib.masks import cartesian_mask
 from kdmri_lib.models.base import build_model
@@ -23,15 +23,11 @@ TEACHER, STUDENT = network(0, convolutions=5, features=6), network(1, convolutio
 
 
 def unit_maps(model, images: np.ndarray) -> list[np.ndarray]:
-    """The normalised maps (slices, H W) of each cascade's middle convolution, recorded by hooks before its ReLU."""
-    seen = []
-    layers = [cascade[len(cascade) // 2] for cascade in model.cascades]
-    hooks = [layer.register_forward_hook(lambda _, __, output: seen.append(output.clone())) for layer in layers]
+    """The normalised maps (slices, H W) of each cascade's middle convolution."""
+    names = [f"cascade{c}.convolution{(len(model.cascades[0]) + 1) // 2}" for c in (1, 2)]
     with torch.no_grad():
-        model(*OPERATOR(torch.from_numpy(images)[:, None]))
-    for hook in hooks:
-        hook.remove()
-    maps = [(np.maximum(output.double().numpy(), 0) ** 2).sum(axis=1).reshape(len(images), -1) for output in seen]
+        _, features = model(*OPERATOR(torch.from_numpy(images)[:, None]), features=names)
+    maps = [(features[name].double().numpy() ** 2).sum(axis=1).reshape(len(images), -1) for name in names]
     return [q / np.sqrt((q**2).sum(axis=1, keepdims=True)) for q in maps]
 
 
@@ -43,22 +39,6 @@ def distances(images: np.ndarray) -> np.ndarray:
 @pytest.fixture
 def images():
     return np.random.default_rng(0).random((5, 16, 12), np.float32)
-
-
-@pytest.mark.parametrize("model", [TEACHER, STUDENT])
-def test_attention_maps_are_the_middle_convolutions_of_each_cascade_divided_by_their_norms(model, images):
-    maps = attention_maps(model, OPERATOR(torch.from_numpy(images)[:, None]))
-    for found, expected in zip(maps, unit_maps(model, images), strict=True):
-        assert found.shape == (5, 16, 12)
-        np.testing.assert_allclose(found.flatten(1).numpy(), expected, atol=1e-6)
-
-
-def test_distances_of_two_networks_of_each_cascade_and_slice(images):
-    measurement = OPERATOR(torch.from_numpy(images)[:, None])
-    found = attention_distances(STUDENT, TEACHER, measurement)
-    assert found.shape == (2, 5) and found.min() > 0 and found.max() < 2**0.5
-    np.testing.assert_allclose(found, distances(images), rtol=1e-4)
-    assert (attention_distances(TEACHER, TEACHER, measurement) == 0).all()
 
 
 def test_the_mean_counts_a_volume_once_however_many_slices_it_has(images):

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kdmri_lib.fourier import centred, magnitude_image, to_image, to_kspace, uncentred
+from kdmri_lib.fourier import magnitude_image, to_image, to_kspace
 from kdmri_lib.orders import (
     ORDERS,
     cropped,
@@ -16,7 +16,7 @@ from kdmri_lib.orders import (
     looks_like_images,
     to_order,
 )
-from tests.oracles import dft_matrix, direct_dft
+from tests.oracles import direct_dft
 from tests.unit.deployment import scans
 
 NAMES = dict(zip(scans.FORMATS, ("unshifted", "shifted", "centred", "corners"), strict=True))
@@ -34,15 +34,6 @@ def test_fft_is_the_orthonormal_dft(shape, seed):
     assert float(kspace.abs().square().sum()) == pytest.approx(float((image**2).sum()))
 
 
-@settings(deadline=None)
-@given(sizes)
-def test_centring_moves_zero_frequency_to_the_middle_and_back(shape):
-    kspace = torch.zeros(shape)
-    kspace[0, 0] = 1
-    assert centred(kspace)[shape[0] // 2, shape[1] // 2] == 1
-    assert torch.equal(uncentred(centred(kspace)), kspace)
-
-
 @pytest.mark.parametrize("shape", [(8, 12), (7, 9)])
 def test_an_image_of_raw_k_space_is_that_of_a_transform_about_the_middles(shape):
     """Coil images whose pixels and frequencies both count from the middle, transformed by the definition."""
@@ -57,10 +48,6 @@ def test_an_image_of_raw_k_space_is_that_of_a_transform_about_the_middles(shape)
     np.testing.assert_allclose(magnitude_image(kspace).numpy(), expected, atol=1e-12)
     tiny = magnitude_image((1e-24 * kspace).to(torch.complex64))  # whose squares are 0 in float32
     np.testing.assert_allclose(tiny.numpy() * 1e24, expected, rtol=1e-5)
-
-
-def test_the_direct_transform_that_others_are_compared_with_is_numpys():
-    np.testing.assert_allclose(dft_matrix(9), np.fft.fft(np.eye(9), norm="ortho"), atol=1e-12)
 
 
 @settings(deadline=None)

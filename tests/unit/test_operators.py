@@ -1,4 +1,4 @@
-"""Undersampling against the complex operator by direct sums in float64; strips as problems of their own."""
+"""Undersampling against the complex operator by direct sums in float64; lines that are held out."""
 
 import numpy as np
 import pytest
@@ -46,32 +46,16 @@ def test_the_matrix_of_lines_is_transform_lines_and_transform_back_along_its_axi
     np.testing.assert_allclose(found, as_channels(expected)[:, :channels], atol=1e-12)
 
 
-@settings(deadline=None)
-@given(st.integers(6, 16), st.integers(4, 9), seeds)
-def test_zero_filling_a_strip_is_the_strip_of_the_whole(height, width, seed):
-    """Along the fully sampled axis a strip is a complete smaller problem."""
-    rng = np.random.default_rng(seed)
-    mask = random_mask(rng, (height, 20), "rows")
-    image = torch.from_numpy(rng.random((1, 1, height, 20))).float()
-    degrade = UndersamplingOperator(mask)
-    whole, strip = degrade(image), degrade(image[..., 3 : 3 + width])
-    torch.testing.assert_close(strip.zero_filled, whole.zero_filled[..., 3 : 3 + width])
-    torch.testing.assert_close(strip.measured_image, whole.measured_image[..., 3 : 3 + width])
-
-
 @pytest.mark.parametrize("axis", [0, 1])
-@pytest.mark.parametrize("seed", range(4))
-def test_lines_are_split_in_two_a_line_with_its_mirror_the_centre_seen(axis, seed):
-    shape = (40, 60)
-    mask = cartesian_mask(shape, 3, axis=axis, seed=seed)
-    whole = UndersamplingOperator(mask)
-    seen, held = whole.split(0.4, np.random.default_rng(seed))
-    assert not (seen.lines & held.lines).any() and (seen.lines | held.lines).tolist() == whole.lines.tolist()
-    mirror = np.roll(held.lines[::-1], 1)
-    assert not (mirror & seen.lines).any() and held.lines.any()
-    assert seen.lines[[0, 1, 2, -1, -2]].tolist() == whole.lines[[0, 1, 2, -1, -2]].tolist()
-    others = {tuple(whole.split(0.4, np.random.default_rng(s))[1].lines) for s in range(20)}
-    assert len(others) > 1, "other lines at each step"
+def test_lines_are_split_in_two_a_line_with_its_mirror_the_centre_seen(axis):
+    whole = UndersamplingOperator(cartesian_mask((40, 60), 3, axis=axis, seed=1))
+    held_out = set()
+    for seed in range(20):
+        seen, held = whole.split(0.4, np.random.default_rng(seed))
+        assert not (seen.lines & held.lines).any() and (seen.lines | held.lines).tolist() == whole.lines.tolist()
+        assert not (np.roll(held.lines[::-1], 1) & seen.lines).any() and not held.lines[[0, 1, 2, -1, -2]].any()
+        held_out.add(tuple(held.lines))
+    assert len(held_out) > 10, "other lines at each step"
 
 
 @pytest.mark.parametrize("channels", [1, 2])

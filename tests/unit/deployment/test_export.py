@@ -12,10 +12,9 @@ import safetensors
 import safetensors.torch
 import torch
 
-from kdmri_lib.datasets.prepared import Slices
-from kdmri_lib.declared import declared_mask, declared_operator
+from kdmri_lib.declared import declared_mask
 from kdmri_lib.deployment import Model
-from kdmri_lib.deployment.export import INNER, about_mask, convolutions, quantise, to_onnx
+from kdmri_lib.deployment.export import INNER, convolutions, quantise, to_onnx
 from kdmri_lib.deployment.model import read_model
 from kdmri_lib.errors import StudyError
 from kdmri_lib.masks import cartesian_mask
@@ -83,26 +82,8 @@ def test_int8_quantises_what_it_is_asked_to_and_stays_near(request, tmp_path, ne
         assert 0 < np.abs(plain.reconstruct(kspace, phase=phase) - small.reconstruct(kspace, phase=phase)).max() < 0.05
 
 
-def test_calibration_spreads_over_the_training_slices(deployed):
-    folder = deployed[0]
-    slices = Slices(folder.study.prepared(folder.run.dataset), "train")
-    found = list(calibration_slices(folder.study, folder.run, 3))
-    operator = declared_operator(folder.run.dataset, folder.run.undersampling)
-    for measurement, place in zip(found, (0, round((len(slices) - 1) / 2), len(slices) - 1), strict=True):
-        assert torch.equal(measurement.zero_filled, operator(slices[[place]]).zero_filled)
-    assert len(list(calibration_slices(folder.study, folder.run))) == len(slices), "no more than there are"
-
-
 def test_a_network_that_differs_from_pytorch_leaves_no_file(deployed, tmp_path, monkeypatch):
     monkeypatch.setattr("kdmri_lib.deployment.export.largest_difference", lambda *_: float("nan"))
     with pytest.raises(StudyError, match="ONNX Runtime differs from PyTorch by nan"):
         export(deployed[0].study, kept_run(deployed[0]), tmp_path / "x.onnx")
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("axis", [0, 1])
-def test_a_mask_is_written_down_by_its_lines(axis):
-    mask = np.zeros((6, 6), bool)
-    mask[[0, 2]] = True
-    mask = mask if axis == 0 else mask.T
-    assert about_mask(mask, "x") == {"shape": [6, 6], "axis": axis, "kept": [0, 2]}

@@ -1,52 +1,36 @@
 """A network from its file: it reconstructs as the study does, without PyTorch, and refuses what it wasn't made for."""
 
+import json
+
 import numpy as np
 import onnx
 import pytest
 
+from kdmri_lib.channels import magnitude
 from kdmri_lib.declared import declared_operator
 from kdmri_lib.deployment import Model
 from kdmri_lib.deployment.export import stamped
 from kdmri_lib.deployment.model import read_model
 from kdmri_lib.errors import StudyError
-from kdmri_lib.evaluation import psnr, reconstruct
+from kdmri_lib.evaluation import reconstruct
 
 ENGINES = [("onnxruntime", "float32"), ("openvino", "float32"), ("openvino", "bfloat16")]
 
 
-def by_the_study(deployed):
-    """A network's file, its first test volume, and what the study makes of it at the scale that a scanner knows."""
-    folder, path, (volume, *_) = deployed
+@pytest.mark.parametrize(("engine", "precision"), ENGINES)
+@pytest.mark.parametrize(("network", "domain"), [("deployed", "magnitude"), ("complex_deployed", "complex")])
+def test_three_lines_of_python_give_what_the_study_gives(request, network, domain, engine, precision):
+    """At the scale that a scanner knows, and in other units."""
+    folder, path, (volume, *_) = request.getfixturevalue(network)
     operator = declared_operator(folder.run.dataset, folder.run.undersampling)
     scale = np.abs(reconstruct(None, operator, volume.image)).max()
-    return path, volume.image, scale * reconstruct(folder.network(), operator, volume.image / scale)
-
-
-@pytest.mark.parametrize(("engine", "precision"), ENGINES)
-def test_three_lines_of_python_give_what_the_study_gives(deployed, kspace, engine, precision):
-    path, image, expected = by_the_study(deployed)
-    found = Model(path, engine=engine, precision=precision, threads=1).reconstruct(kspace)
-    assert found.dtype == np.float32 and found.shape == image.shape
-    np.testing.assert_allclose(found, expected, atol=1e-5 if precision == "float32" else 2e-2)
-
-
-@pytest.mark.parametrize(("engine", "precision"), ENGINES)
-def test_a_complex_model_gives_the_studys_complex_images_and_their_magnitude_at_any_constant_phase(
-    complex_deployed, engine, precision
-):
-    """At any phase by less than 0.05 dB: exactly, but for rounding."""
-    path, image, expected = by_the_study(complex_deployed)
-    model = Model(path, engine=engine, precision=precision, threads=1)
-    assert model.domain == model.about["domain"] == "complex"
-    kspace, tolerance = np.fft.fft2(image, norm="ortho") * model.mask, 1e-5 if precision == "float32" else 3e-2
-    found, size = model.reconstruct(kspace, phase=True), model.reconstruct(kspace)
-    assert found.dtype == np.complex64 and size.dtype == np.float32
+    expected = scale * reconstruct(folder.network(), operator, volume.image / scale)
+    model, tolerance = Model(path, engine, precision, threads=1), 1e-5 if precision == "float32" else 3e-2
+    kspace = np.fft.fft2(volume.image, norm="ortho") * model.mask
+    found, size = model.reconstruct(kspace, phase=domain == "complex"), model.reconstruct(1e4 * kspace)
+    assert model.domain == domain and found.dtype == expected.dtype and size.dtype == np.float32
     np.testing.assert_allclose(found, expected, atol=tolerance)
-    np.testing.assert_allclose(size, np.abs(expected), atol=tolerance)
-    before, decibels = psnr(np.abs(image), size, 1.0), 1e-3 if precision == "float32" else 0.05
-    for angle in (0.5, np.pi / 2, np.pi, -2.0):
-        turned = model.reconstruct(kspace * np.exp(1j * angle))
-        assert psnr(np.abs(image), turned, 1.0) == pytest.approx(before, abs=decibels)
+    np.testing.assert_allclose(size / 1e4, magnitude(expected), atol=tolerance)
 
 
 def test_a_model_of_the_format_before_is_one_of_magnitudes(deployed, kspace, model, tmp_path):
@@ -57,10 +41,6 @@ def test_a_model_of_the_format_before_is_one_of_magnitudes(deployed, kspace, mod
     assert old.domain == "magnitude" and np.array_equal(old.reconstruct(kspace), model.reconstruct(kspace))
     with pytest.raises(StudyError, match=r"old.onnx was made for magnitudes; its images have no phase"):
         old.reconstruct(kspace, phase=True)
-
-
-def test_units_pass_through(model, kspace):
-    np.testing.assert_allclose(model.reconstruct(1e4 * kspace), 1e4 * model.reconstruct(kspace), rtol=1e-3, atol=1)
 
 
 @pytest.mark.parametrize(
@@ -105,15 +85,10 @@ def test_what_a_model_refuses(model, deployed, kspace):
         Model("none.onnx")
 
 
-def test_an_older_file_with_a_changed_mask_is_found_out(deployed, tmp_path):
+def test_a_file_with_a_changed_mask_is_found_out(deployed, tmp_path):
     """What the file says of itself is part of its checksum: the mask can't be exchanged."""
-    stored, about = read_model(deployed[1])
-    about["mask"]["kept"] = list(range(9))
-    content = stamped(stored, about)
-    (tmp_path / "consistent.onnx").write_bytes(content)
-    Model(tmp_path / "consistent.onnx", engine="onnxruntime")
-    forged = content.replace(b'"kept": [0, 1, 2', b'"kept": [0, 1, 3')
-    assert forged != content
-    (tmp_path / "forged.onnx").write_bytes(forged)
+    content, kept = deployed[1].read_bytes(), json.dumps(read_model(deployed[1])[1]["mask"]["kept"]).encode()
+    assert content.count(kept) == 1
+    (tmp_path / "forged.onnx").write_bytes(content.replace(kept, kept.replace(b"[0, ", b"[3, ")))
     with pytest.raises(StudyError, match="damaged, its checksum is wrong"):
         Model(tmp_path / "forged.onnx", engine="onnxruntime")

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import scipy.io
 
-from kdmri_lib.datasets.prepared import Volume
-from kdmri_lib.datasets.writing import write_prepared
+from kdmri_lib.datasets.prepared import Volume, write_prepared
 from kdmri_lib.deployment.readers import open_volumes
 from kdmri_lib.errors import StudyError
 from tests import downloads
@@ -50,9 +49,8 @@ def test_one_volume_in_every_format_is_the_same(kspace, tmp_path, coils):
     for name, path in scans.save_every_format(tmp_path, kspace).items():
         np.testing.assert_array_equal(read(path), kspace, err_msg=name)
     np.testing.assert_array_equal(read(tmp_path / "scan.hdr"), kspace)  # either file of BART's pair
-    scipy.io.savemat(
-        tmp_path / "older.mat", {"about": "x", "scan": np.moveaxis(kspace, (-2, -1), (0, 1)).swapaxes(2, -1)}
-    )
+    older = np.moveaxis(kspace, (-2, -1), (0, 1)).swapaxes(2, -1)
+    scipy.io.savemat(tmp_path / "older.mat", {"about": "x", "scan": older})
     np.testing.assert_array_equal(read(tmp_path / "older.mat"), kspace)
     stored = np.empty(kspace.shape, [("real", "<f4"), ("imag", "<f4")])  # MATLAB's complex numbers
     stored["real"], stored["imag"] = kspace.real, kspace.imag
@@ -91,17 +89,14 @@ def test_readouts_lie_where_their_counters_and_centres_say(kspace, tmp_path):
 
 NO_PLANE = [
     ({"repetition": 1}, "repetition counts to 1; expected one image per slice"),
-    ({"kspace_encode_step_2": 3}, "kspace_encode_step_2 counts to 3"),
     ({"kspace_encode_step_1": 4}, "lines are measured more than once"),
     ({"kspace_encode_step_1": 40}, "lines 40 to 40 of 20; expected 0 to 19, as its header says"),
     ({"center_sample": 20}, "readouts of 24 samples about 20; expected at most 24 by its header"),
-    (("<x>24</x>", "<x>48</x>"), "readouts of 24 samples about 12, short of 48 on both sides; expected a header that"),
-    ({"center_sample": 3}, "readouts of 24 samples about 3; expected at most 24 by its header"),
+    (("<x>24</x>", "<x>48</x>"), "readouts of 24 samples about 12, short of 48 on both sides; expected a true header"),
     ({"flags": 1 << 18}, "no readout of an image"),
     ({"flags": 1 << 21}, r"\d+ readouts flagged as reversed"),
     ({"encoding_space_ref": 1}, "readouts of 2 encodings; expected those of one"),
     (("matrixSize", "size"), "its ISMRMRD header can't be read"),
-    (("</ismrmrdHeader>", ""), r"its ISMRMRD header can't be read \("),
     (('<?xml version="1.0"?>', '<!DOCTYPE x [<!ENTITY a "a">]>'), "its ISMRMRD header can't be read"),
     (("<x>24</x>", "<x>0</x>"), "its ISMRMRD header says 0 x 20 x 1 points"),
     (("<encoding>", f"{RECEIVERS}<encoding>"), "readouts of 3 coils; expected 8, as its header says"),
@@ -163,9 +158,7 @@ def test_files_that_are_missing_or_no_files_of_their_kind(tmp_path, name):
     [
         ("kspace", np.ones((3, 24, 20)), "values of type float64, expected complex numbers"),
         ("kspace", 1j * np.ones(SHAPE), r"'kspace' of shape \(24, 20\), expected slices x H x W \(--axes says"),
-        ("kspace", 1j * np.ones((0, *SHAPE)), r"'kspace' of shape \(0, 24, 20\), expected slices x H x W"),
         ("image", np.ones(SHAPE), r"'image' of shape \(24, 20\), expected slices x H x W$"),
-        ("image", np.full((3, 4, 4), np.nan), "'image' holds NaN or infinite values in slices 0 to 2"),
         ("image", np.ones((3, 4, 4)) * 1j, r"'image' of type complex128, expected real numbers \(magnitudes\)"),
         ("image", -np.ones((3, 4, 4)), "negative values in 'image'; expected magnitude images"),
         ("volumes/a/b", np.ones((2, *SHAPE)), "'volumes/a' of shape none: it is a group, expected"),
@@ -196,13 +189,10 @@ def test_every_volume_of_a_prepared_file_and_images_are_read(tmp_path):
             assert found.dtype == stored
 
 
-def test_nifti_volumes_are_read_as_files_in_a_folder_of_their_name_and_in_capitals(tmp_path):
-    image, names = downloads.image(4), ("in.nii.gz", "scan.nii/any.nii.gz", "x.nii.gz")
-    for name in names:
-        downloads.save_nifti(tmp_path / name, image, "SAL")
-    (tmp_path / "x.nii.gz").rename(tmp_path / "X.NII.GZ")
-    (tmp_path / "scan.nii" / "._any.nii.gz").write_bytes(b"side-car")
-    for name in ("in.nii.gz", "scan.nii", "X.NII.GZ"):
+def test_nifti_volumes_are_read_as_files_and_in_a_folder_of_their_name(tmp_path):
+    image = downloads.image(4)
+    for name, stored in (("in.nii.gz", "in.nii.gz"), ("scan.nii", "scan.nii/any.nii.gz")):
+        downloads.save_nifti(tmp_path / stored, image, "SAL")
         with open_volumes(tmp_path / name) as (volume,):
             np.testing.assert_allclose(volume.read(0, 3)[:, 0], image, rtol=1e-6)
             assert volume.attributes["spacing"] == (8.0, pytest.approx(1.4), pytest.approx(1.4))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from kdmri_lib.declarations import LossTerm
 from kdmri_lib.errors import StudyError
 from kdmri_lib.losses.attention_transfer import attention_map
-from kdmri_lib.losses.base import LOSSES, Loss, Prediction, build_loss
+from kdmri_lib.losses.base import LOSSES, Prediction, build_loss
 from kdmri_lib.losses.objective import Objective
 from tests.unit.losses import definitions
 from tests.unit.losses.made import ERRORS, FEATURE_LOSSES, OPTIONS, PAIRS, made, predictions
@@ -25,14 +25,6 @@ def test_attention_transfer_is_equation_3(variant, seed):
     target, student, teacher = predictions(seed)
     loss = build_loss("attention_transfer", pairs=PAIRS, variant=variant)(target, student, teacher).detach()
     assert float(loss) == pytest.approx(definitions.attention(student, teacher, variant), rel=1e-5)
-
-
-def test_attention_transfer_by_hand():
-    """Maps (1, 0) and (0, 1) lie at right angles: the distance of the unit vectors is the root of two."""
-    student = Prediction(torch.zeros(1, 1, 1, 2), {"s": torch.tensor([[[[2.0, 0.0]]]])})
-    teacher = Prediction(torch.zeros(1, 1, 1, 2), {"t": torch.tensor([[[[0.0, 7.0]]]])})
-    loss = build_loss("attention_transfer", pairs=[("t", "s")])(None, student, teacher)
-    assert float(loss) == pytest.approx(2**0.5)
 
 
 def test_attention_map_is_the_channel_sum_of_squares_in_float32_and_its_gradient_that_of_it():
@@ -110,10 +102,8 @@ def test_held_out_lines_by_hand_and_nothing_beside_them():
     target = torch.tensor([[[[3.0, 4.0]]], [[[0.0, 2.0]]]])
     predicted = Prediction(torch.tensor([[[[1.5, 2.0]]], [[[0.0, 0.0]]]]), {})
     assert float(build_loss("held_out_lines")(target, predicted)) == pytest.approx(0.75)
-    terms = [LossTerm(loss="held_out_lines"), LossTerm(loss="reconstruction")]
     with pytest.raises(StudyError, match="an objective holds lines out, and has other losses"):
-        Objective(terms)
-    assert Objective(terms[:1]).held_out == 0.4 and not Objective(terms[1:]).held_out
+        Objective([LossTerm(loss="held_out_lines"), LossTerm(loss="reconstruction")])
 
 
 def test_an_objective_adds_terms_with_their_weights_and_knows_what_they_need():
@@ -142,21 +132,3 @@ def test_every_loss_that_wants_the_teachers_errors_gets_them_and_keeps_them_in_i
     again.load_state_dict(objective.state_dict())
     values = predictions(teacher_channels=2)
     assert torch.equal(again(*values), objective(*values))
-
-
-def test_a_loss_of_ones_own_is_found_by_its_name():
-    @LOSSES.register("constant_for_this_test")
-    class Constant(Loss):
-        uses_teacher, judges_image = False, True
-
-        def forward(self, target, prediction, teacher):
-            return prediction.image.mean() * 0 + 7
-
-    try:
-        objective = Objective((LossTerm(loss="constant_for_this_test"),))
-        assert float(objective(*predictions()).detach()) == 7
-        assert objective.uses_truth, "it doesn't say that it doesn't"
-    finally:
-        LOSSES.remove("constant_for_this_test")
-    with pytest.raises(StudyError, match="unknown loss 'constant_for_this_test'; known: attention_transfer, atten"):
-        Objective((LossTerm(loss="constant_for_this_test"),))

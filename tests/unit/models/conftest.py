@@ -15,12 +15,6 @@ def mask() -> np.ndarray:
 
 
 @pytest.fixture
-def original() -> torch.Tensor:
-    """Two true images."""
-    return torch.rand(2, 1, 16, 12, generator=torch.Generator().manual_seed(0))
-
-
-@pytest.fixture
-def measurement(mask, original) -> Measurement:
-    """What the mask leaves of them."""
-    return UndersamplingOperator(mask)(original)
+def measurement(mask) -> Measurement:
+    """What the mask leaves of two images."""
+    return UndersamplingOperator(mask)(torch.rand(2, 1, 16, 12, generator=torch.Generator().manual_seed(0)))

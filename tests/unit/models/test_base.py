@@ -23,8 +23,8 @@ from kdmri_lib.operators import UndersamplingOperator
 SMALL = {"dccnn": {"cascades": 2}, "student_friendly": {"cascades": 2}, "vdsr": {}}
 
 
-def small(name, mask, **more):
-    return build_model(name, mask, **{"convolutions": 4, "features": 3, **SMALL[name], **more})
+def small(name, mask, channels=1, **more):
+    return build_model(name, mask, channels, **{"convolutions": 4, "features": 3, **SMALL[name], **more})
 
 
 def test_every_registered_network_is_tested_here():
@@ -48,35 +48,19 @@ def test_every_feature_can_be_asked_for_and_is_that_of_its_convolution(name, mas
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_networks_of_two_channels_differ_in_the_convolutions_that_touch_the_image_alone(name, mask):
-    model = build_model(name, mask, 2, convolutions=4, features=3, **SMALL[name])
-    image = torch.rand(2, 2, 16, 12)
-    assert model(*UndersamplingOperator(mask)(image)).shape == image.shape
-    assert model.feature_names == small(name, mask).feature_names
-    # 3 x 3 weights of one more channel in, 3 features; and out, with its bias.
-    ends = sum(len(layers) for layers in model.feature_layers) // 4
-    ends += len(model.student.cascades) if name == "student_friendly" else 0
-    assert parameter_count(model) - parameter_count(small(name, mask)) == ends * (9 * 3 + 9 * 3 + 1)
-
-
-@pytest.mark.parametrize("name", SMALL)
-@pytest.mark.parametrize("angle", [0.5, math.pi / 2, math.pi, -2.0])
+@pytest.mark.parametrize("angle", [0.5, math.pi, -2.0])
 def test_a_constant_phase_of_complex_k_space_turns_what_a_network_makes_and_nothing_else(name, angle, mask):
     """Its image, its branches' images, at once by the same angle; its features not at all."""
-    model = build_model(name, mask, 2, convolutions=4, features=3, **SMALL[name]).double()
-    rng, operator = np.random.default_rng(0), UndersamplingOperator(mask).double()
-    original = rng.standard_normal((2, 16, 12)) + 1j * rng.standard_normal((2, 16, 12))
-    branches = getattr(model, "branch_names", [])
+    model, operator = small(name, mask, 2).double(), UndersamplingOperator(mask).double()
+    original = np.random.default_rng(0).standard_normal((2, 16, 24)).view(complex)
+    branches = list(model.branch_names)
     (image, features), (turned, same) = (
         model(*operator(as_channels(values)), features=[*model.feature_names, *branches])
         for values in (original, original * np.exp(1j * angle))
     )
-
-    def turn(channels):
-        return torch.complex(*channels.unbind(1)) * np.exp(1j * angle)
-
     for before, after in [(image, turned), *((features[b], same[b]) for b in branches)]:
-        torch.testing.assert_close(torch.complex(*after.unbind(1)), turn(before))
+        expected = torch.complex(*before.unbind(1)) * np.exp(1j * angle)
+        torch.testing.assert_close(torch.complex(*after.unbind(1)), expected)
     for feature in model.feature_names:
         torch.testing.assert_close(same[feature], features[feature])
 
@@ -102,30 +86,19 @@ def test_a_network_begins_with_all_of_another_of_its_kind(name, mask):
             begin_from(network, unlike)
 
 
-def test_an_unknown_network_is_named_with_those_that_there_are(mask):
-    with pytest.raises(StudyError, match=r"unknown model 'unet'; known: dccnn, student_friendly, vdsr"):
-        build_model("unet", mask)
-
-
 @pytest.mark.parametrize(
     ("kind", "options", "message"),
     [
-        ("dccnn", {"casacdes": 3}, "option 'casacdes': Extra inputs"),
-        ("student_friendly", {"casacdes": 3}, "option 'casacdes': Extra inputs"),
-        ("dccnn", {"cascades": 0}, "option 'cascades': .* greater than or equal to 1, found 0"),
+        ("unet", {}, r"unknown model 'unet'; known: dccnn, student_friendly, vdsr"),
+        ("student_friendly", {"casacdes": 3}, "model 'student_friendly', option 'casacdes': Extra inputs"),
         ("dccnn", {"convolutions": 1}, "option 'convolutions': .* greater than or equal to 2, found 1"),
         ("dccnn", {"features": 8.0}, "option 'features': .* integer, found 8.0"),
-        ("dccnn", {"residual": 1}, "option 'residual': .* boolean, found 1"),
-        ("dccnn", {"strength": -0.1}, "option 'strength': .* greater than or equal to 0, found -0.1"),
         ("dccnn", {"mask": "mine.npy"}, "option 'mask'"),
-        ("dccnn", {"channels": 2}, "option 'channels': isn't for a declaration to give"),
         ("student_friendly", {"channels": 2}, "option 'channels': isn't for a declaration to give"),
-        ("student_friendly", {"student_convolutions": 1}, "option 'student_convolutions': .* found 1"),
-        ("vdsr", {"data_consistency": "yes"}, "option 'data_consistency': .* found 'yes'"),
     ],
 )
-def test_options_out_of_their_range_are_errors_that_name_them(mask, kind, options, message):
-    with pytest.raises(StudyError, match=f"model '{kind}', {message}"):
+def test_networks_and_options_that_there_are_not_are_named(mask, kind, options, message):
+    with pytest.raises(StudyError, match=message):
         build_model(kind, mask, **options)
 
 
@@ -162,16 +135,17 @@ def test_named_convolutions_are_taken_over_and_no_others(mask):
 
 
 @pytest.mark.parametrize(
-    ("pair", "message"),
+    ("source", "target", "message"),
     [
         (
-            ("cascade1.convolution1", "cascade1.convolution2"),
+            "cascade1.convolution1",
+            "cascade1.convolution2",
             "cascade1.convolution1 to cascade1.convolution2: .*mismatch",
         ),
-        (("cascade1.convolution9", "cascade1.convolution2"), "no feature"),
-        (("cascade1.convolution2", "cascade7.convolution2"), "no feature"),
+        ("cascade1.convolution9", "cascade1.convolution2", "no feature"),
+        ("cascade1.convolution2", "cascade7.convolution2", "no feature"),
     ],
 )
-def test_convolutions_that_do_not_fit_are_refused(mask, pair, message):
+def test_convolutions_that_do_not_fit_are_refused(mask, source, target, message):
     with pytest.raises(StudyError, match=message):
-        begin_from(small("dccnn", mask), small("dccnn", mask), [pair])
+        begin_from(small("dccnn", mask), small("dccnn", mask), [(source, target)])

@@ -57,16 +57,6 @@ def test_correcting_a_strip_is_the_strip_of_the_whole(height, width, channels, s
     )
 
 
-@pytest.mark.parametrize("channels", [1, 2])
-@pytest.mark.parametrize("kind", ["rows", "columns", "points"])
-def test_the_true_image_is_consistent_with_itself(kind, channels):
-    rng = np.random.default_rng(3)
-    image = torch.from_numpy(rng.random((2, channels, 12, 10))).float()
-    mask = random_mask(rng, (12, 10), kind)
-    consistency = DataConsistency(mask, channels=channels)
-    torch.testing.assert_close(consistency(image, UndersamplingOperator(mask)(image).measured_image), image)
-
-
 @pytest.mark.parametrize("kind", ["rows", "points"])
 def test_a_prediction_in_bfloat16_is_corrected_in_float32(kind):
     rng = np.random.default_rng(4)

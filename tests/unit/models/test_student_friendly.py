@@ -18,18 +18,14 @@ def test_branches_go_on_from_the_teachers_cascades_and_leave_its_output_alone(ma
     expected, features = plain(*measurement, features=["cascade2.convolution3"])
     torch.testing.assert_close(image, expected)
     torch.testing.assert_close(asked["cascade2.convolution3"], features["cascade2.convolution3"])
+    with pytest.raises(StudyError, match="branch3"):
+        model(*measurement, features=["branch3"])
     assert model.branch_names == ["branch1", "branch2"] and model.feature_groups == plain.feature_groups
     # Branch 1: the teacher's first cascade, then the student's second and third.
     mixed = build_model("dccnn", mask, cascades=3, convolutions=4, features=4)
     for branch in (1, 2):
         mixed.cascades = torch.nn.ModuleList([*model.cascades[:branch], *model.student.cascades[branch:]])
         torch.testing.assert_close(asked[f"branch{branch}"], mixed(*measurement))
-
-
-def test_a_branch_that_is_not_there_is_named(mask, measurement):
-    model = build_model("student_friendly", mask, cascades=2, features=4)
-    with pytest.raises(StudyError, match="branch2"):
-        model(*measurement, features=["branch2"])
 
 
 def test_a_student_starts_from_the_branches_of_a_student_friendly_teacher():
