@@ -78,7 +78,7 @@ def study_step(run: Run, precision: str, images: Tensor) -> Step:
     run = run.model_copy(update={"precision": precision})
     step = training_step(run, declared_network(run.teacher) if run.teacher else None)
     step.objective.prepare(torch.tensor([0.0, 1.0]))
-    images = images.to(step.fabric.device)
+    images = images.to(step.processor.device)
     batches, numbers = Batches(images, run.schedule.batch, run.seed), count()
     answers = torch.cat([step.ask(part) for part in images.split(ASKED)]) if step.asks_once else None
 

@@ -1,31 +1,51 @@
 """What training computes on: the GPU where there is one, bfloat16 where the hardware has it, the same bits each time."""
 
-from __future__ import annotations
-
-import logging
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
-
-if TYPE_CHECKING:
-    from lightning_fabric import Fabric
-
-FABRIC_PRECISION = {"bfloat16": "bf16-mixed", "float32": "32-true", "float64": "64-true"}
-
-logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # or it says at each start what run.json records
+from torch import Tensor, nn
 
 
-def accelerated(precision: str) -> Fabric:
-    """Fabric on the GPU where there is one, else the CPU; bfloat16 autocast where the device computes in it.
+class Processor(NamedTuple):
+    """A device, and the precision that networks are computed in there: bfloat16 (by autocast), float32 or float64."""
+
+    device: torch.device
+    precision: torch.dtype
+
+    def put(self, network: nn.Module) -> nn.Module:
+        """A network on the device, its weights in float64 where that is the precision."""
+        return (network.double() if self.precision == torch.float64 else network).to(self.device)
+
+    def computing(self, network: Callable) -> Callable:
+        """A network as it is called in this precision; what it gives is in PyTorch's default one."""
+        if self.precision == torch.float32:
+            return network
+
+        def computed(*inputs, **more):
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == torch.bfloat16):
+                found = network(*_cast(inputs, self.precision), **more)
+            return _cast(found, torch.get_default_dtype())
+
+        return computed
+
+
+def _cast(value, precision: torch.dtype):
+    """Real tensors, also those in tuples and dictionaries, in another precision; anything else as it is."""
+    if isinstance(value, tuple):
+        return tuple(_cast(item, precision) for item in value)
+    if isinstance(value, dict):
+        return {name: _cast(item, precision) for name, item in value.items()}
+    return value.to(precision) if isinstance(value, Tensor) and value.is_floating_point() else value
+
+
+def accelerated(precision: str) -> Processor:
+    """The GPU where there is one, else the CPU; from here on PyTorch computes the same bits each time.
 
     `precision` : "float32", "bfloat16", or "auto" for bfloat16 where the hardware has it; "float64", in which processors
     agree, for tests.
     """
-    # Here, since its import takes longer than PyTorch's, and only trainings need it.
-    from lightning_fabric import Fabric
-    from lightning_fabric.plugins.environments import LightningEnvironment
-
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
     # Filling new memory only guards against reading it unwritten, and costs 8% of a step.
@@ -34,15 +54,7 @@ def accelerated(precision: str) -> Fabric:
     if precision == "auto":
         native = torch.cuda.is_bf16_supported(including_emulation=False) if gpu else cpu_has_bfloat16()
         precision = "bfloat16" if native else "float32"
-    fabric = Fabric(
-        accelerator="cuda" if gpu else "cpu",
-        precision=FABRIC_PRECISION[precision],
-        devices=1,
-        # Said outright, since Fabric takes a SLURM job's variables for those of processes that train together.
-        plugins=LightningEnvironment(),
-    )
-    fabric.launch()
-    return fabric
+    return Processor(torch.device("cuda" if gpu else "cpu"), getattr(torch, precision))
 
 
 def cpu_has_bfloat16() -> bool:
@@ -53,14 +65,11 @@ def cpu_has_bfloat16() -> bool:
 
 def computed_on(precision: str) -> dict[str, str]:
     """The "device" that training uses here, and the "precision" it computes in there."""
-    fabric = accelerated(precision)
+    device, found = accelerated(precision)
     threads = torch.get_num_threads()
-    return {
-        "device": torch.cuda.get_device_name(fabric.device)
-        if fabric.device.type == "cuda"
-        else f"CPU, {threads} thread{'s' if threads > 1 else ''}",
-        "precision": "bfloat16" if "bf16" in str(fabric._precision.precision) else "float32",
-    }
+    cpu = f"CPU, {threads} thread{'s' * (threads > 1)}"
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu
+    return {"device": name, "precision": str(found).removeprefix("torch.")}
 
 
 def use_threads(threads: int) -> None:

@@ -8,7 +8,8 @@ import io
 import math
 import pickle
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,7 +23,7 @@ from kdmri_lib.batches import Batches
 from kdmri_lib.channels import as_channels, as_image, magnitude
 from kdmri_lib.datasets.prepared import Slices, Volume
 from kdmri_lib.declarations import Schedule
-from kdmri_lib.devices import accelerated
+from kdmri_lib.devices import Processor, accelerated
 from kdmri_lib.errors import NotFiniteError, StoppedError, StudyError
 from kdmri_lib.evaluation import psnr, reconstruct
 from kdmri_lib.losses.base import Prediction
@@ -58,9 +59,9 @@ def learning_rate(schedule: Schedule, step: int, steps: int) -> float:
     return schedule.learning_rate
 
 
-def predict(network: nn.Module, measurement: Measurement, features: list[str]) -> Prediction:
+def predict(on: Processor, network: nn.Module, given: Measurement, features: Sequence[str] = ()) -> Prediction:
     """What a network makes of a measurement, with the features that are asked for."""
-    result = network(*measurement, features=features)
+    result = on.computing(network)(*given, features=features)
     return Prediction(*result) if features else Prediction(result, {})
 
 
@@ -69,7 +70,7 @@ class Step:
 
     Parameters
     ----------
-    network : what trains; its own module holds the new weights after each step.
+    network : what trains; it holds the new weights after each step.
     operator : undersamples the true images.
     objective : what is lowered; its parameters train too.
     teacher : the trained teacher; it gets no gradient. `StudyError` when the objective needs one and there is none.
@@ -92,22 +93,22 @@ class Step:
     ):
         if objective.uses_teacher and teacher is None:
             raise StudyError("the objective needs a teacher and none is given")
-        self.fabric = accelerated(precision)
-        self.objective = objective.to(self.fabric.device)
+        self.processor = accelerated(precision)
+        self.objective, self.operator = objective.to(self.processor.device), operator.to(self.processor.device)
         self.asks_once = objective.asks_once and not each_step
         if expansion:
             expand(network, expansion)
+        self.network = self.processor.put(network)
         self.parameters = [*network.parameters(), *objective.parameters()]
-        self.network, self.optimizer = self.fabric.setup(network, torch.optim.Adam(self.parameters, fused=True))
+        self.optimizer = torch.optim.Adam(self.parameters, fused=True)
         self.averaged, self.judged = None, self.network
         if averaging:
-            self.averaged = AveragedModel(self.network.module, multi_avg_fn=get_ema_multi_avg_fn(averaging))
-            self.judged = self.fabric.setup(self.averaged.module)
-        self.operator = self.fabric.to_device(operator)
+            self.averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(averaging))
+            self.judged = self.averaged.module
         self.teacher = None
         if objective.uses_teacher:
             teacher = teacher.to(memory_format=torch.channels_last).eval().requires_grad_(False)
-            self.teacher = self.fabric.setup(teacher)
+            self.teacher = self.processor.put(teacher)
 
     @property
     def parts(self) -> dict[str, nn.Module | torch.optim.Optimizer]:
@@ -131,7 +132,7 @@ class Step:
         if self.objective.held_out:
             return self._loss_of_held_out(target, network, draw or np.random.default_rng(0))
         measurement = self.operator(target)
-        prediction = predict(network, measurement, self.objective.network_features)
+        prediction = predict(self.processor, network, measurement, self.objective.network_features)
         asked = self.teacher is not None and answers is None
         return self.objective(target, prediction, self._teach(measurement) if asked else answers), prediction.image
 
@@ -140,14 +141,14 @@ class Step:
         matrix = torch.from_numpy(line_matrix(seen.lines, target.shape[1])).to(seen.real)
         # Its data consistency knows the seen lines alone, for this call.
         consistency = {n: matrix for n, _ in network.named_buffers() if n.endswith("data_consistency.matrix")}
-        image = torch.func.functional_call(network, consistency, tuple(seen(target)))
+        image = self.processor.computing(partial(torch.func.functional_call, network, consistency))(tuple(seen(target)))
         with torch.autocast(target.device.type, enabled=False):
             left = Prediction(held.left(image.to(target.dtype)), {})
             return self.objective(held.left(target), left, None), image
 
     @torch.no_grad()
     def _teach(self, measurement: Measurement) -> Prediction:
-        return predict(self.teacher, measurement, self.objective.teacher_features)
+        return predict(self.processor, self.teacher, measurement, self.objective.teacher_features)
 
     @torch.no_grad()
     def ask(self, target: Tensor, known: int = 0) -> Tensor:
@@ -169,10 +170,10 @@ class Step:
         value = loss.item()
         if math.isfinite(value):
             self.optimizer.zero_grad()
-            self.fabric.backward(loss)
+            loss.backward()
             self.optimizer.step()
             if self.averaged is not None:
-                self.averaged.update_parameters(self.network.module)
+                self.averaged.update_parameters(self.network)
         return value
 
     @property
@@ -186,7 +187,7 @@ class Step:
         images, axis = batches.images, batches.axis
         extent, errors = batches.strip or images.shape[axis], []
         for target in in_fours(images):
-            squared = (predict(self.teacher, self.operator(target), []).image - target).square()
+            squared = (predict(self.processor, self.teacher, self.operator(target)).image - target).square()
             strips = squared.narrow(axis, 0, squared.shape[axis] // extent * extent).unfold(axis, extent, extent)
             errors.append(strips.movedim(axis, 1).flatten(2).mean(dim=2).flatten())
         return torch.cat(errors)
@@ -206,7 +207,7 @@ class Step:
         images, objective = [], 0.0
         for target, shown in zip(slices.tensor_split(chunks), given, strict=True):
             if self.objective.judges_image:
-                value, image = math.nan, predict(self.judged, self.operator(target), []).image
+                value, image = math.nan, predict(self.processor, self.judged, self.operator(target)).image
             else:
                 value, image = self.loss(target, shown, self.judged)
             objective += float(value) * len(target) / len(slices)
@@ -228,8 +229,8 @@ def mean_psnr(pairs: list) -> float:
 
 def validate_network(network: Model, operator: UndersamplingOperator, volumes: list[Volume], precision: str) -> float:
     """Mean volume PSNR (dB) of a network over prepared volumes, computed in "float32" or "bfloat16"."""
-    fabric = accelerated(precision)
-    network, operator = fabric.setup(network.eval()), fabric.to_device(operator)
+    processor = accelerated(precision)
+    network, operator = processor.computing(processor.put(network.eval())), operator.to(processor.device)
     return mean_psnr([(magnitude(v.image), magnitude(reconstruct(network, operator, v.image))) for v in volumes])
 
 
@@ -244,6 +245,7 @@ def train(
     truths: int | None = None,
     progress: Callable[[int, int, dict], None] = lambda step, steps, latest: None,
     stop: Callable[[], bool] = lambda: False,
+    about: dict[str, str] | None = None,
 ) -> Trained:
     """Train the network of `step`, going on from `checkpoint` where there is one.
 
@@ -255,6 +257,7 @@ def train(
     truths : of how many slices, the first, the true images are at hand; of all when not given.
     progress : called after each step with the steps done, their number, and the last validation's values.
     stop : asked after each step; when true, the checkpoint is written and `StoppedError` raised.
+    about : what tells this training from others, whose checkpoint it doesn't go on from.
 
     Raises
     ------
@@ -262,9 +265,10 @@ def train(
         When the loss or the weights are NaN or infinite, naming step, volumes and slices; the last good checkpoint is kept.
     StudyError
         When strips are asked for with a mask that isn't made of lines, or a loss compares the samples of a batch and there
-        is but one, in training or in validation; when true images are missing that the objective looks at.
+        is but one, in training or in validation; when true images are missing that the objective looks at; when the
+        checkpoint is of another training.
     """
-    objective, operator, device = step.objective, step.operator, step.fabric.device
+    objective, operator, device = step.objective, step.operator, step.processor.device
     count = sum(len(volume.image) for volume in validation)
     for what, number in (("a batch", schedule.batch), ("the validation set", count)):
         if objective.relates_samples and number < 2:
@@ -292,9 +296,13 @@ def train(
             validation_answers = torch.cat([step.ask(part) for part in in_fours(torch.cat(validated))])
 
     # What a checkpoint holds beside `step.parts`; losses are those since the last validation.
-    at = {"step": 0, "rows": [], "losses": [], "best": None, "best_value": -math.inf}
+    at = {"about": about or {}, "step": 0, "rows": [], "losses": [], "best": None, "best_value": -math.inf}
     if checkpoint.exists():
         at |= _load_checkpoint(checkpoint, device)
+        if differ := [what for what, said in (about or {}).items() if at["about"].get(what) != said]:
+            raise StudyError(
+                f"{checkpoint}: of another training, by its {', '.join(differ)}; delete it (or begin with the same seed)"
+            )
         for part_name, part in step.parts.items():
             part.load_state_dict(at.pop(part_name, None))
     rows = at["rows"]
@@ -324,24 +332,19 @@ def train(
         asked_to_stop = stop()
         # Of weights that aren't finite none is kept: the last good checkpoint stays, and the next loss says what happened.
         if (done in checks or asked_to_stop or time.monotonic() - saved > CHECKPOINT_SECONDS) and step.finite:
-            parts = {part_name: part.state_dict() for part_name, part in step.parts.items()}
-            _write_checkpoint(checkpoint, at | parts)
+            buffer = io.BytesIO()
+            torch.save(at | {part_name: part.state_dict() for part_name, part in step.parts.items()}, buffer)
+            write_checked(checkpoint, buffer.getvalue())
             saved = time.monotonic()
         if asked_to_stop and done < steps:
             raise StoppedError(f"{name}: stopped after step {done} of {steps}; start again to go on from there")
 
     if not step.finite or at["best"] is None:
         raise failed("the weights or all validations are NaN or infinite", steps - 1)
-    step.network.load_state_dict(at["best"])
-    network = step.network.module.to("cpu")
+    network = step.network.to("cpu")
+    network.load_state_dict(at["best"])
     collapse(network)
     return Trained(network, pd.DataFrame(rows))
-
-
-def _write_checkpoint(path: Path, state: dict) -> None:
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    write_checked(path, buffer.getvalue())
 
 
 def _load_checkpoint(path: Path, device: torch.device) -> dict:

@@ -1,14 +1,11 @@
 """Benchmarks: they time what they say they time, and their numbers follow from the clock; on tiny networks."""
 
-import sys
-
 import numpy as np
 import pytest
 import torch
 
-from benchmarks import __main__, inference, training
-from kdmri_lib.datasets.prepared import Volume
-from kdmri_lib.datasets.writing import write_prepared
+from benchmarks import inference, training
+from kdmri_lib.datasets.prepared import Volume, write_prepared
 from kdmri_lib.declared import declared_network, training_step
 from kdmri_lib.masks import cartesian_mask
 from kdmri_lib.operators import UndersamplingOperator
@@ -37,11 +34,10 @@ class Clock:
         return self.now
 
 
-@pytest.mark.parametrize("which", ["reconstruction", "imitation", "Attention transfer"])
-def test_the_step_that_is_timed_is_the_training_loops_own(tmp_path, monkeypatch, which):
+def test_the_step_that_is_timed_is_the_training_loops_own(tmp_path, monkeypatch):
     """After as many of them the weights are those that training ends with, bit by bit."""
     teacher, student = (training.untaught(convolutions, SHAPE, 2) for convolutions in (3, 2))
-    run = training.by_loss(teacher, student)[which]
+    run = training.by_loss(teacher, student)["imitation"]
     run = run.model_copy(update={"schedule": run.schedule.model_copy(update={"steps": 5, "validations": 1})})
     made = []
     monkeypatch.setattr(training, "training_step", lambda *a: made.append(training_step(*a)) or made[-1])
@@ -127,23 +123,9 @@ def test_inference_times_compare_with_the_plain_network_and_a_way_that_fails_is_
     np.testing.assert_allclose(there["of matrix product"], operations / (2 * 2048**3))
 
 
-def test_sizes_are_the_papers():
-    found = inference.sizes(np.ones((640, 368), bool)).set_index("network")
-    assert found.parameters.to_dict() == {"teacher": 141_765, "student": 49_285}
-    per_pixel = {"teacher": 5 * 9 * (64 + 3 * 1024), "student": 5 * 9 * (64 + 1024)}
-    assert found["GMAC per slice"].to_dict() == pytest.approx({k: v * 640 * 368 / 1e9 for k, v in per_pixel.items()})
-
-
 def test_how_much_memory_a_process_took_is_what_it_held_at_most():
     """A process that holds 200 MB and lets them go, beside one that doesn't."""
     nothing = inference.peak_memory("")
     held = inference.peak_memory("import sys; held = b'x' * int(sys.argv[1]); del held", 200 * 2**20)
     assert held == pytest.approx(nothing + 200, abs=10)
     assert inference.peak_memory(inference.PLAIN_SLICE, 2, 1, *SHAPE) > nothing
-
-
-def test_the_command_prints_the_table(monkeypatch, capsys):
-    monkeypatch.setattr(training, "training_times", lambda *given: training.pd.DataFrame({"ms": given}, ["a", "b"]))
-    monkeypatch.setattr(sys, "argv", ["benchmarks", "training", "--threads", "3", "--seconds", "2.5"])
-    __main__.main()
-    assert capsys.readouterr().out.split()[-5:] == ["ms", "a", "3.0", "b", "2.5"]

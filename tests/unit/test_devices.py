@@ -5,7 +5,7 @@ import os
 import pytest
 import torch
 
-from kdmri_lib.devices import accelerated, computed_on, cpu_has_bfloat16, use_threads
+from kdmri_lib.devices import accelerated, computed_on, use_threads
 from tests.studies import runs_of
 from tests.trainings import data_of, train
 
@@ -49,17 +49,21 @@ def test_auto_is_bfloat16_where_the_hardware_has_it_and_what_is_asked_for_is_use
         assert computed_on("auto")["precision"] == expected
 
 
-@pytest.mark.parametrize(
-    ("capabilities", "expected"),
-    [({"avx512_bf16": True}, True), ({"amx_bf16": True}, True), ({"avx512_f": True, "amx_bf16": False}, False)],
-)
-def test_a_cpu_has_bfloat16_by_its_instructions(monkeypatch, capabilities, expected):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
-    assert cpu_has_bfloat16() is expected
+class Told(torch.nn.Conv2d):
+    """A convolution that says in which precision it was asked and has computed."""
+
+    def forward(self, image):
+        made = super().forward(image)
+        self.seen = image.dtype, made.dtype
+        return made, {"map": made}
 
 
-def test_a_slurm_jobs_variables_start_no_further_processes_and_the_same_bits_are_asked_for(monkeypatch):
-    for name, value in (("SLURM_NTASKS", "4"), ("SLURM_PROCID", "1"), ("SLURM_JOB_NAME", "kdmri")):
-        monkeypatch.setenv(name, value)
+def test_a_network_computes_in_its_precision_gives_float32_and_the_same_bits_each_time():
     torch.use_deterministic_algorithms(False)
-    assert accelerated("float32").world_size == 1 and torch.are_deterministic_algorithms_enabled()
+    for precision in ("float32", "bfloat16", "float64"):
+        processor = accelerated(precision)
+        network = processor.put(Told(1, 2, 1))
+        image, maps = processor.computing(network)(torch.rand(1, 1, 3, 3, device=processor.device))
+        assert image.dtype == maps["map"].dtype == torch.float32
+        assert network.seen == (getattr(torch, precision),) * 2
+    assert torch.are_deterministic_algorithms_enabled()
