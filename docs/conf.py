@@ -37,6 +37,7 @@ nb_execution_mode = "off"
 nb_ipywidgets_js = {}  # a page without a kernel shows no widgets
 nb_output_stderr = "remove"
 nb_merge_streams = True
+nb_render_markdown_format = "myst"  # with tables
 
 default_role = "code"
 autodoc_member_order = "bysource"

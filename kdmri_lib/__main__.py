@@ -39,13 +39,8 @@ def main() -> int:
     kinds = "k-space: HDF5 (fastMRI, ISMRMRD), .mat, .npy, .cfl; images: NIfTI, HDF5"
     add("--input", required=True, type=Path, help=kinds)
     add("--output", required=True, type=Path, help="an HDF5 file; a NIfTI file where the input is one")
-    orders = [
-        "auto",
-        "unshifted",
-        "shifted",
-        "centred",
-        "corners",
-    ]  # orders.ORDERS, whose module takes seconds to import
+    # Those of orders.ORDERS, whose module takes seconds to import.
+    orders = ["auto", "unshifted", "shifted", "centred", "corners"]
     add("--order", default="auto", choices=orders, help="of k-space; auto finds it in the data")
     add("--axes", default="", help="what an array's axes are: S slices, C coils, H rows, W columns; e.g. HWC")
     add("--coils", default="rss", choices=["rss", "espirit"], help="root sum of squares, or ESPIRiT's maps")

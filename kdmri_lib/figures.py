@@ -528,14 +528,12 @@ def differences(groups: Mapping[str, Mapping[str, Sequence[float]]], title: str)
     axis.axhline(0, color=NEUTRAL, linewidth=1)
     for number, (label, group) in enumerate(groups.items()):
         at = {s: settings.index(s) + 0.8 * ((number + 0.5) / len(groups) - 0.5) for s in group}
-        style = {**line_style(number), "linestyle": "none"}
-        axis.plot(
-            [at[s] for s in group], [np.mean(each) for each in group.values()], label=label, markersize=8, **style
-        )
+        style, means = {**line_style(number), "linestyle": "none"}, [np.mean(each) for each in group.values()]
+        axis.plot(list(at.values()), means, label=label, markersize=9, markerfacecolor="none", **style)
         dots = [(at[s], value) for s, each in group.items() for value in each]
-        axis.plot(*zip(*dots, strict=True), **{**style, "marker": "."}, markersize=4)
+        axis.plot(*zip(*dots, strict=True), **{**style, "marker": "."}, markersize=5)
     axis.set_xticks(range(len(settings)), settings)
-    axis.set(ylabel="ΔPSNR / dB (small dots: each seed)")
-    axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=2, handlelength=1)
+    axis.set(ylabel="ΔPSNR / dB (dots: seeds; marks: their means)")
+    axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), handlelength=1)
     axis.grid(axis="y")
     return figure

@@ -21,13 +21,12 @@ def _study(arguments):
 
 def check(arguments) -> None:
     """Say what a profile holds and what of its downloads is there, beside the paper's numbers, before anything runs."""
-    from kdmri_lib.datasets.preparing import changed_sources, images_number
+    from kdmri_lib.datasets.preparing import changed_sources
     from kdmri_lib.storage import PROJECT
-    from kdmri_study.evidence import jobs
-    from kdmri_study.workflow import pages
+    from kdmri_study.workflow import tasks
 
     study = _study(arguments)
-    made = [*jobs(study), *(page.name for page in pages(study)), "all", "tables", "report"]
+    made = [*(task.name for task in tasks(study, 1) if task.kind != "prepare"), "all"]
     if unknown := [name for name in arguments.names if name not in made]:
         raise StudyError(f"profile '{study.name}' makes nothing called '{unknown[0]}'; it makes {', '.join(made)}")
     print(f"profile {study.name}: {study.profile.description}\n  costs {study.profile.cost}")
@@ -40,7 +39,7 @@ def check(arguments) -> None:
             print(f"  {dataset.name} ({dataset.source}, {dataset.folder}): the folder is gone; prepared before")
         elif dataset.folder:
             try:
-                problems += _check_download(dataset, path, images_number(dataset), arguments.jobs, arguments.headers)
+                problems += _check_download(dataset, path, arguments.jobs, arguments.headers)
                 if path.exists() and (changed := changed_sources(dataset, path)):
                     print(f"    prepared before, and will be again: {changed}")
                     study.source_stamp(dataset).touch()
@@ -51,12 +50,12 @@ def check(arguments) -> None:
         raise StudyError(f"not all is as declared: {', '.join(problems)}")
 
 
-def _check_download(dataset, path, code: int, jobs: int, headers: bool) -> list[str]:
+def _check_download(dataset, path, jobs: int, headers: bool) -> list[str]:
     """Print what a download holds; returns its volumes that can't be read, and would be left out."""
-    from kdmri_lib.datasets.preparing import survey, survey_prepared
+    from kdmri_lib.datasets.preparing import survey
     from kdmri_lib.storage import PROJECT
 
-    found = survey_prepared(dataset, path, code) or survey(dataset, jobs, headers)
+    found = survey(dataset, jobs, headers, path)
     numbers = ", ".join(
         f"{split} {found.subjects[split]} subjects, {found.volumes[split]} volumes, {found.slices[split]} slices"
         for split in found.subjects
@@ -124,7 +123,7 @@ def tables(arguments) -> None:
     from kdmri_lib.storage import write_text
     from kdmri_study.evidence import Evidence
     from kdmri_study.models import write_cards
-    from kdmri_study.plots import answer, drawn, titles
+    from kdmri_study.plots import answer, drawn
     from kdmri_study.tables import all_tables, experiments, write_table
 
     study = _study(arguments)
@@ -134,7 +133,7 @@ def tables(arguments) -> None:
     for table in made.values():
         write_table(study, table)
     first = answer(made["comparisons"].frame) if "comparisons" in made else None
-    pictures = (pair for found in parts for pair in drawn(evidence, found, titles(study, found)))
+    pictures = (pair for found in parts for pair in drawn(evidence, found))
     for name, figure in chain([("answer", first)] if first else [], pictures):
         figures.save(figure, study.figure(name), study.stamp)
         plt.close(figure)

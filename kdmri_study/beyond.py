@@ -43,14 +43,14 @@ def recipes(recipe: Recipe) -> Rows:
 
     inherited = {"inherits": True, "attention": 0.4}
     return {
-        "teacher": Row("Teacher, two stages, He's initialisation", well.teacher),
+        "teacher": Row("Teacher, two stages, He initialisation", well.teacher),
         "teacher_rate_0_5": Row("Teacher, rate × 0.5", slower),
         "teacher_rate_2": Row("Teacher, rate × 2", faster),
         "default": Row("No teacher, PyTorch's initialisation", recipe.taught()),
-        "alone": Row("No teacher, He's initialisation", well.taught()),
-        **at_rates("rate", "No teacher, He's"),
-        "expanded": Row("No teacher, He's, over-parameterised", expanded.taught()),
-        "averaged": Row("No teacher, He's, weights averaged", averaged.taught()),
+        "alone": Row("No teacher, He initialisation", well.taught()),
+        **at_rates("rate", "No teacher, He"),
+        "expanded": Row("No teacher, He, over-parameterised", expanded.taught()),
+        "averaged": Row("No teacher, He, weights averaged", averaged.taught()),
         "paper": Row("Attention transfer 1, imitation 1 (the paper's)", well.taught(attention=1, alpha=0.5)),
         **at_rates("paper_rate", "The paper's", attention=1, alpha=0.5),
         "attention": Row("Attention transfer 0.4, reconstruction 1.6", well.taught(attention=0.4)),

@@ -7,7 +7,6 @@ sitting, or one machine, grows job by job.
 
 import json
 import lzma
-import math
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -96,10 +95,7 @@ def datasets(of: Iterable[Job]) -> list[Dataset]:
 
 def job(study: Study, name: str) -> Job:
     """The job of that name; `StudyError` when there is none."""
-    known = jobs(study)
-    if name not in known:
-        raise StudyError(f"profile '{study.name}' has no job '{name}'; it has {', '.join(known)}")
-    return known[name]
+    return study.known(jobs(study), name, "job")
 
 
 def train_job(study: Study, of: Job, stop=lambda: False) -> Path:
@@ -264,11 +260,6 @@ class Evidence:
             pd.concat([getattr(o, kind).assign(method=m, seed=s, **where) for s, m, o in found], ignore_index=True)
             for kind in ("volumes", "slices")
         )
-
-    def seconds(self, run: Run) -> float:
-        """Measured time of one training; NaN where it isn't known."""
-        found = self.of(run)
-        return float(found.record.get("seconds", math.nan)) if found else math.nan
 
     def failures(self) -> list[str]:
         """The runs that failed, each with how its numbers went wrong."""

@@ -16,8 +16,7 @@ import torch
 from kdmri_lib.channels import as_channels, magnitude
 from kdmri_lib.datasets import people
 from kdmri_lib.datasets.framing import padded
-from kdmri_lib.datasets.prepared import Slices, Volume
-from kdmri_lib.datasets.writing import checked_volume
+from kdmri_lib.datasets.prepared import Slices, Volume, checked_volume
 from kdmri_lib.declarations import Run, Undersampling
 from kdmri_lib.declared import declared_mask, declared_operator, mask_file, run_network
 from kdmri_lib.deployment.export import INNER, about_mask, quantise
@@ -40,7 +39,7 @@ from kdmri_study.recipes import cost
 from kdmri_study.runs import WEIGHTS, RunFolder, load_weights
 
 FOLDER = PROJECT / "results" / "models"
-KEPT = ("teacher", "student", "distilled", "he_compute", "best")  # rows of Table 1 whose weights are kept
+KEPT = ("teacher", "student_compute", "distilled", "he_compute", "best")  # rows of Table 1 whose weights are kept
 LIMITS = {
     None: """Trained on generated images (virtual subjects or phantoms) unless the data say otherwise, on magnitudes without
 phase or coils, with one undersampling mask; on k-space from a scanner, on other masks, contrasts or sizes it isn't right.
@@ -299,10 +298,7 @@ def calibration_slices(study: Study, run: Run, count: int = 32) -> Iterator[Meas
 def as_network(model: Model) -> Callable:
     """An exported model as `evaluate` calls a network: tensors (B, C, H, W) in and out."""
 
-    def network(zero_filled: torch.Tensor, measured_image: torch.Tensor) -> torch.Tensor:
-        return torch.from_numpy(model.run(zero_filled.contiguous().numpy(), measured_image.contiguous().numpy()))
-
-    return network
+    return lambda *measured: torch.from_numpy(model.run(*(v.contiguous().numpy() for v in measured)))
 
 
 def quality_of_ways(study: Study, kept: Kept, path: Path, volumes: Sequence[Volume]) -> pd.DataFrame:

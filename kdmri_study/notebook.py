@@ -26,8 +26,7 @@ from kdmri_lib import figures
 from kdmri_lib.datasets import nifti
 from kdmri_lib.datasets.fields import at_declared_phase
 from kdmri_lib.datasets.phantoms import embedded_brain
-from kdmri_lib.datasets.prepared import Volume, test_volumes
-from kdmri_lib.datasets.writing import checked_volume
+from kdmri_lib.datasets.prepared import Volume, checked_volume, test_volumes
 from kdmri_lib.declarations import Dataset, Undersampling
 from kdmri_lib.declared import declared_mask, declared_network
 from kdmri_lib.devices import use_threads
@@ -37,7 +36,7 @@ from kdmri_lib.models.base import Model
 from kdmri_lib.viewer.views import LookInside, Person, Setting, Views
 from kdmri_study.evidence import Evidence
 from kdmri_study.models import Kept, committed, kept_run, unseen
-from kdmri_study.plots import drawn, titles
+from kdmri_study.plots import drawn
 from kdmri_study.profile import Study, with_needs
 from kdmri_study.recipes import PARTS, Part, Recipe, Row, Rows, with_controls
 from kdmri_study.runs import RunFolder, asked_to_stop, prepare_dataset, trained
@@ -163,7 +162,7 @@ def experiment_part(study: Study, experiment: str, rows: Callable[[Recipe], Rows
 
 def draw(study: Study, found: Measured) -> None:
     """Draw and keep the figures of a part of an experiment."""
-    for name, figure in drawn(_evidence(study), found, titles(study, found)):
+    for name, figure in drawn(_evidence(study), found):
         keep(study, figure, name)
 
 

@@ -17,19 +17,28 @@ METHODS = {
     "student_compute": "Student alone, the distilled one's compute",
     "student_whole": "Student alone, the compute of the distilled one and its teacher",
     "distilled": "Distilled student",
-    "he_teacher": "Teacher, He's initialisation",
-    "he_student": "Student, He's initialisation",
-    "he_compute": "Student alone, He's initialisation, the distilled one's compute",
-    "he_distilled": "Distilled student, He's initialisation",
-    "best_teacher": "Teacher, He's initialisation, two stages",
-    "best_compute": "Student alone, the compute of the one from its weights",
-    "best": "From the two-stage teacher's weights, imitation",
-    "long_teacher": "Teacher, He's initialisation, four stages",
-    "weights": "From the four-stage teacher's weights, no imitation",
-    "weights_imitation": "From the four-stage teacher's weights, imitation",
-    "weights_compute": "Student alone, the compute of the one from these weights",
-    "paper_by_long": "Distilled as in the paper by the four-stage teacher",
-    "paper_by_long_compute": "Student alone, He's initialisation, that one's compute",
+    "he_teacher": "Teacher, He initialisation",
+    "he_student": "Student, He initialisation",
+    "he_compute": "Student alone, He initialisation, the distilled one's compute",
+    "he_distilled": "Distilled student, He initialisation",
+    "best_teacher": "Teacher, He initialisation, trained twice as long",
+    "best_compute": "Student alone, He initialisation, compute of the one from its weights",
+    "best": "From weights of the teacher trained twice as long, imitation",
+    "long_teacher": "Teacher, He initialisation, trained four times as long",
+    "weights": "From weights of the teacher trained four times as long, no imitation",
+    "weights_imitation": "From weights of the teacher trained four times as long, imitation",
+    "weights_compute": "Student alone, He initialisation, compute of the one from these weights",
+    "paper_by_long": "Distilled as in the paper, teacher trained four times as long",
+    "paper_by_long_compute": "Student alone, He initialisation, that one's compute",
+}
+# Beside which row of the same network without a teacher, at its cost, each distilled one stands.
+CONTROLS = {
+    "distilled": "student_compute",
+    "he_distilled": "he_compute",
+    "best": "best_compute",
+    "weights": "weights_compute",  # at the cost of the one with imitation, as
+    "weights_imitation": "weights_compute",
+    "paper_by_long": "paper_by_long_compute",
 }
 # What it asks, of those rows that are there.
 QUESTIONS = (
@@ -59,57 +68,63 @@ QUESTIONS = (
     ("paper_by_long", "paper_by_long_compute"),
 )
 # The answer: which of these say whether a teacher is worth it, and what a student is called there, and what beside it.
+LONGER = "starts from weights of a teacher trained {} times as long, then imitates it"
 ANSWER = {
-    ("distilled", "student"): ("the paper's method", "half its training"),
-    ("distilled", "student_compute"): ("the paper's method", "equal compute"),
-    ("paper_by_long", "paper_by_long_compute"): ("the paper's method, teacher of four stages", "equal compute"),
-    ("best", "best_compute"): ("the weights of a teacher of two stages, then imitation", "equal compute"),
-    ("weights_imitation", "weights_compute"): (
-        "the weights of a teacher of four stages, then imitation",
-        "equal compute",
+    ("distilled", "student"): ("the paper's method", "no teacher, half the training"),
+    ("distilled", "student_compute"): ("the paper's method", "no teacher, equal compute"),
+    ("paper_by_long", "paper_by_long_compute"): (
+        "the paper's method, teacher trained four times as long",
+        "no teacher, He initialisation, equal compute",
     ),
-    ("weights", "weights_compute"): ("the weights of a teacher of four stages alone", "equal compute"),
-    ("he_compute", "student_compute"): ("none: He's initialisation", "PyTorch's initialisation"),
+    ("best", "best_compute"): (LONGER.format("two"), "no teacher, He initialisation, equal compute"),
+    ("weights_imitation", "weights_compute"): (LONGER.format("four"), "no teacher, He initialisation, equal compute"),
+    ("weights", "weights_compute"): (
+        "starts from those weights, no imitation",
+        "no teacher, He initialisation, equal compute",
+    ),
+    ("he_compute", "student_compute"): (
+        "no teacher, He initialisation",
+        "no teacher, PyTorch's initialisation, equal compute",
+    ),
 }
+
+
+def answered(there: Collection[tuple[str, str]]) -> dict[tuple[str, str], tuple[str, str]]:
+    """What of the answer is `there`; of the students from a teacher's weights, the one of the longer teacher."""
+    shorter = ("best", "best_compute") if ("weights_imitation", "weights_compute") in there else None
+    return {pair: words for pair, words in ANSWER.items() if pair in there and pair != shorter}
+
+
 # Feature losses in the order of Figure 3a.
 FIGURE_3A = ("fitnets", "fsp", "similarity_preserving", "attentive_hint")
 # In trials attention transfer ended a stage of its own 20 times (cardiac, 300 steps) to 44 times (brain, 6,000 steps) as
 # large as reconstruction ends one; so weighted it is a fifth to two fifths of it. Not tuned.
 JOINT_WEIGHT = 0.01
 
-Beside = Literal["steps", "whole", "initialisation", "best", "long_teacher"]
+Beside = Literal["steps", "whole", "initialisation", "best", "inherited", "long_teacher"]
 """What a profile may ask for beside the paper's rows and their control: those of as many steps, of as much compute with the
-teacher's training; all again from He's initialisation; the student from the weights of a teacher of two stages, with
-imitation; what a teacher of four stages is worth."""
+teacher's training; all again from He initialisation; the student from the weights of a teacher of two stages, with
+imitation; that by a teacher of four stages; all that a teacher of four stages is worth."""
 
 
 def table1(recipe: Recipe, beside: Collection[Beside] = ("steps", "whole")) -> Rows:
     """The rows of Table 1, but zero-filling."""
-    distilled = recipe.distilled(recipe.pretrained())
-    runs = {"teacher": recipe.teacher, "student": recipe.student, "distilled": distilled}
-    asked = {"student_compute": "given"} | {f"student_{of}": of for of in ("steps", "whole") if of in beside}
-    runs |= {name: alone_at(recipe, distilled, of)[0] for name, of in asked.items()}
+    runs = {"teacher": recipe.teacher, "student": recipe.student, "distilled": recipe.distilled(recipe.pretrained())}
+    he, good = well_initialised(recipe), best_recipe(recipe)
     if "initialisation" in beside:
-        he = well_initialised(recipe)
-        taught = he.distilled(he.pretrained())
-        runs |= {"he_teacher": he.teacher, "he_student": he.student, "he_distilled": taught}
-        runs["he_compute"] = alone_at(he, taught)[0]
+        runs |= {"he_teacher": he.teacher, "he_student": he.student, "he_distilled": he.distilled(he.pretrained())}
     if "best" in beside:
-        good = best_recipe(recipe)
-        taught = best_taught(good)
-        runs |= {"best_teacher": good.teacher, "best_compute": alone_at(good, taught)[0], "best": taught}
+        runs |= {"best_teacher": good.teacher, "best": best_taught(good)}
+    long = he.changed(teacher_stages=4)
+    if "inherited" in beside or "long_teacher" in beside:
+        runs |= {"long_teacher": long.teacher, "weights_imitation": best_taught(long)}
     if "long_teacher" in beside:
-        long = well_initialised(recipe).changed(teacher_stages=4)
-        taught, paper = best_taught(long), long.distilled(long.pretrained())
-        runs |= {"long_teacher": long.teacher, "weights": long.taught(inherits=True), "weights_imitation": taught}
-        runs |= {"weights_compute": alone_at(long, taught)[0]}
-        runs |= {"paper_by_long": paper, "paper_by_long_compute": alone_at(long, paper)[0]}
-    controls = {"distilled": "student_compute", "he_distilled": "he_compute", "best": "best_compute"}
-    controls |= {"weights_imitation": "weights_compute", "weights": "weights_compute"}
-    controls |= {"paper_by_long": "paper_by_long_compute"}
-    longer = {"student_steps", "student_whole", *controls.values()}
-    found = {name: (label, runs[name]) for name, label in METHODS.items() if name in runs}
-    return {n: Row(*row, {"longer": n in longer}, controls.get(n, "")) for n, row in found.items()}
+        runs |= {"weights": long.taught(inherits=True), "paper_by_long": long.distilled(long.pretrained())}
+    alone = {control: (name, "given") for name, control in CONTROLS.items() if name in runs}
+    alone |= {f"student_{of}": ("distilled", of) for of in ("steps", "whole") if of in beside}
+    runs |= {name: alone_at(recipe, runs[beside_it], of)[0] for name, (beside_it, of) in alone.items()}
+    found = {name: label for name, label in METHODS.items() if name in runs}
+    return {n: Row(label, runs[n], {"longer": n in alone}, CONTROLS.get(n, "")) for n, label in found.items()}
 
 
 def beside_table1(recipe: Recipe, precision_check: bool = False) -> Rows:

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from kdmri_lib import figures
 from kdmri_lib.declared import run_network
 from kdmri_lib.models.base import parameter_count
-from kdmri_study.paper import ANSWER
+from kdmri_study.paper import answered
 from kdmri_study.recipes import Rows, against_compute, cost
 from kdmri_study.results import difference
 
@@ -102,30 +102,26 @@ def _sites(found) -> Lines:
 
 
 def answer(comparisons: pd.DataFrame) -> Figure | None:
-    """What a teacher is worth at each setting of Table 1, from its `comparisons`; None where none of it is asked."""
-    groups: dict[tuple[str, str], dict[str, list[float]]] = {pair: {} for pair in ANSWER}
-    for row in comparisons[(comparisons.set == "test") & (comparisons.metric == "psnr")].itertuples():
-        if (row.a, row.b) in groups:
+    """What a teacher is worth at each setting of Table 1, and on real people, from its `comparisons`; None where none of it
+    is asked."""
+    asked = comparisons[comparisons.set.isin(["test", "people"]) & (comparisons.metric == "psnr")]
+    asked = asked.sort_values("set", ascending=False, kind="stable")  # people stand last
+    groups: dict[str, dict[str, list[float]]] = {}
+    for pair, (student, beside) in answered(set(zip(asked.a, asked.b, strict=True))).items():
+        for row in asked[(asked.a == pair[0]) & (asked.b == pair[1])].itertuples():
+            where = f"{'real heads' if row.set == 'people' else row.dataset}\n{row.acceleration:g}x"
             each = [float(difference) for difference in row.by_seed.split()]
-            groups[row.a, row.b][f"{row.dataset} {row.acceleration:g}x"] = each
-    there = {"{}; against {}".format(*ANSWER[pair]): group for pair, group in groups.items() if group}
-    title = "What a teacher is worth: test ΔPSNR to the same network without it"
-    return figures.differences(there, title) if there else None
+            groups.setdefault(f"{student}; compared with: {beside}", {})[where] = each
+    return figures.differences(groups, "ΔPSNR: each student minus the one that it is compared with") if groups else None
 
 
-def titles(study, found) -> Callable[[str], str]:
-    """Makes a title of what a part of an experiment says of a figure: its setting in front."""
-    run = next(iter(next(iter(found.rows.values())).values())).run
-    return f"{study.title(run.dataset.name, run.undersampling)}: {{}}".format
-
-
-def drawn(evidence, found, title: Callable[[str], str]) -> Iterator[tuple[str, Figure]]:
-    """The figures of a part of an experiment (`kdmri_study.tables.Measured`), each by its name; `title` makes a title of
-    what the part says of a figure."""
-    seeds = len(found.rows)
+def drawn(evidence, found) -> Iterator[tuple[str, Figure]]:
+    """The figures of a part of an experiment (`kdmri_study.tables.Measured`), each by its name."""
+    seeds, run = len(found.rows), next(iter(next(iter(found.rows.values())).values())).run
+    where = evidence.study.title(run.dataset.name, run.undersampling)
     label = f"test PSNR / dB ({seeds} seed{'s' * (seeds > 1)})"
     for key, words in found.part.figures.items():
-        name, says = f"{found.name}_{key}", title(words)
+        name, says = f"{found.name}_{key}", f"{where}: {words}"
         if key == "curves":
             yield name, learning_curves(found.rows, evidence.of, says)
         elif key == "map":

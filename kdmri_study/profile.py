@@ -6,6 +6,7 @@ ask it what there is to do.
 
 import itertools
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
@@ -43,15 +44,19 @@ def _buildable(network: Network) -> Network:
     return network
 
 
-Accelerations = Annotated[tuple[float, ...], Field(min_length=1)]
-CheckedNetwork = Annotated[Network, AfterValidator(_buildable)]
-
-
-def completed(given: Network, usual: Network) -> Network:
+def completed(given: Network | None, usual: Network) -> Network:
     """A network with the options that it names, and those of the usual one of its kind that it doesn't."""
-    if given.kind != usual.kind:
-        return given
+    if given is None or given.kind != usual.kind:
+        return given or usual
     return given.model_copy(update={"options": {**usual.options, **given.options}})
+
+
+def _like(usual: Network) -> AfterValidator:
+    return AfterValidator(partial(completed, usual=usual))
+
+
+Accelerations = Annotated[tuple[float, ...], Field(min_length=1)]
+Checked = AfterValidator(_buildable)
 
 
 class Experiment(Declaration):
@@ -60,8 +65,8 @@ class Experiment(Declaration):
     notebook: Literal["04_feature_distillation", "05_ablations", "06_super_resolution", "08_when_distillation_pays"]
     dataset: Name
     undersampling: Undersampling
-    teacher: CheckedNetwork | None = None
-    student: CheckedNetwork | None = None
+    teacher: Annotated[Network, Checked] | None = None
+    student: Annotated[Network, Checked] | None = None
     schedule: Schedule | None = None
     seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] | None = None
     parts: tuple[str, ...] = Field(
@@ -113,8 +118,10 @@ class Profile(Declaration):
     beside: tuple[Beside, ...] = Field(
         ("steps", "whole"), description="rows of Table 1 beside the paper's and the control of its distilled student"
     )
-    teacher: CheckedNetwork = Field(TEACHER, description="options that aren't given are the paper's")
-    student: CheckedNetwork = STUDENT
+    teacher: Annotated[Network, _like(TEACHER), Checked] = Field(
+        TEACHER, description="options that aren't given are the paper's"
+    )
+    student: Annotated[Network, _like(STUDENT), Checked] = STUDENT
     distillation: Distillation = Distillation()
     schedule: Schedule
     schedules: dict[Name, Schedule] = Field({}, description="in place of `schedule`, for these data sets")
@@ -133,19 +140,6 @@ class Profile(Declaration):
 
     @model_validator(mode="before")
     @classmethod
-    def _completed_networks(cls, values):
-        """An option that a profile names adds to the usual network, and doesn't replace its others."""
-        if isinstance(values, dict):
-            for who, usual in (("teacher", TEACHER), ("student", STUDENT)):
-                given = values.get(who)
-                if isinstance(given, dict) and given.get("kind", usual.kind) == usual.kind:
-                    options = given.get("options", {})
-                    if isinstance(options, dict):
-                        values = {**values, who: {**given, "options": {**usual.options, **options}}}
-        return values
-
-    @model_validator(mode="before")
-    @classmethod
     def _named_datasets(cls, values):
         """A data set is named by its key, and of the profile's domain."""
         if isinstance(values, dict) and isinstance(values.get("datasets"), dict):
@@ -156,11 +150,8 @@ class Profile(Declaration):
 
     @model_validator(mode="after")
     def _known_datasets(self):
-        for key in (
-            *self.settings,
-            *self.schedules,
-            *(name for e in self.experiments.values() for name in (e.dataset, *e.elsewhere)),
-        ):
+        experiments = (name for e in self.experiments.values() for name in (e.dataset, *e.elsewhere))
+        for key in (*self.settings, *self.schedules, *experiments):
             if key not in self.datasets:
                 raise ValueError(f"data set '{key}' isn't declared; declared: {', '.join(self.datasets)}")
         for name, experiment in self.experiments.items():
@@ -233,30 +224,33 @@ class Study:
     def __init__(self, profile: str = "quick", folder: str | Path = ""):
         self.source = str(profile)
         self.name, self.profile = load_profile(profile)
-        self.missing = self._missing() if self.profile.leave_out_missing else {}
-        if self.missing:
-            self.profile = self._without(self.missing)
+        self.missing: dict[str, str] = {}  # folders that aren't there, by data sets that are left out for it
+        if self.profile.leave_out_missing:
+            self._leave_out_missing()
         self.folder = Path(folder or PROJECT).resolve()
         self.results = self.folder / "results" / self.name
 
-    def _missing(self) -> dict[str, str]:
-        """Folders that aren't there, by data set."""
-        declared = {name: d.folder for name, d in self.profile.datasets.items() if d.folder}
-        return {name: folder for name, folder in declared.items() if not (PROJECT / folder).is_dir()}
-
-    def _without(self, missing: dict[str, str]) -> Profile:
-        """The profile without the data sets that are missing; `StudyError` when none is left for Table 1."""
+    def _leave_out_missing(self) -> None:
+        """Take data sets out whose folders aren't there; `StudyError` when none is left for Table 1."""
         profile = self.profile
-        settings = {name: factors for name, factors in profile.settings.items() if name not in missing}
+        folders = {name: d.folder for name, d in profile.datasets.items() if d.folder}
+        self.missing = {name: folder for name, folder in folders.items() if not (PROJECT / folder).is_dir()}
+        settings = {name: factors for name, factors in profile.settings.items() if name not in self.missing}
         if not settings:
-            folders = ", ".join(missing.values())
-            raise StudyError(f"profile '{self.name}': none of its folders is there ({folders}); see data/README.md")
-        kept = {
-            name: e.model_copy(update={"elsewhere": tuple(d for d in e.elsewhere if d not in missing)})
+            said = ", ".join(self.missing.values())
+            raise StudyError(f"profile '{self.name}': none of its folders is there ({said}); see data/README.md")
+        experiments = {
+            name: e.model_copy(update={"elsewhere": tuple(d for d in e.elsewhere if d not in self.missing)})
             for name, e in profile.experiments.items()
-            if e.dataset not in missing
+            if e.dataset not in self.missing
         }
-        return profile.model_copy(update={"settings": settings, "experiments": kept})
+        self.profile = profile.model_copy(update={"settings": settings, "experiments": experiments})
+
+    def known(self, found: dict, name: str, what: str):
+        """The item of that name; `StudyError` says which there are."""
+        if name not in found:
+            raise StudyError(f"profile '{self.name}' has no {what} '{name}'; it has {', '.join(found) or 'none'}")
+        return found[name]
 
     @property
     def stamp(self) -> str:
@@ -277,12 +271,7 @@ class Study:
 
     def dataset(self, name: str) -> Dataset:
         """A data set's declaration; `StudyError` when the profile has none of that name."""
-        return _known(self.profile.datasets, name, f"profile '{self.name}'", "data set")
-
-    def images_of(self, name: str) -> str:
-        """What titles call a data set: "Brain", "Cardiac phantom"."""
-        kind = " phantom" * self.dataset(name).source.endswith("_phantom")
-        return f"{name[0].upper()}{name[1:].replace('_', ' ')}{kind}"
+        return self.known(self.profile.datasets, name, "data set")
 
     def title(self, name: str, undersampling: Undersampling) -> str:
         """What titles call a data set and what is left of its k-space: "Cardiac phantom 8x"."""
@@ -293,7 +282,8 @@ class Study:
         }[undersampling.kind]
         own = f", mask {Path(undersampling.mask).stem}" if undersampling.mask else ""
         drawn = f", mask drawn with seed {undersampling.seed}" if undersampling.seed is not None else ""
-        return f"{self.images_of(name)}{more}{own}{drawn}"
+        kind = " phantom" * self.dataset(name).source.endswith("_phantom")
+        return f"{name[0].upper()}{name[1:].replace('_', ' ')}{kind}{more}{own}{drawn}"
 
     @property
     def both_domains(self) -> list[tuple[Setting, Setting]]:
@@ -341,44 +331,31 @@ class Study:
 
     def setting(self, tag: str) -> Setting:
         """The setting of that tag, such as brain_4x; `StudyError` when the profile has none."""
-        return _known({s.tag: s for s in self.settings}, tag, f"profile '{self.name}'", "setting")
+        return self.known({s.tag: s for s in self.settings}, tag, "setting")
 
-    def _recipe(self, dataset: str, seed: int, **declared) -> Recipe:
+    def recipe(self, of: Setting | Experiment, seed: int) -> Recipe:
+        """The recipe of a setting of Table 1, or of an experiment; what that doesn't declare is the profile's."""
         profile = self.profile
-        schedule = profile.schedules.get(dataset, profile.schedule)
-        usual = {"teacher_network": profile.teacher, "student_network": profile.student, "schedule": schedule}
-        for who in ("teacher_network", "student_network"):
-            if declared.get(who):
-                declared[who] = completed(declared[who], usual[who])
-        given = {key: value for key, value in declared.items() if value is not None}
+        teacher, student, schedule = (getattr(of, name, None) for name in ("teacher", "student", "schedule"))
         return Recipe(
-            dataset=self.dataset(dataset),
+            dataset=self.dataset(of.dataset),
+            undersampling=of.undersampling,
+            teacher_network=completed(teacher, profile.teacher),
+            student_network=completed(student, profile.student),
+            schedule=schedule or profile.schedules.get(of.dataset, profile.schedule),
             seed=seed,
             distillation=profile.distillation,
             precision=profile.precision,
-            **(usual | given),
+            elsewhere=tuple(map(self.dataset, getattr(of, "elsewhere", ()))),
         )
-
-    def recipe(self, setting: Setting, seed: int) -> Recipe:
-        """The recipe of a setting of Table 1."""
-        return self._recipe(setting.dataset, seed, undersampling=setting.undersampling)
 
     def experiment(self, name: str) -> Experiment:
         """An experiment's declaration; `StudyError` when the profile has none of that name."""
-        return _known(self.profile.experiments, name, f"profile '{self.name}'", "experiment")
+        return self.known(self.profile.experiments, name, "experiment")
 
     def experiment_recipe(self, name: str, seed: int) -> Recipe:
         """The recipe of an experiment."""
-        declared = self.experiment(name)
-        return self._recipe(
-            declared.dataset,
-            seed,
-            undersampling=declared.undersampling,
-            teacher_network=declared.teacher,
-            student_network=declared.student,
-            schedule=declared.schedule,
-            elsewhere=tuple(map(self.dataset, declared.elsewhere)),
-        )
+        return self.recipe(self.experiment(name), seed)
 
     def experiment_seeds(self, name: str) -> tuple[int, ...]:
         """The seeds of an experiment, the profile's where it has none of its own."""
@@ -407,13 +384,6 @@ class Study:
             return with_controls(recipe, rows) if declared.tabled else rows
         except StudyError as error:
             raise StudyError(f"profile '{self.name}', experiment '{name}', part '{part}': {error}") from None
-
-
-def _known(found: dict, name: str, whose: str, what: str):
-    """The item of that name; `StudyError` says which there are."""
-    if name not in found:
-        raise StudyError(f"{whose} has no {what} '{name}'; it has {', '.join(found) or 'none'}")
-    return found[name]
 
 
 def with_needs(runs: Iterable[Run]) -> dict[str, Run]:

@@ -162,6 +162,7 @@ class Cost(NamedTuple):
     whole: float
 
 
+@cache
 def stage(run: Run) -> tuple[int, float]:
     """Optimiser steps of one training alone, and its multiply-accumulates with the teacher given.
 
@@ -170,12 +171,6 @@ def stage(run: Run) -> tuple[int, float]:
     slices in all. Validation, and a loss's own arithmetic on the maps, aren't counted. Where a data set doesn't declare
     its slices per volume, costs are of one; the ratio of two runs in epochs is right all the same.
     """
-    return _stage(run.model_dump_json())
-
-
-@cache
-def _stage(declaration: str) -> tuple[int, float]:
-    run = Run.model_validate_json(declaration)
     first, end = run.subjects or (0, run.dataset.train)
     slices = (end - first) * (run.dataset.slices_per_volume or 1)
     steps = run.schedule.total_steps(slices)
@@ -266,7 +261,7 @@ def _named(recipe: Recipe, run: Run, factor: float) -> tuple[str, str]:
             text = f"{value:g}" if isinstance(value, float) else str(value)
             words = key.replace("_", " ") if isinstance(value, bool) else f"{key.replace('_', ' ')} {text}"
             words = f"no {words}" if value is False else words
-            words = "He's initialisation" if (key, value) == ("initialisation", "he") else words
+            words = "He initialisation" if (key, value) == ("initialisation", "he") else words
             name, label = f"{name}_{key}_{text}", f"{label}, {words}"
     if run.subjects:
         # How many, not which: another seed has others.

@@ -11,6 +11,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from PIL import Image
+
 from kdmri_lib.errors import StudyError
 from kdmri_lib.storage import PROJECT, write_text
 from kdmri_lib.viewer.views import Views, write_page
@@ -23,7 +25,7 @@ ABOUT = "Real people on whom no network was trained: change the method in place,
 FIRST = ("answer", "over_settings", "table1", "people")  # tables that the page of tables begins with
 LINK = re.compile(r"\[([^\[\]]*)\]\((\d\d_\w+)\.ipynb\)")
 PICTURES = ("answer", "figure2", "reconstructions", "attention", "curves")  # how names of the first page's begin or end
-PEOPLE = 4  # on the viewer's page, of which each adds 0.8 MB; `python -m kdmri_study look` writes all nine
+PEOPLE = 1  # on the viewer's page, of which each adds 0.8 MB; `python -m kdmri_study look` writes all nine
 API = (
     *(
         "losses.base",
@@ -57,9 +59,15 @@ def write_report(study: Study, folder: Path | None = None) -> Path:
         told = subprocess.run([*command, "-D", title, source, made], capture_output=True, text=True, cwd=PROJECT)
         if told.returncode:
             raise StudyError(f"{folder}: can't be built: {told.stderr.strip()[-2000:]}")
+        for path in made.rglob("*.map"):  # for those who debug the theme
+            path.unlink()
+        for path in (made / "_images").glob(
+            "*.png"
+        ):  # in 256 colours, spread over all that there are: a third of the size
+            Image.open(path).convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE).save(path, optimize=True)
         try:
             views = look_at_people()
-            views = Views(dict([*views.people.items()][: PEOPLE if study.profile.result else 1]), views.settings)
+            views = Views(dict([*views.people.items()][:PEOPLE]), views.settings)
             write_page(made / LOOK, views, "Look inside", ABOUT)
         except StudyError as error:  # without weights there is nothing to look at
             write_text(
@@ -74,7 +82,7 @@ def _write_pages(study: Study, folder: Path) -> None:
     """The pages as Markdown, with copies of all they show, in a folder that isn't there yet."""
     (folder / "notebooks").mkdir(parents=True)
     (folder / "figures").mkdir()
-    shown = [page.executed(study) for page in pages(study) if page.executed(study).exists()]
+    shown = sorted(page.executed(study) for page in pages(study) if page.executed(study).exists())
     for path in shown:
         text = LINK.sub(lambda m: _linked(m, shown), path.read_text(encoding="utf-8"))
         write_text(folder / "notebooks" / path.name, text)
@@ -89,7 +97,8 @@ def _write_pages(study: Study, folder: Path) -> None:
     for name in API:
         text = f"# kdmri_lib.{name}\n\n```{{automodule}} kdmri_lib.{name}\n```\n"
         write_text(folder / f"api_{name.replace('.', '_')}.md", text)
-    chosen = [path for path in pictures if path.stem.startswith(PICTURES) or path.stem.endswith(PICTURES)][:6]
+    chosen = [path for path in pictures if path.stem.startswith(PICTURES) or path.stem.endswith(PICTURES)]
+    chosen = sorted(chosen, key=lambda path: path.stem != "answer")[:6]
     trees = {
         "Results": ["tables", "figures"],
         "Notebooks": [f"notebooks/{path.stem}" for path in shown],
@@ -98,11 +107,13 @@ def _write_pages(study: Study, folder: Path) -> None:
     listed = [f"```{{toctree}}\n:hidden:\n:caption: {k}\n" + "\n".join(v) + "\n```\n" for k, v in trees.items()]
     failed = study.failed.read_text(encoding="utf-8").splitlines() if study.failed.exists() else []
     holes = ["## Trainings that failed\n", *(f"- {line}\n" for line in failed)] if failed else []
+    readme = (PROJECT / "README.md").read_text(encoding="utf-8")
+    own = tables.get("answer", f"Not made yet: `./run_all.sh --profile {study.source}` makes the tables.\n")
     parts = [
         "# KD-MRI: knowledge distillation for MR reconstruction\n",
-        answer((PROJECT / "README.md").read_text(encoding="utf-8")),
+        answer(readme),
         f"## This report: {study.stamp}\n\n{study.profile.description[0].upper()}{study.profile.description[1:]}.\n",
-        tables.get("answer", f"Not made yet: `./run_all.sh --profile {study.source}` makes the tables.\n"),
+        *([] if f"results/{study.name}/figures/answer.png" in readme else [own]),  # the table above is its own
         *holes,
         f'<a href="{LOOK}">Look inside</a>: real people, slice by slice, by the committed networks.\n',
         *(f"![{path.stem.replace('_', ' ')}](figures/{path.name})\n" for path in chosen),

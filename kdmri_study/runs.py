@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache, cached_property
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 
 from kdmri_lib import training
 from kdmri_lib.datasets.prepared import Slices, content_checksum, read_prepared, test_volumes
-from kdmri_lib.datasets.preparing import Preparation, images_number, prepare
+from kdmri_lib.datasets.preparing import Preparation, prepare
 from kdmri_lib.declarations import Dataset, Run
 from kdmri_lib.declared import declared_network, declared_operator, mask_file, training_step
 from kdmri_lib.devices import computed_on
@@ -189,7 +189,7 @@ class RunFolder:
             return f"run.json is damaged ({error})"
         return "failed" if found.get("failed") else "finished"
 
-    @cached_property
+    @property
     def record(self) -> dict:
         """What run.json says: inputs, checksums, device, precision, seconds, commit, libraries."""
         return read_json(self.path / "run.json")
@@ -199,7 +199,7 @@ class RunFolder:
         """How the run's numbers went wrong; empty where they didn't."""
         return self.record.get("failed", "")
 
-    @cached_property
+    @property
     def outcome(self) -> Outcome:
         """Its record, curve and metrics."""
         record = {k: v for k, v in self.record.items() if k not in ("inputs", "files")}
@@ -225,7 +225,7 @@ def prepare_dataset(study, dataset: Dataset, jobs: int = 1) -> Preparation:
     path = study.prepared(dataset)
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_name(f".{path.name}.lock")):
-        return prepare(dataset, path, images_number(dataset), jobs, tqdm)
+        return prepare(dataset, path, jobs)
 
 
 def trained(study, run: Run, label: str = "", stop: Callable[[], bool] = lambda: False) -> RunFolder:
@@ -254,26 +254,6 @@ def trained(study, run: Run, label: str = "", stop: Callable[[], bool] = lambda:
     return folder
 
 
-def train_run(study, run: Run, folder: Path, progress, stop) -> training.Trained:
-    """Train `run` on the study's data, from the weights it needs, with its checkpoint in `folder`."""
-    data = study.prepared(run.dataset)
-    networks = {r.id: RunFolder(study, r).network() for r in run.needs}
-    teacher, start = (networks[r.id] if r else None for r in (run.teacher, run.start))
-    slices = Slices(data, "train", subjects=run.subjects)
-    return training.train(
-        f"run {run.id}",
-        training_step(run, teacher, start),
-        run.schedule,
-        run.seed,
-        slices,
-        list(read_prepared(data, "validation")),
-        folder / "checkpoint.pt",
-        None if run.truths is None else slices.of_first(run.truths),
-        progress,
-        stop,
-    )
-
-
 @contextmanager
 def _bar(label: str) -> Iterator[Callable[[int, int, dict], None]]:
     """A training's progress bar, where somebody looks: in a notebook, or a terminal."""
@@ -289,8 +269,8 @@ def _bar(label: str) -> Iterator[Callable[[int, int, dict], None]]:
 
 
 def _train(folder: RunFolder, label: str, stop) -> None:
-    study, run = folder.study, folder.run
-    inputs = folder.inputs
+    study, run, inputs = folder.study, folder.run, folder.inputs
+    data = study.prepared(run.dataset)
     checkpoint, begun = folder.path / "checkpoint.pt", folder.path / "begun.json"
     (folder.path / "run.json").unlink(missing_ok=True)
     for partial in folder.path.glob(".*.partial*"):  # of a process that was killed while it wrote
@@ -304,12 +284,18 @@ def _train(folder: RunFolder, label: str, stop) -> None:
     started = time.monotonic()
     failed = ""
     try:
+        networks = {}
         for needed in (RunFolder(study, r) for r in run.needs):
             if needed.failed:
                 raise NotFiniteError(f"run {run.id}: it needs one that failed ({needed.failed})")
-        with _bar(label) as report:
-            result = train_run(study, run, folder.path, report, stop)
-        network, curve = result.network, result.curve
+            networks[needed.run.id] = needed.network()
+        step = training_step(run, *(networks[r.id] if r else None for r in (run.teacher, run.start)))
+        slices, validation = Slices(data, "train", subjects=run.subjects), list(read_prepared(data, "validation"))
+        truths = None if run.truths is None else slices.of_first(run.truths)
+        with _bar(label) as bar:
+            network, curve = training.train(
+                *(f"run {run.id}", step, run.schedule, run.seed, slices, validation, checkpoint, truths, bar, stop)
+            )
     except NotFiniteError as error:
         # Validations, and the step that it ended at, where all is NaN.
         rows = error.rows or [{"step": 0}]
@@ -322,7 +308,7 @@ def _train(folder: RunFolder, label: str, stop) -> None:
         network.load_state_dict(load_weights(folder.weights))
         network.eval()
     operator = declared_operator(run.dataset, run.undersampling)
-    volumes, slices = evaluate(network, operator, test_volumes(study.prepared(run.dataset)))
+    volumes, slices = evaluate(network, operator, test_volumes(data))
     if not failed and volumes[list(METRICS)].isna().any(axis=None):
         failed = f"run {run.id}: a reconstruction of the test set holds NaN or infinite values"
     if failed:
@@ -341,8 +327,6 @@ def _train(folder: RunFolder, label: str, stop) -> None:
     }
     # Last, since it is what says that the run is finished.
     write_json(folder.path / "run.json", record)
-    for known in ("record", "outcome"):
-        folder.__dict__.pop(known, None)
     if failed:
         for left in (WEIGHTS, training.OUTPUTS):  # an earlier training's
             (folder.path / left).unlink(missing_ok=True)

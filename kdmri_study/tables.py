@@ -13,7 +13,7 @@ from kdmri_lib.models.base import multiply_accumulates, parameter_count
 from kdmri_lib.storage import PROJECT, atomic_write, write_text
 from kdmri_lib.training import validate_network
 from kdmri_study.evidence import UNTRAINED, Evidence
-from kdmri_study.paper import ANSWER, METHODS, QUESTIONS
+from kdmri_study.paper import METHODS, QUESTIONS, answered
 from kdmri_study.profile import Setting, Study
 from kdmri_study.recipes import Part, Rows, cost, part_of, stage, stages
 from kdmri_study.results import (
@@ -113,7 +113,7 @@ def costs(evidence: Evidence, rows: Mapping[int, Rows]) -> pd.DataFrame:
     found = {}
     for name, row in next(iter(rows.values())).items():
         of, runs = cost(row.run), [named[name].run for named in rows.values()]
-        took = [sum(evidence.seconds(r) for r in stages(run)[0]) for run in runs]
+        took = [sum(evidence.of(each).record["seconds"] for each in stages(run)[0]) for run in runs]
         kept = [evidence.of(run).validation(run) for run in runs]
         found[name] = {
             **{"steps": of.steps, "macs_given": of.given, "macs_whole": of.whole},
@@ -171,11 +171,11 @@ def answer_table(over: pd.DataFrame) -> Table:
     subjects and on real people."""
     of = {name: rows.set_index(["a", "b"]) for name, rows in over.groupby("set")}
     rows = []
-    for pair, (student, beside) in ((p, words) for p, words in ANSWER.items() if p in of["test"].index):
+    for pair, (student, beside) in answered(set(of["test"].index)).items():
         ahead = "{} of {}".format(*of["test"].loc[pair, ["ahead", "settings"]])
         on = [shown(of[s].loc[[pair]], "difference").iat[0, 0] if s in of else NONE for s in ("test", "people")]
         rows.append([student, beside, on[0], ahead, on[1]])
-    heads = ["student", "against the same network", "ΔPSNR / dB", "settings ahead", "real heads, ΔPSNR / dB"]
+    heads = ["student", "compared with", "ΔPSNR / dB", "settings ahead", "real heads, ΔPSNR / dB"]
     frame = pd.DataFrame(rows, columns=heads)
     return Table("answer", frame, frame.to_markdown(index=False, disable_numparse=True) + "\n")
 

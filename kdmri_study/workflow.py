@@ -1,9 +1,10 @@
-"""What a study consists of beside its jobs: notebooks, each with its parameters and what it needs."""
+"""What ./run_all.sh makes: the list of tasks that Snakemake runs, and the notebooks among them."""
 
 from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -81,6 +82,81 @@ def report_page(study: Study) -> Path:
     return study.results / "report" / "index.html"
 
 
+class Task(NamedTuple):
+    """One command of the study's, with the files that it needs and the one that says that it is done.
+
+    Attributes
+    ----------
+    name, message : by which it can be asked for, and what is said while it runs.
+    command : the words after `python -m kdmri_study`.
+    kind : by what the profile's `resources` call it; empty for what asks a cluster for nothing special.
+    threads : of one machine's cores.
+    depends : what makes it out of date beside its files.
+    """
+
+    name: str
+    message: str
+    inputs: list[Path]
+    output: Path
+    command: list[str]
+    kind: str = ""
+    threads: int = 1
+    depends: object = None
+
+
+def tasks(study: Study, cores: int) -> Iterator[Task]:
+    """All that a study consists of: a task for each data set, job and notebook; tables; the report."""
+    from kdmri_lib.datasets.preparing import images_number
+    from kdmri_lib.declared import mask_file
+    from kdmri_study.evidence import FILES, datasets, jobs
+    from kdmri_study.runs import loss_sources
+
+    every, where = jobs(study), ["--profile", study.source, "--folder", str(study.folder)]
+    evidence = {name: job.folder(study) / FILES[0] for name, job in every.items()}
+    for dataset in datasets(every.values()):
+        name, stamp = dataset.file_name.removesuffix(".h5"), study.source_stamp(dataset)
+        yield Task(
+            f"prepare_{name.replace('-', '_')}",
+            f"preparing {dataset.name}",
+            [stamp] if stamp.exists() else [],  # touched by `check` when files changed that it was prepared from
+            study.prepared(dataset),
+            ["prepare", *where, name],
+            "prepare",
+            cores if dataset.folder else 1,  # files are read side by side; images are generated beside other data sets
+            images_number(dataset),
+        )
+    for name, job in every.items():
+        masks = {str(file) for setting in job.settings if (file := mask_file(*setting))}
+        yield Task(
+            name,
+            f"training {name.replace('_', ' ')}",
+            [*(study.prepared(dataset) for dataset in datasets([job])), *map(Path, sorted(masks))],
+            evidence[name],
+            ["train", *where, name],
+            "train",
+            study.profile.threads,
+            # Named by their declarations and by NUMERICS; with how their losses are written.
+            [f"{run.id} {loss_sources(run)}" for run in job.runs.values()],
+        )
+    shown = list(pages(study))
+    for page in shown:
+        prepared = [study.prepared(study.dataset(name)) for name in page.datasets]
+        given = [word for pair in page.parameters.items() for word in ("--parameter", "{}={}".format(*pair))]
+        yield Task(
+            page.name,
+            f"notebook {page.name}",
+            [*(evidence[name] for name in page.needs(every)), *prepared, page.source],
+            page.executed(study),
+            ["notebook", str(page.source), str(page.executed(study)), *given],
+            "notebook",
+            cores if page.alone else 1,
+        )
+    tables = study.table("trainings")
+    yield Task("tables", "tables", list(evidence.values()), tables, ["tables", *where])
+    executed = [page.executed(study) for page in shown]
+    yield Task("report", "report", [tables, *executed], report_page(study), ["report", *where])
+
+
 def execute(source: str | Path, output: str | Path, parameters: dict[str, str]) -> None:
     """Run a notebook by papermill with `parameters` and write the executed copy at `output`.
 
@@ -97,6 +173,7 @@ def execute(source: str | Path, output: str | Path, parameters: dict[str, str]) 
     import papermill
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
+    from traitlets.config import Config
 
     source, output = Path(source), Path(output)
     if not source.exists():
@@ -107,7 +184,9 @@ def execute(source: str | Path, output: str | Path, parameters: dict[str, str]) 
     os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")
     failed = output.with_suffix(".failed.ipynb")
     output.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(output) as temporary:
+    with atomic_write(output) as temporary, tempfile.TemporaryDirectory(prefix="kdmri-") as sockets:
+        # By sockets that are files, whose paths have 107 letters at most: TCP is open to everybody on the machine.
+        private = {"transport": "ipc", "ip": f"{sockets}/kernel"} if len(sockets) < 90 else {}
         try:
             papermill.execute_notebook(
                 str(source),
@@ -116,6 +195,7 @@ def execute(source: str | Path, output: str | Path, parameters: dict[str, str]) 
                 kernel_name="python3",
                 progress_bar=False,
                 cwd=str(source.parent),
+                config=Config(KernelManager=private),
             )
         except DeadKernelError:
             raise StudyError(f"{source.name}: its kernel died (out of memory?)") from None

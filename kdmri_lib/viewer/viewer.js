@@ -27,7 +27,7 @@ function lookInside(root, index, ask) {
   const sliceLabel = make("span", {});
   const setting = make("select", {}, ...index.settings.map((s, n) => option(s.name, n)));
   const methods = make("div", { className: "row", attributes: { role: "group", "aria-label": "Method" } });
-  const flick = make("button", { textContent: "Flick", title: "back to the method shown before (key F)" });
+  const flick = make("button", { textContent: "Blink", title: "back to the method shown before (key F)" });
   const wipe = make("input", { type: "checkbox" });
   const against = make("select", { disabled: true, attributes: { "aria-label": "wipe against" } });
   const at = make("input", { type: "range", min: 0, max: 1, step: 0.01, value: 0.5, disabled: true,
@@ -126,7 +126,7 @@ function lookInside(root, index, ask) {
     main.setAttribute("aria-label", `${index.people[state.person].name}, ${caption.textContent}`);
     nearCaption.textContent = `${state.method}, ${state.zoom}×`;
     const reference = state.method === TRUTH;
-    residueCaption.textContent = reference ? "no residue: it is the reference" : "|residue|, there";
+    residueCaption.textContent = reference ? "no error: it is the reference" : "|error| in the frame";
     ends.replaceChildren(make("span", { textContent: "0" }), make("span", { textContent: `≥ ${picture.scale.toFixed(3)}` }));
     kspaceCaption.textContent = `k-space: ${kept.size} of ${lines} lines measured`;
     for (const button of methods.children) button.setAttribute("aria-pressed", String(button.textContent === state.method));

@@ -10,7 +10,7 @@ import html
 import io
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -64,7 +64,6 @@ class Views:
 
     people: Mapping[str, Person]
     settings: Mapping[str, Setting]
-    _operators: dict[str, UndersamplingOperator] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self):
         if not self.people or not self.settings:
@@ -107,10 +106,9 @@ class Views:
         images, (mask, networks, _) = self.people[person].image, self.settings[setting]
         if not 0 <= number < len(images):
             raise StudyError(f"{person}: no slice {number}; it has 0 to {len(images) - 1}")
-        if setting not in self._operators:
-            self._operators[setting] = UndersamplingOperator(mask)
+        operator = UndersamplingOperator(mask)
         made = {
-            name: magnitude(reconstruct(network, self._operators[setting], images[[number]])[0])
+            name: magnitude(reconstruct(network, operator, images[[number]])[0])
             for name, network in {ZERO_FILLED: None, **networks}.items()
         }
         scanned, target = images[number], magnitude(images[number])

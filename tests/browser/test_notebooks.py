@@ -71,7 +71,7 @@ def test_the_viewers_page_works_from_a_file_without_a_network(browser, page, wid
     look, caption = page.locator(".look"), page.locator(".main figcaption")
     stated = {m["name"]: m["psnr"] for m in views.picture("one", 2, "4x")["methods"]}
     for key, name in (("2", "Zero-filled"), ("3", "Student"), ("f", "Zero-filled")):
-        look.get_by_role("button", name="Flick").focus()
+        look.get_by_role("button", name="Blink").focus()
         page.keyboard.press(key)
         assert caption.inner_text().startswith(f"{name}: PSNR {stated[name]:.2f} dB")
     look.get_by_label("Wipe against", exact=True).check()

@@ -59,8 +59,8 @@ def test_several_processes_prepare_the_same_and_one_that_dies_is_said(tmp_path, 
         )
         patch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
         with pytest.raises(StudyError, match=r"a process that made volumes died .* fewer --jobs need less memory"):
-            prepare(dataset, tmp_path / "2.h5", 1, jobs=2)
+            prepare(dataset, tmp_path / "2.h5", jobs=2)
         assert not (tmp_path / "2.h5").exists() and (tmp_path / ".2.parts").is_dir()
-    one, two = (prepare(dataset, tmp_path / f"{jobs}.h5", 1, jobs) for jobs in (1, 2))
+    one, two = (prepare(dataset, tmp_path / f"{jobs}.h5", jobs) for jobs in (1, 2))
     assert one == two and set(one.left_out) == {"person1_scan"}
     assert (tmp_path / "1.h5").read_bytes() == (tmp_path / "2.h5").read_bytes()

@@ -22,10 +22,9 @@ from safetensors.torch import save_file
 from scipy.io import savemat
 
 from kdmri_lib.datasets.nifti import read_magnitudes, read_nifti
-from kdmri_lib.datasets.prepared import Volume, read_prepared
+from kdmri_lib.datasets.prepared import Volume, read_prepared, write_prepared
 from kdmri_lib.datasets.preparing import members
 from kdmri_lib.datasets.sources import dicom_folder, fastmri, kdmri_h5, knee_matlab
-from kdmri_lib.datasets.writing import write_prepared
 from kdmri_lib.declarations import Undersampling
 from kdmri_lib.declared import declared_mask
 from kdmri_lib.deployment.export import stamped, to_onnx
@@ -67,6 +66,10 @@ def read_scan(path: Path) -> int:
         return kspace.read(0, kspace.shape[0]).ndim
 
 
+def read_knee(path: Path) -> int:
+    return knee_matlab.read_mat(path, "rawdata").ndim
+
+
 def made_by(source: ModuleType, **file) -> tuple[int, int]:
     """The shape of the slices that a source makes of a file."""
     return source.make(downloads.declared(source.__name__.rpartition(".")[2], Path("/")), **file)[0].shape[1:]
@@ -76,27 +79,22 @@ def made_by(source: ModuleType, **file) -> tuple[int, int]:
 VOLUME = [Volume("a", "train", IMAGE, {"kind": "x"})]
 FASTMRI = {"kspace": downloads.centred_kspace(IMAGE), "ismrmrd_header": downloads.HEADER}
 HEADER = scans.header(scans.CENTRED.shape[2:])
+VOLFS = {"volfs": IMAGE.transpose(1, 2, 0)}
 PIXELS = np.arange(320).reshape(20, 16)
 PROFILE = (PROJECT / "profiles" / "smoke.yaml").read_bytes()
 WEIGHTS = {"a": torch.rand(4, 5)}
-MATLAB = {"rawdata": IMAGE * 1j}
 READERS = {
     "prepared.h5": (
         lambda p: write_prepared(p, "{}", 1, VOLUME),
-        lambda p: [v.image.shape for v in read_prepared(p)],
-        [(3, *SHAPE)],
+        lambda p: next(iter(read_prepared(p))).image.shape,
+        (3, *SHAPE),
     ),
-    "rawdata1.mat": (
-        lambda p: downloads.save_matlab73(p, "rawdata", IMAGE.transpose(1, 2, 0) * 1j),
-        lambda p: knee_matlab.read_mat(p, "rawdata").ndim,
-        3,
-    ),
-    "older.mat": (lambda p: savemat(p, MATLAB), lambda p: knee_matlab.read_mat(p, "rawdata").dtype, np.complex64),
+    "rawdata1.mat": (lambda p: downloads.save_matlab73(p, "rawdata", IMAGE * 1j), read_knee, 3),
+    "older.mat": (lambda p: savemat(p, {"rawdata": IMAGE * 1j}), read_knee, 3),
     "kspace.npy": (lambda p: np.save(p, scans.CENTRED), read_scan, 4),
     "kspace.mat": (lambda p: scans.save_matlab(p, scans.CENTRED), read_scan, 4),
     "kspace.cfl": (lambda p: scans.save_bart(p, scans.CENTRED), read_scan, 4),
     "readouts.h5": (lambda p: scans.save_ismrmrd(p, scans.CENTRED, HEADER), read_scan, 4),
-    "scan.nii": (lambda p: downloads.save_nifti(p, IMAGE), lambda p: read_nifti(p)[0].ndim, 3),
     "scan.nii.gz": (lambda p: downloads.save_nifti(p, IMAGE), lambda p: read_nifti(p)[0].ndim, 3),
     "image.nii": (lambda p: downloads.save_nifti(p, IMAGE), lambda p: read_magnitudes(p)[0].min() >= 0, True),
     "slice.dcm": (
@@ -105,11 +103,7 @@ READERS = {
         SHAPE,
     ),
     "fastmri.h5": (lambda p: save_hdf5(p, FASTMRI, patient_id="a"), lambda p: made_by(fastmri, file=str(p)), SHAPE),
-    "published.h5": (
-        lambda p: save_hdf5(p, {"volfs": IMAGE.transpose(1, 2, 0)}),
-        lambda p: len(made_by(kdmri_h5, file=str(p))),
-        2,
-    ),
+    "published.h5": (lambda p: save_hdf5(p, VOLFS), lambda p: len(made_by(kdmri_h5, file=str(p))), 2),
     "mask.npy": (lambda p: np.save(p, np.eye(*SHAPE)), read_mask, SHAPE),
     "profile.yaml": (lambda p: p.write_bytes(PROFILE), lambda p: len(load_profile(str(p))), 2),
     "network.onnx": (save_model, lambda p: read_model(p)[1]["format"], FORMAT),
@@ -126,12 +120,12 @@ def mutated(content: bytes, rng: random.Random) -> bytes:
         # Headers decide most, so half of the changes go there.
         place = rng.randrange(min(len(data), 600) if rng.random() < 0.5 else len(data)) if data else 0
         run = bytes(data[place : place + rng.choice((1, 2, 4, 8, 64))])
+        if rng.random() < 0.125:
+            del data[place:]
+            continue
         flip = bytes([run[0] ^ 1 << rng.randrange(8)]) + run[1:] if run else b""
-        cut, others = (
-            rng.random() < 0.125,
-            (bytes(len(run)), b"\xff" * len(run), rng.randbytes(len(run)), b"", run + run),
-        )
-        data[place : len(data) if cut else place + len(run)] = b"" if cut else rng.choice((flip, flip, *others))
+        others = (bytes(len(run)), b"\xff" * len(run), rng.randbytes(len(run)), b"", run + run)
+        data[place : place + len(run)] = rng.choice((flip, flip, *others))
     return bytes(data)
 
 

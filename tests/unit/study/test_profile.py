@@ -11,7 +11,7 @@ from kdmri_lib.storage import PROJECT
 from kdmri_study.evidence import jobs
 from kdmri_study.profile import STUDENT, Setting, Study, load_profile
 from kdmri_study.workflow import pages
-from tests.studies import LARGE, PROFILES, runs_of, with_downloads
+from tests.studies import PROFILES, runs_of, with_downloads
 
 SMOKE = yaml.safe_load((PROJECT / "profiles" / "smoke.yaml").read_text())
 
@@ -27,7 +27,7 @@ def test_every_profile_has_jobs_that_train_in_order_and_pages_that_show_them(nam
     study = Study(with_downloads(name, tmp_path))
     found = jobs(study)
     table1 = {r.id for c in study.settings for seed in study.profile.seeds for r in runs_of(study, c, seed).values()}
-    each = len(runs_of(study, study.settings[0]))
+    each = len({run.id for run in runs_of(study, study.settings[0]).values()})  # of one cost, two controls are one run
     assert len(table1) == each * len(study.settings) * len(study.profile.seeds)
     assert table1 <= {run for job in found.values() for run in job.runs}
     for job in found.values():
@@ -42,11 +42,6 @@ def test_every_profile_has_jobs_that_train_in_order_and_pages_that_show_them(nam
     for page in (page for page in shown if "experiment" in page.parameters):
         name = page.parameters["experiment"]
         assert page.needs(found) == [f"{name}_seed{seed}" for seed in study.experiment_seeds(name)]
-
-
-def test_every_notebook_is_a_page_of_the_smoke_study():
-    notebooks = {path.stem for path in (PROJECT / "notebooks").glob("*.ipynb")}
-    assert {page.notebook for page in pages(Study("smoke"))} == notebooks
 
 
 def test_downloads_that_are_not_there_are_left_out_and_none_at_all_is_an_error(tmp_path):
@@ -72,29 +67,6 @@ def test_algorithm_1():
     assert [t.loss for t in runs["distilled"].objective] == ["imitation"]
     pairs = runs["attention_transfer"].objective[0].options["pairs"]
     assert pairs == [[f"cascade{c}.convolution3", f"cascade{c}.convolution2"] for c in range(1, 6)]
-
-
-def test_the_best_recipes_student_begins_with_convolutions_1_3_and_5_of_its_teachers_cascades():
-    study = Study(LARGE)
-    runs = runs_of(study, Setting("brain", 4), 3)
-    best, teacher = runs["best"], runs["best_teacher"]
-    assert best.start == best.teacher == teacher and teacher.schedule.steps == 2 * runs["teacher"].schedule.steps
-    assert best.taken == tuple(
-        (f"cascade{c}.convolution{2 * n - 1}", f"cascade{c}.convolution{n}") for c in range(1, 6) for n in (1, 2, 3)
-    )
-    assert {r.network.options.get("initialisation") for r in (best, teacher, runs["best_compute"])} == {"he"}
-    assert "initialisation" not in runs["distilled"].network.options, "as published"
-    assert (runs["teacher"].schedule.batch, runs_of(study, Setting("knee", 4), 3)["teacher"].schedule.batch) == (2, 1)
-
-
-def test_a_data_sets_schedule_is_for_its_settings_and_experiments():
-    study = Study(LARGE)
-    declared = study.profile.schedules["knee"]
-    assert declared != study.profile.schedule
-    recipes = study.recipe(Setting("knee", 4), 0), study.experiment_recipe("knee_4x_rates", 0)
-    assert {recipe.schedule for recipe in recipes} == {declared}
-    assert study.experiment_recipe("brain_4x_rates", 0).schedule == study.profile.schedule
-    assert study.experiment_recipe("knee_site", 0).schedule == study.profile.experiments["knee_site"].schedule
 
 
 @pytest.mark.parametrize("given", [{"options": {"features": 16}}, {"kind": "dccnn", "options": {"features": 16}}])
@@ -127,22 +99,15 @@ def test_settings_and_experiments_that_a_profile_lacks_are_named():
     ("change", "message"),
     [
         ({"shcedule": {}}, "shcedule: Extra inputs are not permitted"),
-        ({"schedule": {"steps": 5, "batchh": 2}}, r"schedule.batchh: Extra inputs"),
         ({"schedule": {"steps": 5, "epochs": 2}}, "either steps or epochs"),
         ({"settings": {"brain": [0.5]}}, "greater than or equal to 1"),
         ({"settings": {"heart": [4]}}, "data set 'heart' isn't declared"),
-        ({"schedules": {"heart": {"steps": 1}}}, "data set 'heart' isn't declared"),
-        ({"datasets": {"brain": {"source": "../x"}}}, "isn't a plain name"),
         ({"datasets": {"../../x": SMOKE["datasets"]["brain"]}}, "isn't a plain name"),
-        ({"distillation": {"attention_transfer": "papre"}}, "distillation.attention_transfer"),
         ({"distillation": {"alpha": 2}}, "distillation.alpha: Input should be less than or equal to 1"),
         ({"teacher": {"kind": "unet"}}, "teacher: .*unknown model 'unet'; known: dccnn, student_friendly, vdsr"),
         ({"student": {"kin": "dccnn", "options": {"features": 8}}}, "student.kin: Extra inputs"),
-        ({"student": {"options": [8]}}, "student.options: Input should be a valid dictionary"),
         ({"student": {"options": {"casacdes": 3}}}, "student: .*model 'dccnn', option 'casacdes': Extra inputs"),
         ({"student": {"options": {"features": 0}}}, "student: .*'features': .* greater than or equal to 1, found 0"),
-        ({"student": {"options": {"features": "8"}}}, "student: .*'features': Input should be a valid integer"),
-        ({"student": {"options": {"convolutions": 1}}}, "student: .*'convolutions': .* greater than or equal to 2"),
     ],
 )
 def test_a_bad_profile_is_an_error_that_names_the_key(tmp_path, change, message):
@@ -154,12 +119,10 @@ def test_a_bad_profile_is_an_error_that_names_the_key(tmp_path, change, message)
     ("change", "message"),
     [
         (
-            {"parts": ["alfas"]},
-            r"experiments.ablations: .*no part 'alfas'; it has ablation, alphas, asking, attention, ca",
+            {"parts": ["comparison"]},
+            "notebook 05_ablations has no part 'comparison'; it has ablation, alphas, asking, ",
         ),
-        ({"parts": ["comparison"]}, "notebook 05_ablations has no part 'comparison'"),
         ({"parts": ["alphas", "alphas"]}, "parts alphas, alphas: one is named twice"),
-        ({"dataset": "heart"}, "data set 'heart' isn't declared"),
         ({"elsewhere": ["heart"]}, "data set 'heart' isn't declared"),
         (
             {"elsewhere": ["complex"]},

@@ -96,11 +96,13 @@ def test_every_row_that_learns_from_a_teacher_has_a_control_of_its_network_at_it
         assert control.undersampling == row.run.undersampling and control.seed == row.run.seed
         assert cost(control).given == pytest.approx(cost(row.run).given, rel=5e-3)
     asked, reference = part_of(name).questions(recipe, rows), part_of(name).reference(recipe)
+    assert reference is None or reference in rows
     assert asked and {(key, row.control) for key, row in taught.items()} <= set(asked)
     others = [key for key in taught or rows if reference in rows and reference not in (key, rows[key].control)]
     assert {(key, reference) for key in others} <= set(asked)
     assert {key for pair in asked for key in pair} <= {*rows, *part_of(name).untrained}
-    assert len(set(asked)) == len(asked) and len({row.label for row in rows.values()}) == len(rows)
+    assert len(set(asked)) == len(asked)
+    assert len({row.label for row in rows.values()}) == len(rows)
 
 
 def test_rows_of_one_cost_share_a_control_and_a_row_that_is_one_serves():
@@ -112,15 +114,6 @@ def test_rows_of_one_cost_share_a_control_and_a_row_that_is_one_serves():
     mine = {"mine": Row("Mine", alone_at(recipe, taught)[0]), "taught": Row("Taught", taught)}
     found = with_controls(recipe, mine)
     assert list(found) == ["mine", "taught"] and found["taught"].control == "mine"
-
-
-def test_a_smaller_student_begins_with_cascades_as_far_apart_as_can_be():
-    recipe = Study("quick").recipe(Setting("brain", 4), 0).with_options(["student"], cascades=3, convolutions=2)
-    assert recipe.inheritance == tuple(
-        (f"cascade{t}.convolution{n}", f"cascade{s}.convolution{m}")
-        for s, t in ((1, 1), (2, 3), (3, 5))
-        for m, n in ((1, 1), (2, 5))
-    )
 
 
 def test_an_experiment_of_ones_own_is_a_function_under_its_name():

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from kdmri_study.results import beside_each_other, comparisons, crossings, decided, each_person, over_settings, summary
+from kdmri_study.results import comparisons, crossings, decided, over_settings, summary
 
 METRICS = ["psnr", "ssim", "nmse", "hfe"]
 METHODS = ["zero_filled", "a", "b"]
@@ -36,16 +36,6 @@ def test_summaries_are_over_people_or_slices_of_means_over_seeds_written_out():
             own = metrics[(metrics.dataset == row.dataset) & (metrics.set == row.set) & (metrics.method == row.method)]
             each = own.groupby(unit).psnr.mean()
             assert (row.psnr, row.psnr_sd, row.n) == (pytest.approx(each.mean()), pytest.approx(each.std()), len(each))
-
-
-def test_each_person_is_shown_by_every_method():
-    volumes = at_random(2)
-    table = each_person(volumes, METHODS)
-    assert table.columns.tolist() == ["dataset", "acceleration", "person", *METHODS] and len(table) == 2 * 9
-    row = table[table.dataset == "knee"].iloc[4]
-    own = volumes[(volumes.dataset == "knee") & (volumes.set == "people") & (volumes.person == row.person)]
-    assert row[METHODS].tolist() == pytest.approx(own.groupby("method").psnr.mean()[METHODS].tolist())
-    assert each_person(volumes[volumes.set == "test"], METHODS).empty
 
 
 def test_a_failed_training_of_one_seed_leaves_a_hole_and_a_set_of_one_person_is_not_compared():
@@ -134,25 +124,3 @@ def test_what_alone_would_take_is_read_off_its_curve():
         "more than",
         pytest.approx(8),
     ], "its longest"
-
-
-def test_both_domains_stand_beside_each_other_with_what_each_leads_its_control_by():
-    """Complex images 2 dB lower throughout, but row a 2.5 and in two people more; the control of both is row b."""
-    arms = []
-    for less, people, kind in ((0, 9, "phantom"), (2, 11, "phantom at a simulated phase")):
-        volumes = at_random(6, 9, ["test"], [("brain", 4.0)]).assign(kind=kind)
-        more = volumes[volumes.person >= 18 - people].assign(set="people")
-        volumes = pd.concat([volumes, more]).assign(
-            psnr=lambda t, less=less: t.psnr - less - less / 4 * (t.method == "a")
-        )
-        table = summary(volumes, "volume", METHODS)
-        table["control"] = np.where(table.method == "a", "b", None)
-        both = pd.concat([table, table.assign(aggregation="slice", psnr=0.0)])
-        arms.append((both, decided(comparisons(volumes, [("a", "b")]))))
-    found = beside_each_other(*arms)
-    assert found.method.tolist() == METHODS and set(found.kind) == {"phantom"}, "of the set that has the same people"
-    row = found.set_index("method").loc["a"]
-    assert row.psnr_magnitude - row.psnr_complex == pytest.approx(2.5)
-    assert row.lead_magnitude - row.lead_complex == pytest.approx(0.5)
-    assert row.low_complex <= row.lead_complex <= row.high_complex
-    assert found[found.method != "a"].lead_complex.isna().all(), "nothing to set it beside"

@@ -19,7 +19,7 @@ from kdmri_lib.losses.base import LOSSES
 from kdmri_lib.storage import read_json
 from kdmri_study import runs as engine
 from kdmri_study.profile import Study
-from kdmri_study.runs import CURVE, SITTING, SLICES, VOLUMES, WEIGHTS, Outcome, RunFolder, load_weights, trained
+from kdmri_study.runs import SITTING, Outcome, RunFolder, load_weights, trained
 from tests.studies import runs_of, small_profile
 from tests.trainings import Trap
 
@@ -39,18 +39,11 @@ def test_a_job_trains_all_of_its_runs_each_after_what_it_needs(finished_study, r
     assert RunFolder(finished_study, runs_of(finished_study, seed=1)["student"]).state() == "missing"
 
 
-def test_a_finished_run_is_not_trained_again_and_one_that_lacks_a_file_is_to_the_same_bits(finished_copy, runs):
-    folder = RunFolder(finished_copy, runs["distilled"])
-    record, original = folder.path / "run.json", folder.weights.read_bytes()
+def test_a_finished_run_is_not_trained_again(finished_study, runs):
+    record = RunFolder(finished_study, runs["distilled"]).path / "run.json"
     before = record.stat().st_mtime_ns
-    trained(finished_copy, folder.run)
+    trained(finished_study, runs["distilled"])
     assert record.stat().st_mtime_ns == before
-    for file in (CURVE, VOLUMES, SLICES, WEIGHTS):
-        (folder.path / file).rename(folder.path / "aside")
-        assert folder.state() == f"{file} is damaged"
-        (folder.path / "aside").rename(folder.path / file)
-    folder.weights.unlink()
-    assert trained(finished_copy, folder.run).weights.read_bytes() == original
 
 
 def test_what_is_measured_is_the_network_that_the_weights_make(finished_study, study, runs):
@@ -123,20 +116,14 @@ def test_a_changed_mask_or_changed_data_make_a_run_out_of_date(study, runs, tmp_
 
 def test_every_parameter_of_a_run_and_numerics_name_another_folder(runs, monkeypatch):
     run = runs["distilled"]
-    schedule, network = run.schedule, run.network
     changes = [
         {"seed": 1},
-        {"precision": "float32"},
-        {"objective": (LossTerm(loss="imitation", options={"alpha": 0.4}),)},
         {"objective": (LossTerm(loss="imitation", weight=2.0),)},
-        {"undersampling": run.undersampling.model_copy(update={"acceleration": 5.0})},
         {"undersampling": run.undersampling.model_copy(update={"seed": 3})},
-        {"dataset": run.dataset.model_copy(update={"train": 3})},
-        {"network": network.model_copy(update={"options": {**network.options, "features": 9}})},
+        {"network": run.network.model_copy(update={"options": {**run.network.options, "features": 9}})},
         {"teacher": run.teacher.model_copy(update={"seed": 5})},
         {"start": None},
-        *({"schedule": schedule.model_copy(update={k: v})} for k, v in (("steps", 7), ("batch", 1), ("strip", 8))),
-        *({"schedule": schedule.model_copy(update={k: v})} for k, v in (("learning_rate", 1.0), ("decay", "step"))),
+        {"schedule": run.schedule.model_copy(update={"strip": 8})},
     ]
     ids = {run.id, *(run.model_copy(update=change).id for change in changes)}
     assert run.model_copy().id == run.id and len(ids) == len(changes) + 1

@@ -1,76 +1,103 @@
-"""Tables for reading, and which there are."""
+"""Tables for reading, parts of experiments as notebooks show them; rows that stand in a cell are the study's."""
 
-import numpy as np
+import ast
+import json
+
 import pandas as pd
 import pytest
 
+from kdmri_lib.storage import PROJECT
 from kdmri_study import notebook
 from kdmri_study.profile import Study
-from kdmri_study.recipes import Row, cost, part_of
-from kdmri_study.tables import all_tables, markdown, people_text, shown, table1_text
-from tests.studies import SETTING
-from tests.unit.study.made import PEOPLE, Made
+from kdmri_study.recipes import PARTS, Part, Row, cost, part_of
+from kdmri_study.tables import Measured, Table, beside_baselines, people_text
+from tests.studies import LARGE, SETTING
+from tests.unit.study.made import Made
 
-SMOKE = Study("smoke")
+STUDY = Study(LARGE)
+# Of each notebook an experiment that asks for the parts whose rows stand in its cells.
+EXPERIMENTS = {
+    "04_feature_distillation": "feature_losses",
+    "05_ablations": "ablations",
+    "06_super_resolution": "super_resolution",
+    "08_when_distillation_pays": "recipes",
+}
 
 
-def test_a_table_is_shown_with_units_deviations_intervals_and_dashes():
+def functions(name: str) -> dict:
+    """The functions that a notebook's cells define, by name."""
+    cells = json.loads((PROJECT / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]
+    nodes = [n for c in cells if c["cell_type"] == "code" for n in ast.parse("".join(c["source"])).body]
+    kept = [n for n in nodes if isinstance(n, ast.Import | ast.ImportFrom | ast.FunctionDef)]
+    found = {}
+    exec(compile(ast.Module(kept, []), name, "exec"), found)
+    return {n.name: found[n.name] for n in kept if isinstance(n, ast.FunctionDef)}
+
+
+@pytest.mark.parametrize(("name", "experiment"), EXPERIMENTS.items())
+def test_rows_that_stand_in_a_cell_are_the_study_s(name, experiment):
+    """Else a notebook trains for hours what evidence holds."""
+    recipe, known = STUDY.experiment_recipe(experiment, 0), 0
+    for rows in (each for key, each in functions(name).items() if key in PARTS):
+        theirs = {row.run.id: row.label for row in part_of(rows.__name__).rows(recipe).values()}
+        for key, row in rows(recipe).items():
+            assert row.run.id in theirs, f"{rows.__name__}: {key}"
+        known += 1
+    assert known >= 1
+
+
+def made(seeds: int) -> Measured:
+    """A student taught by a teacher, its baseline, and a row that no teacher helped; 1 dB apart."""
+    run = STUDY.recipe(STUDY.setting("brain_4x"), 0).student
+    rows = {
+        "student": Row("Student", run),
+        "taught": Row("Taught", run, {}, "longer"),
+        "longer": Row("No teacher, 2 stages", run, {"longer": True}),
+    }
     table = pd.DataFrame(
         {
-            **{"method": ["distilled", "mine"], "psnr": [33.456, np.nan], "psnr_sd": [1.2, np.nan]},
-            **{
-                "macs_given": [1.25e12, np.nan],
-                "difference": [0.126, -0.3],
-                "low": [0.05, np.nan],
-                "high": [0.2, np.nan],
-            },
-            "control": ["student_compute", ""],
+            "method": ["zero_filled", "student", "taught", "longer"],
+            "label": ["Zero-filled", "Student", "Taught", "No teacher, 2 stages"],
+            "set": "test",
+            "psnr": [20.0, 31.0, 33.0, 32.0],
+            "psnr_sd": [1.0, 1.0, 1.0, 1.0],
+            "macs_given": [float("nan"), 1e12, 2e12, 2e12],
+            "control": ["", "", "longer", ""],
         }
     )
-    found = shown(table, "method", "psnr", "macs_given", "difference", "control")
-    assert found.iloc[0].tolist() == [
-        *("Distilled student", "33.46 ± 1.20", "1.25", "+0.13 [+0.05, +0.20]"),
-        "Student alone, the distilled one's compute",
-    ]
-    assert found.iloc[1].tolist() == ["mine", "–", "–", "-0.30", ""]
-    head, marks, *rows = markdown(table, "method", "psnr").splitlines()
-    assert [cell.strip() for cell in head.strip("|").split("|")] == ["method", "PSNR / dB"]
-    assert marks.startswith("|:-") and marks.endswith("-:|") and len(rows) == 2
+    asked = {"set": ["test"], "metric": ["psnr"], "a": ["taught"], "b": ["longer"]}
+    low, high, by_seed = (0.5, 1.5, " ".join(["+1.0012"] * seeds)) if seeds > 1 else (float("nan"),) * 2 + ("+1.0012",)
+    tests = pd.DataFrame({**asked, "difference": 1.0, "low": low, "high": high, "by_seed": by_seed})
+    part = Part("mine", "", "", lambda recipe: rows, None)
+    tables = [Table("x_mine", table, ""), Table("x_mine_comparisons", tests, "")]
+    return Measured("x_mine", part, dict.fromkeys(range(seeds), rows), None, tables)
 
 
-@pytest.fixture(scope="module")
-def tables():
-    """Every table of Table 1 of profile smoke, of which nothing was trained."""
-    return {table.name: table for table in all_tables(Made(SMOKE), [])}
+def test_one_seed_is_shown_beside_its_baseline_without_an_interval():
+    found = beside_baselines(made(1), "student")
+    assert found.index.tolist() == ["Zero-filled", "Student", "Taught"], "the baseline is a column"
+    assert found.loc["Taught"].tolist() == ["33.00 ± 1.00", "2", "32.00", "+1.00", "+2.00"]
+    assert found.loc["Student"].tolist() == ["31.00 ± 1.00", "1", "–", "–", "–"]
+    assert found.columns[-1] == "ΔPSNR to “Student” / dB"
 
 
-def line(text: str, label: str) -> list[str]:
-    found = next(line for line in text.splitlines() if line.startswith(f"| {label} "))
-    return [cell.strip() for cell in found.strip("|").split("|")][1:]
+def test_six_seeds_are_shown_with_an_interval_and_each():
+    found = beside_baselines(made(6))
+    assert found["ΔPSNR / dB"]["Taught"] == "+1.00 [+0.50, +1.50]"
+    assert found["each seed / dB"].tolist() == ["–", "–", " ".join(["+1.00"] * 6)]
 
 
-def test_table_1_shows_the_papers_numbers_beside_ours_on_the_test_set_and_costs(tables):
-    frame = tables["table1"].frame
-    text = table1_text(frame[(frame.dataset == "brain") & (frame.aggregation == "volume")], "profile x")
-    assert "**brain, set “test”: phantom, per volume; n = 7; seeds: 1**" in text and "of other images" in text
-    own = frame[(frame.dataset == "brain") & (frame.aggregation == "volume")].set_index("method").loc["distilled"]
-    assert line(text, "Distilled student") == [f"{own.psnr:.2f} ± {own.psnr_sd:.2f}", "0.9000 ± 0.0000",
-                                               "39.80 ± 1.89 / 0.9770 ± 0.0000"]  # fmt: skip
-    spent = cost(SMOKE.rows(SMOKE.setting("brain_4x"), 0)["distilled"].run)
-    costs = next(line for line in text.splitlines() if line.startswith("| brain ") and "Distilled student " in line)
-    assert [cell.strip() for cell in costs.strip("|").split("|")][2:] == [
-        *("12", f"{spent.given / 1e12:.3g}", f"{spent.whole / 1e12:.3g}", "120"),
-    ]
+def test_a_part_that_an_experiment_does_not_ask_for_is_named_and_not_trained(capsys):
+    assert notebook.experiment_part(STUDY, "recipes", part_of("site").rows) is None
+    assert capsys.readouterr().out == f"experiment 'recipes' of profile {LARGE} doesn't ask for 'site'\n"
 
 
-def test_the_knee_stands_per_slice_as_published_and_per_volume_beside(tables):
-    text = tables["table1"].text
-    blocks = text.split("**knee")[1:]
-    assert blocks[0].startswith(", set “test”: phantom, per volume") and "the paper's" not in blocks[0]
-    assert (
-        blocks[1].startswith(f", set “test”: phantom, per slice; n = {2 * PEOPLE}") and "5x, the paper's" in blocks[1]
-    )
-    assert "per slice" not in text.split("**knee")[0]
+def test_weights_are_not_trained_where_evidence_alone_is_here(monkeypatch, capsys):
+    run = STUDY.recipe(STUDY.setting("brain_4x"), 0).student
+    monkeypatch.setattr(notebook, "_evidence", lambda study: type("Known", (), {"of": staticmethod(lambda run: 1)}))
+    monkeypatch.setattr(notebook.RunFolder, "ended", False)
+    assert not notebook.has_weights(STUDY, {"student": Row("Student", run)})
+    assert "only evidence is here" in capsys.readouterr().out
 
 
 def test_people_below_zero_filled_are_bold():
