@@ -13,7 +13,7 @@ LENGTHS = (1, 2, 4, 8, 16)  # stages of `long`
 LONG_TEACHER = 4  # stages of the teacher of `long_teacher` and of `rates`
 FACTORS = (1, 2, 4)  # of `rates`, times the profile's learning rate
 SIZES = (1, 2, 4, 8, 16)  # subjects at the site
-SUBJECTS = (16, 32, 64, 256, 1024)  # of `variety`
+SUBJECTS = (16, 64, 256)  # of `subjects`, beside all that there are
 SETS = 3  # other data sets, at most, that a teacher of `site` comes from
 PAYS = "08_when_distillation_pays"
 
@@ -239,21 +239,30 @@ def asking(recipe: Recipe) -> Rows:
     }
 
 
+def _on_images(recipe: Recipe, options: dict, **more) -> Run:
+    """The student alone, well initialised, on images of those options."""
+    well = well_initialised(recipe)
+    return well.changed(dataset=well.dataset.model_copy(update={"options": options})).student.model_copy(update=more)
+
+
 @part(PAYS, "Which variety of the images matters", "all", needs_cascades=True)
 def variety(recipe: Recipe) -> Rows:
-    """The student alone, well initialised: trained on various images, on such as lack a kind of variety, on plain ones, on
-    fewer subjects; all judged on the same various subjects."""
-    well = well_initialised(recipe)
-    options = {**well.dataset.options, "various": True}
-    kinds = get_args(source(well.dataset.source).OPTIONS["without"])
-
-    def on(images: dict, **more) -> Run:
-        return well.changed(dataset=well.dataset.model_copy(update={"options": images})).student.model_copy(update=more)
-
-    rows = {"all": Row("every kind", on(options))}
-    for kind in kinds:
+    """The student alone, trained on various images, on such as lack a kind of variety, on plain ones; all judged on the
+    same various subjects."""
+    options = {**recipe.dataset.options, "various": True}
+    rows = {"all": Row("every kind", _on_images(recipe, options))}
+    for kind in get_args(source(recipe.dataset.source).OPTIONS["without"]):
         words = "plain images" if kind == "all" else f"without {kind}"
-        rows[f"without_{kind}"] = Row(words, on({**options, "without": kind}))
-    for count in (n for n in SUBJECTS if n < well.dataset.train):
-        rows[f"subjects_{count}"] = Row(f"every kind, {count} subjects", on(options, subjects=(0, count)))
+        rows[f"without_{kind}"] = Row(words, _on_images(recipe, {**options, "without": kind}))
     return rows
+
+
+@part(
+    PAYS, "How many subjects", lambda recipe: f"subjects_{min(SUBJECTS[0], recipe.dataset.train)}", needs_cascades=True
+)
+def subjects(recipe: Recipe) -> Rows:
+    """The student alone, trained as long on the various images of more and more subjects."""
+    options, every = {**recipe.dataset.options, "various": True}, recipe.dataset.train
+    counts = [n for n in SUBJECTS if n < every]
+    rows = {f"subjects_{n}": Row(f"{n} subjects", _on_images(recipe, options, subjects=(0, n))) for n in counts}
+    return rows | {f"subjects_{every}": Row(f"{every} subjects", _on_images(recipe, options))}
