@@ -36,6 +36,7 @@ name, so that what was trained before isn't taken for what would be trained now.
 
 Name = Annotated[str, AfterValidator(plain_name)]
 Pairs = tuple[tuple[str, str], ...]
+Precision = Literal["auto", "float32", "bfloat16", "float64"]
 
 
 class Declaration(BaseModel):
@@ -167,7 +168,7 @@ class Run(Declaration):
     objective: tuple[LossTerm, ...] = (LossTerm(loss="reconstruction"),)
     schedule: Schedule
     seed: NonNegativeInt = 0
-    precision: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
+    precision: Precision = "auto"
     teacher: "Run | None" = Field(None, description="whose features and images the objective compares with")
     teacher_asked: Literal["once", "each step"] = Field(
         "once",

@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
@@ -23,11 +24,11 @@ from torch.utils.data import DataLoader, RandomSampler, SequentialSampler
 
 from kdmri_lib.batches import Batches
 from kdmri_lib.datasets.prepared import Volume
-from kdmri_lib.declarations import Schedule
+from kdmri_lib.declarations import Precision, Schedule
 from kdmri_lib.devices import accelerated
 from kdmri_lib.errors import StudyError
 from kdmri_lib.losses.attention_transfer import AttentionTransfer, attention_map
-from kdmri_lib.losses.base import Loss, Prediction
+from kdmri_lib.losses.base import Fits, Loss, Prediction
 from kdmri_lib.losses.fitnets import FitNets
 from kdmri_lib.losses.fsp import FSP
 from kdmri_lib.losses.objective import Objective
@@ -37,8 +38,6 @@ from kdmri_lib.training import Step, Trained, predict, train
 
 TINY = 1e-24  # a root of zero has no gradient
 PLAIN = (str, int, float, tuple, list)  # of a loss's attributes, what a checkpoint knows it by
-PRECISIONS = ("float32", "bfloat16", "float64", "auto")
-FITS = {"channels", "size"}
 
 
 class Wrapped(nn.Module):
@@ -146,7 +145,7 @@ class _Fitted(Loss):
 def _fitted(loss: Loss, target: Tensor, student: Prediction, teacher: Prediction | None) -> tuple[Loss, float]:
     """A copy of a loss that can compare what both networks give, and its value there; `StudyError`, with the maps and their
     shapes, where none can."""
-    loss, name = copy.deepcopy(loss), _called(loss)
+    loss, name = copy.deepcopy(loss), loss.called
     if loss.held_out:
         return loss, 0.0
     maps = [(teacher.features[t], student.features[s]) for t, s in loss.pairs] if teacher else []
@@ -173,10 +172,6 @@ def _fitted(loss: Loss, target: Tensor, student: Prediction, teacher: Prediction
     return loss, float(value)
 
 
-def _called(loss: Loss) -> str:
-    return loss.label or type(loss).__name__
-
-
 def _terms(losses: Sequence, teacher: nn.Module | None) -> list[tuple[float, Loss]]:
     """Losses with their weights; `StudyError` for anything else."""
     if not isinstance(losses, list | tuple) or not losses:
@@ -189,10 +184,10 @@ def _terms(losses: Sequence, teacher: nn.Module | None) -> list[tuple[float, Los
         loss = term[1]
         if "_parameters" not in vars(loss):
             raise StudyError(f"{type(loss).__name__}: its __init__ doesn't begin with super().__init__()")
-        if not isinstance(loss.fits, list | tuple) or set(loss.fits) - FITS:
-            raise StudyError(f"{_called(loss)}: fits = {loss.fits!r}; expected a tuple of {', '.join(sorted(FITS))}")
+        if not isinstance(loss.fits, list | tuple) or set(loss.fits) - {*get_args(Fits)}:
+            raise StudyError(f"{loss.called}: fits = {loss.fits!r}; expected a tuple of {', '.join(get_args(Fits))}")
         if teacher is None and loss.uses_teacher:
-            raise StudyError(f"{_called(loss)} needs a teacher (its uses_teacher is True), and none is given")
+            raise StudyError(f"{loss.called} needs a teacher (its uses_teacher is True), and none is given")
     return terms
 
 
@@ -215,7 +210,7 @@ class _Images:
             raise StudyError(f"{what}: a {type(sampler).__name__}; `distil` shuffles by itself, expected no sampler")
         self.count = len(images)
         self.names = [f"image {n}" for n in range(self.count)]
-        first = self[list(range(self.count)) if isinstance(data, Tensor) else [0]]
+        first = self._checked(data, range(self.count)) if isinstance(data, Tensor) else self[[0]]
         self.shape = (self.count, *first.shape[1:])
 
     def to(self, device: torch.device) -> "_Images":
@@ -230,16 +225,19 @@ class _Images:
         return self.count
 
     def __getitem__(self, chosen: list[int]) -> Tensor:
-        names = ", ".join(self.names[n] for n in chosen[:8])
         if isinstance(self.data, Tensor):
-            batch = self.data[chosen]
-        else:
-            _seed(self.seed, self.step, *chosen)
-            try:
-                batch = self.data.collate_fn([self.data.dataset[n] for n in chosen])
-            except RuntimeError as error:  # such as images of different sizes
-                raise StudyError(f"{self.what}: {names} make no batch: {error}") from error
-            batch = batch[0] if isinstance(batch, list | tuple) else batch
+            return self.data[chosen].to(self.device)
+        _seed(self.seed, self.step, *chosen)
+        try:
+            batch = self.data.collate_fn([self.data.dataset[n] for n in chosen])
+        except RuntimeError as error:  # such as images of different sizes
+            names = ", ".join(self.names[n] for n in chosen[:8])
+            raise StudyError(f"{self.what}: {names} make no batch: {error}") from error
+        batch = batch[0] if isinstance(batch, list | tuple) else batch
+        return self._checked(batch, chosen).to(self.device)
+
+    def _checked(self, batch, chosen: Sequence[int]) -> Tensor:
+        """Images as they should be, of these numbers; `StudyError` otherwise."""
         if not isinstance(batch, Tensor) or batch.ndim != 4 or not batch.is_floating_point():
             dtype = f" {batch.dtype}" if isinstance(batch, Tensor) else ""
             raise StudyError(
@@ -249,7 +247,7 @@ class _Images:
         if not all(finite):
             wrong = ", ".join(self.names[n] for n, right in zip(chosen, finite, strict=True) if not right)
             raise StudyError(f"{self.what}: NaN or infinity in {wrong}")
-        return batch.to(self.device)
+        return batch
 
 
 def _seed(*numbers: int) -> None:
@@ -325,7 +323,7 @@ def distil(
     validation: Tensor | DataLoader,
     checkpoint: Path | str | None = None,
     seed: int = 0,
-    precision: str = "float32",
+    precision: Precision = "float32",
     progress: Callable[[int, int, dict], None] = lambda step, steps, latest: None,
     stop: Callable[[], bool] = lambda: False,
     **schedule,
@@ -367,8 +365,8 @@ def distil(
         found = error.errors()[0]
         told = " ".join([*map(str, found["loc"]), found["msg"]])
         raise StudyError(f"distil: {told}; options are {', '.join(Schedule.model_fields)}") from None
-    if precision not in PRECISIONS:
-        raise StudyError(f"distil: precision {precision!r}; expected one of {', '.join(PRECISIONS)}")
+    if precision not in get_args(Precision):
+        raise StudyError(f"distil: precision {precision!r}; expected one of {', '.join(get_args(Precision))}")
     if not any(weights.requires_grad for weights in student.parameters()):
         raise StudyError("student: none of its weights trains (requires_grad)")
     terms = _terms(losses, teacher)

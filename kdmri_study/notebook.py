@@ -143,7 +143,8 @@ def experiment_part(study: Study, experiment: str, rows: Callable[[Recipe], Rows
     """A part of an experiment, from the function of its name that makes rows of a recipe, with the control of each row: of
     those seeds that are there; where none is, of the first, trained now. None where the experiment doesn't ask for it.
 
-    A function whose name no part has is the reader's own: of the first seed, trained again where its losses have changed.
+    What is the reader's own is of the first seed, and trained again where its losses have changed: a function whose name no
+    part has, and one that makes other runs than the part of its name, whose figures are called so too.
     """
     name, every = rows.__name__, {}
     if not asks_for(study, experiment, name):
@@ -151,13 +152,19 @@ def experiment_part(study: Study, experiment: str, rows: Callable[[Recipe], Rows
     for seed in study.experiment_seeds(experiment):
         recipe = study.experiment_recipe(experiment, seed)
         every[seed] = with_controls(recipe, rows(recipe))
-    there = seeds_there(_evidence(study), every) if name in PARTS else {}
+    first = next(iter(every))
+    titles = {"curves": f"validation PSNR, {name.replace('_', ' ')}"}
+    part, own = PARTS.get(name, Part(name, "", "", rows, None, figures=titles)), name not in PARTS
+    if not own:
+        recipe = study.experiment_recipe(experiment, first)
+        usual = {row.run.id for row in with_controls(recipe, part.rows(recipe)).values()}
+        own = not {row.run.id for row in every[first].values()} <= usual
+        part = part._replace(name=f"{name}_changed") if own else part
+    there = {} if own else seeds_there(_evidence(study), every)
     if not there:
-        first = next(iter(every))
-        train(study, every[first], weights=name not in PARTS)
+        train(study, every[first], weights=own)
         there = {first: every[first]}
-    own = Part(name, "", "", rows, None, figures={"curves": f"validation PSNR, {name.replace('_', ' ')}"})
-    return measured_rows(_evidence(study), experiment, PARTS.get(name, own), there)
+    return measured_rows(_evidence(study), experiment, part, there)
 
 
 def draw(study: Study, found: Measured) -> None:

@@ -61,9 +61,8 @@ def write_report(study: Study, folder: Path | None = None) -> Path:
             raise StudyError(f"{folder}: can't be built: {told.stderr.strip()[-2000:]}")
         for path in made.rglob("*.map"):  # for those who debug the theme
             path.unlink()
-        for path in (made / "_images").glob(
-            "*.png"
-        ):  # in 256 colours, spread over all that there are: a third of the size
+        for path in (made / "_images").glob("*.png"):
+            # In 256 colours, spread over all that there are: a third of the size.
             Image.open(path).convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE).save(path, optimize=True)
         try:
             views = look_at_people()

@@ -40,10 +40,11 @@ def slice_images(
     found = ORDERS[the_order(np.stack([*held.values()]), "auto", middle, usual)]
     plane = next(iter(held.values())).shape[-2:]
     about = tuple(slice(n // 2 - 1, n // 2 + 2) if found.kspace_centred else slice(0, 2) for n in plane)
-    said, seen = "" if centre is None else check_slices(centre(*about), middle), []
+    said, seen = check_slices(centre(*about), middle) if centre else "", []
     for number in slices:
         kspace = held.pop(number) if number in held else read(number)
-        seen.append(kspace[(..., *about)].copy())
+        if centre is None:
+            seen.append(kspace[(..., *about)].copy())
         if found != order:
             kspace = to_order(from_order(kspace, found), order)
         measured_whole(kspace, where(number), order.kspace_centred)
@@ -55,6 +56,7 @@ def slice_images(
             coils = torch.from_numpy(kspace)
             image = magnitude_image(coils) if order.image_shifted else root_sum_of_squares(to_image(coils))
         images.append(padded(np.asarray(image), dataset.shape))
-    if said := check_slices(np.stack(seen), middle) if centre is None else said:
+    said = said if centre else check_slices(np.stack(seen), middle)
+    if said:
         warnings.warn(f"{middle}: {said}", stacklevel=2)
     return np.stack(images)

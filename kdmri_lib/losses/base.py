@@ -15,6 +15,7 @@ from kdmri_lib.registry import Registry
 LOSSES = Registry("loss", "kdmri_lib.losses")
 Pairs = Annotated[Sequence[Annotated[Sequence[str], Field(min_length=2, max_length=2)]], Field(min_length=1)]
 Variant = Literal["paper", "released"]  # as the paper defines it, or as the published code computes it
+Fits = Literal["channels", "size"]  # what of a pair of maps
 
 
 class Prediction(NamedTuple):
@@ -45,7 +46,7 @@ class Loss(nn.Module):
     """(teacher's feature, feature of the network that trains) names, for losses on features."""
     relates_samples: bool = False
     """Whether it compares the samples of a batch with one another; then a batch of one is refused."""
-    fits: Sequence[Literal["channels", "size"]] = ()
+    fits: Sequence[Fits] = ()
     """What must be equal of a pair's maps; `kdmri_lib.distillation` makes it so, channels by a convolution that trains
     along, sizes by interpolation."""
     reduced: Callable[[Tensor], Tensor] | None = None
@@ -53,9 +54,15 @@ class Loss(nn.Module):
 
     def __call__(self, target: Tensor, prediction: Prediction, teacher: Prediction | None = None) -> Tensor:
         if self.relates_samples and len(prediction.image) < 2:
-            name = self.label or type(self).__name__
-            raise StudyError(f"{name} compares the samples of a batch with one another; it needs a batch of at least 2")
+            raise StudyError(
+                f"{self.called} compares the samples of a batch with one another; it needs a batch of at least 2"
+            )
         return super().__call__(target, prediction, teacher)
+
+    @property
+    def called(self) -> str:
+        """What messages call it."""
+        return self.label or type(self).__name__
 
     @classmethod
     def places(cls, teacher: Model, student: Model) -> dict:

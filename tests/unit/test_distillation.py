@@ -285,7 +285,7 @@ WRONG = {
     "Unborn: its __init__ doesn't begin with super": {"losses": [Unborn()]},
     r"Flat: fits = \('colour',\); expected a tuple of channels, size": {"losses": [Flat("colour")]},
     "student: none of its weights trains": {"student": nn.ReLU()},
-    "precision 'float16'; expected one of float32": {"precision": "float16"},
+    "precision 'float16'; expected one of auto, float32": {"precision": "float16"},
     "physics gives a NoneType; expected": {"physics": lambda x: None},
     r"student: fails on what physics gives, \(2, 1, 16, 12\) torch.float64": {"data": images().double()},
     "data: a ndarray; expected a tensor or a DataLoader": {"data": images().numpy()},

@@ -89,7 +89,8 @@ def test_every_row_that_learns_from_a_teacher_has_a_control_of_its_network_at_it
     experiment = "super_resolution" if name == "restoration" else "ablations"
     recipe, rows = study.experiment_recipe(experiment, 0), study.experiment_rows(experiment, name, 0)
     taught = {key: row for key, row in rows.items() if stages(row.run)[1]}
-    assert (len(taught) > 0) == (name not in ("variety", "subjects")) and {k for k, row in rows.items() if row.control} == set(taught)
+    assert (len(taught) > 0) == (name not in ("variety", "subjects"))
+    assert {key for key, row in rows.items() if row.control} == set(taught)
     for row in taught.values():
         control = rows[row.control].run
         assert control.network == row.run.network and not stages(control)[1] and control.dataset == row.run.dataset

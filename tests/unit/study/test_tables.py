@@ -122,6 +122,13 @@ def test_a_loss_of_ones_own_has_tables_under_its_own_name_and_leaves_the_studys(
     assert "mine" in set(own.table.method) and own.rows[0]["mine"].control in own.rows[0]
     assert asked == [True], "trained again where its source has changed; the study's is in evidence"
 
+    def comparison(recipe):
+        return part_of("comparison").rows(recipe.with_options(features=4))
+
+    changed = notebook.experiment_part(study, "feature_losses", comparison)
+    assert changed.name == "feature_losses_comparison_changed", "a part that a reader changed leaves the study's too"
+    assert changed.part.figures == part_of("comparison").figures and asked == [True, True]
+
 
 def test_rows_in_a_notebook_stand_beside_their_controls_and_are_trained_by_nobody(finished_study):
     before, rows = sorted(finished_study.results.rglob("*")), finished_study.rows(SETTING, 0)
