@@ -47,7 +47,7 @@ def accelerated(precision: str) -> Processor:
     agree, for tests.
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True)
+    torch.set_deterministic_debug_mode("error")  # `use_deterministic_algorithms` imports a compiler, for seconds
     # Filling new memory only guards against reading it unwritten, and costs 8% of a step.
     torch.utils.deterministic.fill_uninitialized_memory = False
     gpu = torch.cuda.is_available()

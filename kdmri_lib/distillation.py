@@ -262,14 +262,14 @@ def _seed(*numbers: int) -> None:
 def _as_before():
     """Leave the process's random numbers, and its choice of algorithms, as they were."""
     states = random.getstate(), np.random.get_state()  # noqa: NPY002
-    deterministic = torch.are_deterministic_algorithms_enabled()
+    deterministic = torch.get_deterministic_debug_mode()
     try:
         with torch.random.fork_rng():
             yield
     finally:
         random.setstate(states[0])
         np.random.set_state(states[1])  # noqa: NPY002
-        torch.use_deterministic_algorithms(deterministic)
+        torch.set_deterministic_debug_mode(deterministic)
 
 
 class _Physics(nn.Module):

@@ -44,7 +44,6 @@ STYLE = {
     "figure.titleweight": "bold",
     "axes.axisbelow": True,
     "grid.alpha": 0.3,
-    "pdf.fonttype": 42,
 }
 COLOURS = ("black", "#E69F00", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#882255")
 DASHES = ("-", "--", "-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)), (0, (9, 2)))

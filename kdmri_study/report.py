@@ -41,15 +41,15 @@ API = (
 
 
 def write_report(study: Study, folder: Path | None = None) -> Path:
-    """Build a study's report from what is there of its results, in `folder` (by default among its results) in place of the
-    one before; its first page.
+    """Build a study's report from what is there of its results, in place of the one before: among its results, or in
+    `folder` with smaller pictures, to be passed on. Its first page.
 
     Raises
     ------
     StudyError
         When Sphinx fails; then the report before stays.
     """
-    folder = folder or report_page(study).parent
+    folder, small = folder or report_page(study).parent, folder is not None
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".report-") as aside:
         source, made, trees = (Path(aside) / name for name in ("pages", "made", "trees"))
@@ -61,7 +61,7 @@ def write_report(study: Study, folder: Path | None = None) -> Path:
             raise StudyError(f"{folder}: can't be built: {told.stderr.strip()[-2000:]}")
         for path in made.rglob("*.map"):  # for those who debug the theme
             path.unlink()
-        for path in (made / "_images").glob("*.png"):
+        for path in (made / "_images").glob("*.png") if small else ():
             # In 256 colours, spread over all that there are: a third of the size.
             Image.open(path).convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE).save(path, optimize=True)
         try:

@@ -30,7 +30,7 @@ class Page(NamedTuple):
     parameters : by name; of all but notebooks 10 and 11, which need no study, the profile and the folder are among them.
     jobs : which of the study's jobs it shows: those whose name begins so, all for "".
     datasets : names of the data sets that it shows.
-    alone : whether nothing may run beside it, since it measures time.
+    alone : whether nothing may run beside it, since it measures time that counts.
     """
 
     notebook: str
@@ -65,7 +65,8 @@ def pages(study: Study) -> Iterator[Page]:
     first = study.settings[0]
     for name in ("02_teacher_training", "03_distillation", "07_deployment") if study.profile.seeds else ():
         of = {**where, "setting": first.tag}
-        yield Page(name, f"{name}_{first.tag}", of, f"{first.tag}_seed", (first.dataset,), name.startswith("07"))
+        alone = study.profile.result and name.startswith("07")
+        yield Page(name, f"{name}_{first.tag}", of, f"{first.tag}_seed", (first.dataset,), alone)
     for experiment, declared in study.profile.experiments.items():
         name = declared.notebook
         of = {**where, "experiment": experiment}
