@@ -390,7 +390,7 @@ def attention_maps(maps: Mapping[str, Sequence[np.ndarray]], reference: str, tit
     ):
         upper = _upper(largest, 99.7)
         for row, (name, images) in zip(rows, shown.items(), strict=True):
-            row[0].set_ylabel(name)
+            row[0].set_ylabel(textwrap.fill(name, 20))
             for number, (axis, image) in enumerate(zip(row, images, strict=True), 1):
                 picture = axis.imshow(image, cmap=colours, vmin=0, vmax=upper)
                 axis.set_title(f"cascade {number}" if shown is maps else f"distance {np.linalg.norm(image):.3f}")
@@ -402,7 +402,7 @@ def attention_maps(maps: Mapping[str, Sequence[np.ndarray]], reference: str, tit
 def where_compared(teacher: Sequence[Sequence[str]], student: Sequence[Sequence[str]], pairs: Pairs) -> Figure:
     """Where a student is held against its teacher (the paper's Figure 1): a bar for each convolution, grey for data
     consistency, cascade by cascade. `pairs` : (teacher's, student's) features whose attention is compared."""
-    figure, ((axis,),) = _axes("attention (eq. 3): red; images (eq. 4): blue", [1], [1], (10, 2.8))
+    figure, ((axis,),) = _axes("arrows: attention (eq. 3) orange, images (eq. 4) blue", [1], [1], (10, 2.8))
     bar, end = {"height": 0.32, "width": 0.07, "align": "edge", "edgecolor": "black"}, len(student) + 0.47
     places = {}
     for up, label, groups in ((1, "teacher", teacher), (0, "student", student)):

@@ -46,6 +46,8 @@ __all__ = ["Code", "beside_baselines", "markdown", "shown"]
 
 pd.set_option("display.max_colwidth", None)  # labels are shown whole
 
+ONLY = "only evidence is here, no weights; a profile without evidence, such as smoke, trains these networks"
+
 # What IPython shows of an error: one that says what is wrong needs no page of internals.
 for known in (StudyError, StoppedError):
     known._render_traceback_ = lambda error: [f"kdmri: {error}"]
@@ -78,7 +80,8 @@ def tests(study: Study, dataset: Dataset, name: str = "test") -> list[Volume]:
 def train(study: Study, rows: Rows, weights: bool = False) -> None:
     """Train what these rows need and isn't there, in evidence or as a run; with `weights`, what isn't there as a run.
 
-    Interrupted, it saves what is trained and raises `StoppedError`; called again, it goes on from there.
+    Interrupted, it saves what is trained and raises `StoppedError`; called again, it goes on from there. `StudyError` for a
+    row that builds on networks of which only evidence is here: they would be trained again, for hours.
     """
     evidence = _evidence(study)
     with asked_to_stop() as stop:
@@ -87,6 +90,8 @@ def train(study: Study, rows: Rows, weights: bool = False) -> None:
                 continue
             try:
                 for run in with_needs([row.run]).values():
+                    if evidence.of(run) and not RunFolder(study, run).ended:
+                        raise StudyError(f"'{row.label}' needs networks; {ONLY}")
                     prepared(study, run.dataset)
                 trained(study, row.run, row.label, stop)
                 if stop():
@@ -159,7 +164,9 @@ def experiment_part(study: Study, experiment: str, rows: Callable[[Recipe], Rows
         recipe = study.experiment_recipe(experiment, first)
         usual = {row.run.id for row in with_controls(recipe, part.rows(recipe)).values()}
         own = not {row.run.id for row in every[first].values()} <= usual
-        part = part._replace(name=f"{name}_changed") if own else part
+    if own and name in PARTS:
+        titles = {key: f"{words}, changed in the notebook" for key, words in part.figures.items()}
+        part = part._replace(name=f"{name}_changed", figures=titles)
     there = {} if own else seeds_there(_evidence(study), every)
     if not there:
         train(study, every[first], weights=own)
@@ -179,7 +186,7 @@ def has_weights(study: Study, rows: Rows) -> bool:
     runs = with_needs(row.run for row in rows.values()).values()
     if all(RunFolder(study, run).ended or not _evidence(study).of(run) for run in runs):
         return True
-    print("only evidence is here, no weights; a profile without evidence, such as smoke, trains these networks")
+    print(ONLY)
     return False
 
 

@@ -6,6 +6,7 @@ import json
 import pandas as pd
 import pytest
 
+from kdmri_lib.errors import StudyError
 from kdmri_lib.storage import PROJECT
 from kdmri_study import notebook
 from kdmri_study.profile import Study
@@ -29,7 +30,7 @@ def functions(name: str) -> dict:
     cells = json.loads((PROJECT / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]
     nodes = [n for c in cells if c["cell_type"] == "code" for n in ast.parse("".join(c["source"])).body]
     kept = [n for n in nodes if isinstance(n, ast.Import | ast.ImportFrom | ast.FunctionDef)]
-    found = {}
+    found = {"options": {}}  # as the cells stand
     exec(compile(ast.Module(kept, []), name, "exec"), found)
     return {n.name: found[n.name] for n in kept if isinstance(n, ast.FunctionDef)}
 
@@ -100,6 +101,17 @@ def test_weights_are_not_trained_where_evidence_alone_is_here(monkeypatch, capsy
     assert "only evidence is here" in capsys.readouterr().out
 
 
+def test_what_needs_networks_of_which_evidence_alone_is_here_is_refused(study, monkeypatch):
+    """Else a cell of a profile of evidence would train them again, for hours."""
+    recipe = study.recipe(study.setting("cardiac_8x"), 0)
+    rows = {"other": Row("Distilled, α = 0.9", recipe.distilled(None, alpha=0.9))}
+    known = type("Known", (), {"of": staticmethod(lambda run: run.id == recipe.teacher.id)})
+    monkeypatch.setattr(notebook, "_evidence", lambda study: known)
+    with pytest.raises(StudyError, match=r"'Distilled, α = 0.9' needs networks; only evidence is here, no weights"):
+        notebook.train(study, rows)
+    assert not study.results.exists()
+
+
 def test_people_below_zero_filled_are_bold():
     people = pd.DataFrame({"person": ["bert", "colin27"], "zero_filled": [26.0, 25.0], "best": [25.5, 27.0]})
     text = people_text(people.assign(dataset="brain", acceleration=4.0))
@@ -127,7 +139,7 @@ def test_a_loss_of_ones_own_has_tables_under_its_own_name_and_leaves_the_studys(
 
     changed = notebook.experiment_part(study, "feature_losses", comparison)
     assert changed.name == "feature_losses_comparison_changed", "a part that a reader changed leaves the study's too"
-    assert changed.part.figures == part_of("comparison").figures and asked == [True, True]
+    assert changed.part.figures.keys() == part_of("comparison").figures.keys() and asked == [True, True]
 
 
 def test_rows_in_a_notebook_stand_beside_their_controls_and_are_trained_by_nobody(finished_study):
