@@ -24,7 +24,9 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(config, items):
-    items.sort(key=lambda item: "whole_study" not in item.fixturenames)  # what takes longest begins first
+    # One worker begins with the whole study, which takes longest; what a browser sees of it comes last, so that no other
+    # worker waits for the study as well.
+    items.sort(key=lambda item: ("whole_study" in item.fixturenames) * (1 if "browser" in item.nodeid else -1))
     if not config.getoption("--long"):
         for item in items:
             if "slow" in item.keywords:
