@@ -239,21 +239,22 @@ def asking(recipe: Recipe) -> Rows:
     }
 
 
-def _on_images(recipe: Recipe, options: dict, **more) -> Run:
-    """The student alone, well initialised, on images of those options."""
+def _various(recipe: Recipe, subjects: tuple[int, int] | None = None, **options) -> Run:
+    """The student alone, well initialised, on various images; of these subjects, with further options of the images."""
     well = well_initialised(recipe)
-    return well.changed(dataset=well.dataset.model_copy(update={"options": options})).student.model_copy(update=more)
+    options = {**well.dataset.options, "various": True, **options}
+    on = well.changed(dataset=well.dataset.model_copy(update={"options": options}))
+    return on.student.model_copy(update={"subjects": subjects})
 
 
 @part(PAYS, "Which variety of the images matters", "all", needs_cascades=True)
 def variety(recipe: Recipe) -> Rows:
     """The student alone, trained on various images, on such as lack a kind of variety, on plain ones; all judged on the
     same various subjects."""
-    options = {**recipe.dataset.options, "various": True}
-    rows = {"all": Row("every kind", _on_images(recipe, options))}
+    rows = {"all": Row("every kind", _various(recipe))}
     for kind in get_args(source(recipe.dataset.source).OPTIONS["without"]):
         words = "plain images" if kind == "all" else f"without {kind}"
-        rows[f"without_{kind}"] = Row(words, _on_images(recipe, {**options, "without": kind}))
+        rows[f"without_{kind}"] = Row(words, _various(recipe, without=kind))
     return rows
 
 
@@ -262,7 +263,6 @@ def variety(recipe: Recipe) -> Rows:
 )
 def subjects(recipe: Recipe) -> Rows:
     """The student alone, trained as long on the various images of more and more subjects."""
-    options, every = {**recipe.dataset.options, "various": True}, recipe.dataset.train
-    counts = [n for n in SUBJECTS if n < every]
-    rows = {f"subjects_{n}": Row(f"{n} subjects", _on_images(recipe, options, subjects=(0, n))) for n in counts}
-    return rows | {f"subjects_{every}": Row(f"{every} subjects", _on_images(recipe, options))}
+    every = recipe.dataset.train
+    rows = {f"subjects_{n}": Row(f"{n} subjects", _various(recipe, (0, n))) for n in SUBJECTS if n < every}
+    return rows | {f"subjects_{every}": Row(f"{every} subjects", _various(recipe))}

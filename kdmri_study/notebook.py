@@ -13,7 +13,7 @@ A notebook makes a recipe, of it a dictionary of rows, trains them and compares 
     compared(study, rows)
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from kdmri_lib.datasets import nifti
 from kdmri_lib.datasets.fields import at_declared_phase
 from kdmri_lib.datasets.phantoms import embedded_brain
 from kdmri_lib.datasets.prepared import Volume, checked_volume, test_volumes
-from kdmri_lib.declarations import Dataset, Undersampling
+from kdmri_lib.declarations import Dataset, Run, Undersampling
 from kdmri_lib.declared import declared_mask, declared_network
 from kdmri_lib.devices import use_threads
 from kdmri_lib.errors import StoppedError, StudyError
@@ -83,15 +83,15 @@ def train(study: Study, rows: Rows, weights: bool = False) -> None:
     Interrupted, it saves what is trained and raises `StoppedError`; called again, it goes on from there. `StudyError` for a
     row that builds on networks of which only evidence is here: they would be trained again, for hours.
     """
-    evidence = _evidence(study)
+    needed = [(row, with_needs([row.run]).values()) for row in rows.values()]
+    wanted = [(row, runs) for row, runs in needed if weights or not all(map(_evidence(study).of, runs))]
+    for row, runs in wanted:
+        if not _trainable(study, runs):
+            raise StudyError(f"'{row.label}' needs networks; {ONLY}")
     with asked_to_stop() as stop:
-        for row in rows.values():
-            if not weights and all(evidence.of(run) for run in with_needs([row.run]).values()):
-                continue
+        for row, runs in wanted:
             try:
-                for run in with_needs([row.run]).values():
-                    if evidence.of(run) and not RunFolder(study, run).ended:
-                        raise StudyError(f"'{row.label}' needs networks; {ONLY}")
+                for run in runs:
                     prepared(study, run.dataset)
                 trained(study, row.run, row.label, stop)
                 if stop():
@@ -157,14 +157,12 @@ def experiment_part(study: Study, experiment: str, rows: Callable[[Recipe], Rows
     for seed in study.experiment_seeds(experiment):
         recipe = study.experiment_recipe(experiment, seed)
         every[seed] = with_controls(recipe, rows(recipe))
-    first = next(iter(every))
-    titles = {"curves": f"validation PSNR, {name.replace('_', ' ')}"}
-    part, own = PARTS.get(name, Part(name, "", "", rows, None, figures=titles)), name not in PARTS
-    if not own:
-        recipe = study.experiment_recipe(experiment, first)
-        usual = {row.run.id for row in with_controls(recipe, part.rows(recipe)).values()}
-        own = not {row.run.id for row in every[first].values()} <= usual
-    if own and name in PARTS:
+    first, part = next(iter(every)), PARTS.get(name)
+    recipe = study.experiment_recipe(experiment, first)
+    own = part is None or not _ids(every[first]) <= _ids(with_controls(recipe, part.rows(recipe)))
+    if part is None:
+        part = Part(name, "", "", rows, None, figures={"curves": f"validation PSNR, {name.replace('_', ' ')}"})
+    elif own:
         titles = {key: f"{words}, changed in the notebook" for key, words in part.figures.items()}
         part = part._replace(name=f"{name}_changed", figures=titles)
     there = {} if own else seeds_there(_evidence(study), every)
@@ -172,6 +170,10 @@ def experiment_part(study: Study, experiment: str, rows: Callable[[Recipe], Rows
         train(study, every[first], weights=own)
         there = {first: every[first]}
     return measured_rows(_evidence(study), experiment, part, there)
+
+
+def _ids(rows: Rows) -> set[str]:
+    return {row.run.id for row in rows.values()}
 
 
 def draw(study: Study, found: Measured) -> None:
@@ -183,11 +185,15 @@ def draw(study: Study, found: Measured) -> None:
 def has_weights(study: Study, rows: Rows) -> bool:
     """Whether the networks of these rows, and those that they need, can be had: their weights are here, or nothing is known
     of them yet and they are trained. Says so where only evidence is here."""
-    runs = with_needs(row.run for row in rows.values()).values()
-    if all(RunFolder(study, run).ended or not _evidence(study).of(run) for run in runs):
-        return True
-    print(ONLY)
-    return False
+    trainable = _trainable(study, with_needs(row.run for row in rows.values()).values())
+    if not trainable:
+        print(ONLY)
+    return trainable
+
+
+def _trainable(study: Study, runs: Iterable[Run]) -> bool:
+    """Whether none of these runs has left evidence alone, without weights."""
+    return all(RunFolder(study, run).ended or not _evidence(study).of(run) for run in runs)
 
 
 def keep(study: Study, figure: Figure, name: str) -> None:

@@ -288,6 +288,11 @@ def with_controls(recipe: Recipe, rows: Rows) -> Rows:
     return found | added
 
 
+def changed(options: Mapping[str, object], between: str = ", ") -> str:
+    """Options that a reader changed, as labels say them (", features 4") or, between "_", names ("_features_4")."""
+    return "".join(f"{between}{name}{between[-1]}{value}" for name, value in options.items())
+
+
 def well_initialised(recipe: Recipe) -> Recipe:
     """The same recipe from weights as He et al. draw them, teacher and student."""
     return recipe.with_options(initialisation="he")

@@ -21,13 +21,13 @@ print([line for line in open("/proc/self/status") if line.startswith("VmHWM")][0
 
 
 def test_memory_does_not_grow_with_the_volume(finished_study, tmp_path):
-    """A volume of 300 MB through the command, in far less than that above what an empty start takes."""
+    """A volume of 600 MB through the command, in far less than that above what an empty start takes."""
     path = tmp_path / "student.onnx"
     export(finished_study, kept_run(RunFolder(finished_study, runs_of(finished_study)["student"])), path)
     lines = Model(path, engine="onnxruntime", threads=1).lines
     block = np.fft.fft2(np.random.default_rng(0).random((10, 72, 2048), np.float32)) * lines[:, None]
     peaks = {}
-    for name, blocks in (("small", 1), ("large", 25)):
+    for name, blocks in (("small", 1), ("large", 50)):
         scan = tmp_path / f"{name}.h5"
         with h5py.File(scan, "w") as file:
             array = file.create_dataset("kspace", (10 * blocks, 72, 2048), np.complex64)
@@ -38,5 +38,5 @@ def test_memory_does_not_grow_with_the_volume(finished_study, tmp_path):
         asked = [sys.executable, "-c", CODE, "reconstruct", *options, *more]
         done = subprocess.run(asked, cwd=PROJECT, capture_output=True, text=True, check=True)
         peaks[name] = int(done.stdout.split()[-1]) / 1024
-    assert scan.stat().st_size > 275e6
+    assert scan.stat().st_size > 550e6
     assert peaks["large"] - peaks["small"] < 120, peaks
