@@ -266,3 +266,14 @@ def subjects(recipe: Recipe) -> Rows:
     every = recipe.dataset.train
     rows = {f"subjects_{n}": Row(f"{n} subjects", _various(recipe, (0, n))) for n in SUBJECTS if n < every}
     return rows | {f"subjects_{every}": Row(f"{every} subjects", _various(recipe))}
+
+
+@part(PAYS, "Images of all three organs", "own", needs_cascades=True)
+def organs(recipe: Recipe) -> Rows:
+    """The student alone, trained on as many various subjects of its own organ, or of all three in turn; both judged on the
+    same subjects of its own, and on strangers."""
+    own = _various(recipe)
+    options = {**own.dataset.options, "organ": own.dataset.source}
+    every = own.dataset.model_copy(update={"source": "every_organ", "options": options})
+    rows = {"own": Row("own organ", own)}
+    return rows | {"every": Row("all three organs in turn", own.model_copy(update={"dataset": every}))}
