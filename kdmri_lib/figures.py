@@ -6,6 +6,7 @@ One size of letters, so that none is lost when a figure is made smaller. Lines a
 as by colours (Okabe and Ito's, made for the colour-blind, and a wine red), so that they can be in grey print too.
 """
 
+import itertools
 import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
@@ -378,15 +379,10 @@ def attention_maps(maps: Mapping[str, Sequence[np.ndarray]], reference: str, tit
     across = 1.75 if height < 1.4 * width else 1.3
     heights = [across * height / width] * (len(maps) + len(apart))
     figure, axes = _pictures(title, heights, len(maps[reference]), across, 1.7)
+    differences = [*itertools.chain(*apart.values())]
     for rows, shown, colours, largest, label in (
         (axes[: len(maps)], maps, "viridis", maps[reference], "attention (of its L2 norm)"),
-        (
-            axes[len(maps) :],
-            apart,
-            "inferno",
-            [d for some in apart.values() for d in some],
-            "|difference| (of the L2 norms)",
-        ),
+        (axes[len(maps) :], apart, "inferno", differences, "|difference| (of the L2 norms)"),
     ):
         upper = _upper(largest, 99.7)
         for row, (name, images) in zip(rows, shown.items(), strict=True):

@@ -23,6 +23,7 @@ from kdmri_lib.losses.similarity_preserving import SimilarityPreserving
 from kdmri_lib.masks import cartesian_mask
 from kdmri_lib.models.dccnn import DCCNN
 from kdmri_lib.operators import UndersamplingOperator
+from kdmri_lib.training import Trained
 from tests.trainings import assert_same_bits
 from tests.unit.losses.made import ERRORS
 
@@ -173,7 +174,8 @@ def test_maps_of_other_sizes_and_channels_are_made_equal(loss, monkeypatch):
     """Before the first step: the objective of the validation images, against maps that are made equal by hand."""
     student, teacher = net(4), net(6, stride=2)
     seen = []
-    monkeypatch.setattr("kdmri_lib.distillation.train", lambda _name, step, *_, **__: seen.append(step) or _Made(step))
+    made = lambda _name, step, *_, **__: seen.append(step) or Trained(step.network, None)  # noqa: E731
+    monkeypatch.setattr("kdmri_lib.distillation.train", made)
     distil(student, teacher, [loss], images(), lambda x: x, images(4), steps=1)
     step = seen[0]
     step.objective.prepare(ERRORS)
@@ -198,16 +200,6 @@ def test_maps_of_other_sizes_and_channels_are_made_equal(loss, monkeypatch):
     assert found.item() == pytest.approx(expected.item(), rel=1e-5) and found.item() > 0
     found.backward()
     assert all(p.grad.isfinite().all() for p in step.objective.parameters())
-
-
-class _Made:
-    """What a training that wasn't trained gives."""
-
-    def __init__(self, step):
-        self.network = step.network
-
-    def _replace(self, **_):
-        return self
 
 
 def test_where_nothing_is_active_interpolated_attention_has_a_gradient():
@@ -260,23 +252,21 @@ class Stream(IterableDataset):
         return iter(images())
 
 
+class Pair(nn.Module):
+    def forward(self, image):
+        return image, image
+
+
+FLOW, DIFFER = [("0", "3", "0", "3")], r"teacher's '0' \(2, 6, 16, 12\) and student's '0' \(2, 4, 16, 12\)"
 WRONG = {
     "student: no submodule 'nine'; nearest of this network's 11: 5, 4": {
         "losses": [AttentionTransfer([("0", "nine")])]
     },
-    r"FSP can't compare teacher's '0' \(2, 6, 16, 12\) and student's '0' \(2, 4, 16, 12\)": {
-        "losses": [FSP([("0", "3", "0", "3")])]
-    },
-    r"FSP can't compare .*'3' \(2, 4, 8, 6\)": {
-        "losses": [FSP([("0", "3", "0", "3")])],
-        "teacher": net(4),
-        "student": net(4, stride=2),
-    },
-    r"FitNets can't compare teacher's '0' \(2, 6, 16, 12\) and student's '0' \(2, 4, 16, 12\)": {
-        "losses": [FitNets([("0", "0")], channels=[[6, 3]])]
-    },
+    rf"FSP can't compare {DIFFER}": {"losses": [FSP(FLOW)]},
+    r"FSP can't compare .*'3' \(2, 4, 8, 6\)": {"losses": [FSP(FLOW)], "teacher": net(4), "student": net(4, stride=2)},
+    rf"FitNets can't compare {DIFFER}": {"losses": [FitNets([("0", "0")], channels=[[6, 3]])]},
     r"student: gives \(2, 2, 16, 12\) of images \(2, 1, 16, 12\)": {"student": nn.Conv2d(1, 2, 1)},
-    "teacher: gives a tuple": {"teacher": nn.Identity(), "physics": lambda x: x, "tuple": True},
+    "teacher: gives a tuple": {"teacher": Pair()},
     "Imitation needs a teacher": {"teacher": None},
     "losses: none; expected a list": {"losses": []},
     "losses: a Imitation; expected a list": {"losses": Imitation(0.5)},
@@ -308,26 +298,17 @@ WRONG = {
 }
 
 
-class Pair(nn.Module):
-    def forward(self, image):
-        return image, image
-
-
 @pytest.mark.parametrize("message", WRONG)
 def test_what_doesnt_fit_is_said_in_a_line(message):
-    wrong = dict(WRONG[message])
-    if wrong.pop("tuple", False):
-        wrong["teacher"] = Pair()
     usual = {"student": net(4), "teacher": net(6), "losses": [Imitation(0.5)], "data": images(), "physics": noisy}
     with pytest.raises(StudyError, match=message) as told:
-        distil(**{**usual, "validation": images(3), **SCHEDULE, **wrong})
+        distil(**{**usual, "validation": images(3), **SCHEDULE, **WRONG[message]})
     assert "\n" not in str(told.value)
 
 
 def test_numbers_that_go_wrong_are_named_by_step_and_images():
-    with pytest.raises(
-        NotFiniteError, match=r"distilling Sequential: the loss is (nan|inf) at step \d+; its batch: image"
-    ):
+    message = r"distilling Sequential: the loss is (nan|inf) at step \d+; its batch: image"
+    with pytest.raises(NotFiniteError, match=message):
         distil(net(4), None, [Reconstruction("l2")], images(), noisy, images(2), **SCHEDULE | {"learning_rate": 1e30})
 
 
@@ -339,15 +320,8 @@ def test_a_data_set_that_draws_draws_anew_at_each_step():
             drawn.append((number, torch.rand(1).item()))
             return super().__getitem__(number)
 
-    distil(
-        net(4),
-        None,
-        [Reconstruction()],
-        DataLoader(Drawing()),
-        noisy,
-        images(2),
-        **SCHEDULE | {"batch": 1, "steps": 15},
-    )
+    how = SCHEDULE | {"batch": 1, "steps": 15}
+    distil(net(4), None, [Reconstruction()], DataLoader(Drawing()), noisy, images(2), **how)
     of_one = [value for number, value in drawn if number == 3]
     assert len(of_one) >= 3 and len(set(of_one)) == len(of_one)
 

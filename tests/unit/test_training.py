@@ -125,28 +125,19 @@ RELATES = LossTerm(
 
 
 @pytest.mark.parametrize(
-    ("changes", "message", "truths"),
+    ("changes", "message"),
     [
-        ({}, "true images of 2 of .* slices, and an objective that looks at them", 2),
-        ({"objective": (LossTerm(loss="imitation"),), "teacher": None}, "needs a teacher and none is given", None),
-        (
-            {"objective": (RELATES,), "batch": 1},
-            "its loss compares samples with one another, and a batch holds 1",
-            None,
-        ),
-        ({"undersampling": POINTS}, "strips need a mask of whole lines", None),
+        ({"truths": 2}, "true images of 2 of .* slices, and an objective that looks at them"),
+        ({"objective": (LossTerm(loss="imitation"),), "teacher": None}, "needs a teacher and none is given"),
+        ({"objective": (RELATES,), "batch": 1}, "its loss compares samples with one another, and a batch holds 1"),
+        ({"undersampling": POINTS}, "strips need a mask of whole lines"),
     ],
 )
-def test_trainings_that_cannot_be_are_refused_before_they_begin(runs, data, tmp_path, changes, message, truths):
+def test_trainings_that_cannot_be_are_refused_before_they_begin(runs, data, tmp_path, changes, message):
     run = changed(runs["distilled"], start=None, **changes)
+    teacher = declared_network(run.teacher) if run.teacher else None
     with pytest.raises(StudyError, match=message):
-        train_by(
-            training_step(run, declared_network(run.teacher) if run.teacher else None),
-            run,
-            data,
-            tmp_path / "x.pt",
-            truths=truths,
-        )
+        train(run, data, tmp_path / "x.pt", teacher, truths=run.truths)
 
 
 @pytest.mark.parametrize("images", ["study", "complex_study"])
