@@ -60,7 +60,8 @@ def dccnn(convolutions: int) -> DCCNN:
 
 
 def test_a_model_and_the_same_model_as_anybodys_module_are_trained_to_the_same_bits():
-    """And neither network, nor what the process draws at random, is changed."""
+    """Where what they get is the operator's or a function's; and neither network, nor what the process draws at random, is
+    changed."""
     teacher, student, operator = dccnn(5), dccnn(3), UndersamplingOperator(MASK)
     before = copy.deepcopy((teacher.state_dict(), student.state_dict()))
     state = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()  # noqa: NPY002
@@ -68,7 +69,8 @@ def test_a_model_and_the_same_model_as_anybodys_module_are_trained_to_the_same_b
     losses = [AttentionTransfer([("cascade1.convolution3", "cascade1.convolution2")]), (0.5, Imitation(0.3))]
     one = distil(student, teacher, losses, images(), operator, images(2), **SCHEDULE)
     losses[0] = AttentionTransfer([("cascades.0.2", "cascades.0.1")])
-    other = distil(Wrapped(student), Wrapped(teacher), losses, images(), operator, images(2), **SCHEDULE)
+    both = Wrapped(student), Wrapped(teacher)
+    other = distil(*both, losses, images(), lambda image: tuple(operator(image)), images(2), **SCHEDULE)
     assert_same_bits(one.network.state_dict(), other.network.state_dict())
     assert one.curve.equals(other.curve) and len(one.curve) == 3
     assert not one.network.training and torch.are_deterministic_algorithms_enabled() == deterministic
@@ -77,6 +79,7 @@ def test_a_model_and_the_same_model_as_anybodys_module_are_trained_to_the_same_b
     assert not torch.equal(before[1]["cascades.0.0.weight"], one.network.state_dict()["cascades.0.0.weight"])
     assert torch.equal(state[0], torch.get_rng_state()) and state[2] == random.getstate()
     assert state[1] == np.random.get_state()[1].tolist()  # noqa: NPY002
+    assert feature_shapes(student, operator(images(2)))["cascades.1.0"] == (2, 4, *SHAPE)
 
 
 def test_a_module_that_is_called_twice_has_two_features():
@@ -342,24 +345,6 @@ class Scaled(Loss):
 def test_a_loss_of_ones_own_that_learns_sees_maps_of_equal_channels_by_their_names():
     made = distil(net(4), net(6), [Scaled()], images(), noisy, images(3), **SCHEDULE)
     assert made.curve.training_loss.notna().all()
-
-
-class Two(nn.Module):
-    """Takes an image and a mask."""
-
-    def __init__(self, width: int = 2):
-        super().__init__()
-        self.first, self.last = nn.Conv2d(1, width, 1), nn.Conv2d(width, 1, 1)
-
-    def forward(self, image, mask):
-        return self.last(self.first(image) * mask)
-
-
-def test_a_network_of_two_inputs_takes_what_physics_gives():
-    both = lambda image: (image, (image > 0.5).float())  # noqa: E731
-    assert feature_shapes(Two(), both(images(2))) == {"first": (2, 2, *SHAPE), "last": (2, 1, *SHAPE)}
-    made = distil(Two(), Two(4), [AttentionTransfer([("first", "first")])], images(), both, images(2), **SCHEDULE)
-    assert made.network(*both(images(2))).shape == images(2).shape
 
 
 @pytest.mark.parametrize("make", [AttentionTransfer, FitNets, lambda pairs: FSP(flows=pairs)])

@@ -35,13 +35,10 @@ def grid(shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
 def objects(slices: int = 3, shape: tuple[int, int] = (48, 40)) -> np.ndarray:
     """(slices, H, W) float64 magnitudes: ellipses within one off the middle, without symmetry, in an empty field."""
     rows, columns = grid(shape)
-    images = []
-    for n in range(slices):
-        image = 0.6 * ((rows + 0.1) ** 2 / 0.5 + (columns - 0.05 * n) ** 2 / 0.4 < 1)
-        image += 0.4 * ((rows - 0.2) ** 2 / 0.05 + (columns + 0.25) ** 2 / 0.02 < 1)
-        image += 0.2 * ((rows + 0.3) ** 2 / 0.03 + (columns - 0.2) ** 2 / 0.06 < 1)
-        images.append(image)
-    return np.array(images)
+    moved = columns - 0.05 * np.arange(slices)[:, None, None]
+    images = 0.6 * ((rows + 0.1) ** 2 / 0.5 + moved**2 / 0.4 < 1)
+    images += 0.4 * ((rows - 0.2) ** 2 / 0.05 + (columns + 0.25) ** 2 / 0.02 < 1)
+    return images + 0.2 * ((rows + 0.3) ** 2 / 0.03 + (columns - 0.2) ** 2 / 0.06 < 1)
 
 
 def smooth_phase(shape: tuple[int, int], radians: float) -> np.ndarray:
@@ -53,15 +50,12 @@ def smooth_phase(shape: tuple[int, int], radians: float) -> np.ndarray:
 
 def sensitivities(shape: tuple[int, int], coils: int = 4) -> np.ndarray:
     """(coils, H, W) complex: Gaussians around the field of view, each with a phase of its own; of modulus 1 together."""
-    rows, columns = grid(shape)
-    maps = []
-    for n in range(coils):
-        angle = 2 * np.pi * n / coils
-        distance = (rows - np.sin(angle)) ** 2 + (columns - np.cos(angle)) ** 2
-        maps.append(
-            np.exp(-distance / 2) * np.exp(1j * (0.7 * n + 0.8 * (np.cos(angle) * rows - columns * np.sin(angle))))
-        )
-    return np.array(maps) / np.sqrt((np.abs(maps) ** 2).sum(axis=0))
+    (rows, columns), number = grid(shape), np.arange(coils)[:, None, None]
+    angle = 2 * np.pi * number / coils
+    distance = (rows - np.sin(angle)) ** 2 + (columns - np.cos(angle)) ** 2
+    phase = 0.7 * number + 0.8 * (np.cos(angle) * rows - columns * np.sin(angle))
+    maps = np.exp(-distance / 2 + 1j * phase)
+    return maps / np.linalg.norm(maps, axis=0)
 
 
 class StandIn(Model):
@@ -84,16 +78,14 @@ def every_other_line(size: int, centre: int = 10) -> np.ndarray:
 def header(shape: tuple[int, int], pixels: int = 0, limits: tuple[int, int, int] | None = None) -> str:
     """An ISMRMRD header of an encoded (readout, lines), its image `pixels` along the readout, 1 mm each."""
     samples, lines = shape
-    pixels = pixels or samples
     step = ""
     if limits:
-        names = zip(("minimum", "maximum", "center"), limits, strict=True)
-        inner = "".join(f"<{name}>{number}</{name}>" for name, number in names)
+        inner = "<minimum>{}</minimum><maximum>{}</maximum><center>{}</center>".format(*limits)
         step = f"<encodingLimits><kspace_encoding_step_1>{inner}</kspace_encoding_step_1></encodingLimits>"
     spaces = "".join(
         f"<{name}><matrixSize><x>{size}</x><y>{lines}</y><z>1</z></matrixSize>"
         f"<fieldOfView_mm><x>{size}</x><y>{lines}</y><z>5</z></fieldOfView_mm></{name}>"
-        for name, size in (("encodedSpace", samples), ("reconSpace", pixels))
+        for name, size in (("encodedSpace", samples), ("reconSpace", pixels or samples))
     )
     return (
         '<?xml version="1.0"?><ismrmrdHeader xmlns="http://www.ismrm.org/ISMRMRD"><experimentalConditions>'
@@ -107,8 +99,7 @@ def save_fastmri(path: Path, kspace: np.ndarray, xml: str | None = None, **more)
         file["kspace"] = kspace
         if xml:
             file["ismrmrd_header"] = xml
-        for name, value in more.items():
-            file[name] = value
+        file.update(more)
         file.attrs["patient"] = "somebody"
 
 
@@ -124,7 +115,7 @@ def save_ismrmrd(path: Path, kspace: np.ndarray, xml: str, centre: int | None = 
             if not one[..., line].any():
                 continue
             samples = np.ascontiguousarray(one[..., line])
-            readout = ismrmrd.Acquisition.from_array(samples, center_sample=samples.shape[1] // 2)
+            readout = ismrmrd.Acquisition.from_array(samples, center_sample=one.shape[1] // 2)
             readout.idx.slice = number
             readout.idx.kspace_encode_step_1 = line if centre is None else line + centre - lines // 2
             for name, value in more.items():
@@ -136,9 +127,9 @@ def save_ismrmrd(path: Path, kspace: np.ndarray, xml: str, centre: int | None = 
         file["dataset"].acquisitions = readouts
 
 
-def save_matlab(path: Path, kspace: np.ndarray) -> None:
+def as_in_matlab(kspace: np.ndarray) -> np.ndarray:
     """(slices, [coils,] H, W) as MATLAB users have it: (H, W, [coils,] slices)."""
-    save_matlab73(path, "kspace", np.moveaxis(kspace, (-2, -1), (0, 1)).swapaxes(2, -1))
+    return np.moveaxis(kspace, (-2, -1), (0, 1)).swapaxes(2, -1)
 
 
 def save_bart(path: Path, kspace: np.ndarray) -> None:
@@ -155,7 +146,7 @@ def save_every_format(folder: Path, kspace: np.ndarray) -> dict[str, Path]:
     xml = header(kspace.shape[2:])
     paths = {name: folder / f"scan.{ending}" for name, ending in (("MATLAB", "mat"), ("NumPy", "npy"), ("BART", "cfl"))}
     paths |= {"fastMRI": folder / "fastmri.h5", "ISMRMRD": folder / "ismrmrd.h5"}
-    save_matlab(paths["MATLAB"], plain)
+    save_matlab73(paths["MATLAB"], "kspace", as_in_matlab(plain))
     np.save(paths["NumPy"], plain)
     save_bart(paths["BART"], kspace)
     lines = kspace.any(axis=(0, 1, 2))
