@@ -33,8 +33,8 @@ def sourced(folder: Path, **variables: str) -> subprocess.CompletedProcess:
     return subprocess.run(["bash", "-c", command], cwd=folder, env=environment, capture_output=True, text=True)
 
 
-def pythons(folder: Path, version: str, pip: str = "exit 0") -> str:
-    """A Python of that version that makes environments in which pip does `pip`; notes what it was asked to make."""
+def pythons(folder: Path, version: str) -> str:
+    """A Python of that version that makes environments in which pip does nothing; notes what it was asked to make."""
     return program(
         folder / f"python{version}",
         f"""if [ "$1" = -c ]; then echo {version}; exit; fi
@@ -42,7 +42,7 @@ for venv; do :; done
 echo "$@" >> made.txt
 mkdir -p "$venv/bin"
 echo "version = {version}" > "$venv/pyvenv.cfg"
-printf '#!/bin/sh\\n{pip}\\n' > "$venv/bin/python"
+echo '#!/bin/sh' > "$venv/bin/python"
 chmod +x "$venv/bin/python"
 echo "VIRTUAL_ENV=$venv" > "$venv/bin/activate"
 """,

@@ -8,10 +8,10 @@ import pytest
 from kdmri_lib.statistics import compare, holm, interval, verdict
 
 
-def drawn(rng, seeds, people, seed_sd, person_sd, mean=0.0):
+def drawn(rng, seeds, people, seed_sd, person_sd):
     """Differences (seeds, people) whose seed and person vary by so much, and the rest by 0.05."""
     parts = (rng.normal(0, seed_sd, (seeds, 1)), rng.normal(0, person_sd, (1, people)))
-    return mean + sum(parts) + rng.normal(0, 0.05, (seeds, people))
+    return sum(parts) + rng.normal(0, 0.05, (seeds, people))
 
 
 def compared(difference):

@@ -5,19 +5,21 @@ import numpy as np
 from tests.unit.losses.made import ERRORS, PAIRS
 
 
+def maps_of(student, teacher):
+    """The student's and the teacher's map of each pair."""
+    return [[p.features[n].detach().double().numpy() for p, n in ((student, s), (teacher, t))] for t, s in PAIRS]
+
+
 def attention(student, teacher, variant):
     """Eq. 3, or what the published code computes."""
     total = 0.0
-    for t, s in PAIRS:
-        q_s, q_t = (
-            (p.features[n].detach().double().numpy() ** 2).sum(1).reshape(len(p.image), -1)
-            for p, n in ((student, s), (teacher, t))
-        )
+    for pair in maps_of(student, teacher):
+        maps = [(feature**2).sum(1).reshape(len(feature), -1) for feature in pair]
         if variant == "paper":
-            unit = [q / np.linalg.norm(q, axis=1, keepdims=True) for q in (q_s, q_t)]
+            unit = [q / np.linalg.norm(q, axis=1, keepdims=True) for q in maps]
             total += np.linalg.norm(unit[0] - unit[1], axis=1).mean()
         else:
-            unit = [q / np.maximum(np.linalg.norm(q, axis=0, keepdims=True), 1e-12) for q in (q_s, q_t)]
+            unit = [q / np.maximum(np.linalg.norm(q, axis=0, keepdims=True), 1e-12) for q in maps]
             total += np.abs(unit[0] - unit[1]).mean() / len(PAIRS)
     return total
 
@@ -25,9 +27,7 @@ def attention(student, teacher, variant):
 def of_features(name, target, student, teacher):
     """The other losses on features, by their names."""
     x, x_t = (v.detach().double().numpy() for v in (target, teacher.image))
-    maps = [
-        (student.features[s].detach().double().numpy(), teacher.features[t].detach().double().numpy()) for t, s in PAIRS
-    ]
+    maps = maps_of(student, teacher)
     batch, eta = len(x), float(ERRORS.max() - ERRORS.min())
     if name == "fitnets":
         return sum(0.5 * ((t - s) ** 2).mean() for s, t in maps)

@@ -22,10 +22,10 @@ from kdmri_study.models import FOLDER, committed, look_at_people, network
 SHAPE = (24, 20)
 
 
-def small_views(axis: int = 0, slices: int = 3, channels: int = 1) -> Views:
+def small_views(axis: int = 0, channels: int = 1) -> Views:
     rng = np.random.default_rng(0)
     mask = cartesian_mask(SHAPE, 4, axis=axis, centre=2)
-    image = rng.random((slices, *SHAPE)).astype(np.float32) ** 3
+    image = rng.random((3, *SHAPE)).astype(np.float32) ** 3
     if channels == 2:
         image = image * np.exp(2j * rng.random(image.shape)).astype(np.complex64)
     torch.manual_seed(0)  # some networks this small add nothing that is seen
