@@ -54,8 +54,7 @@ class Batches:
         chosen = self.chosen(step)
         if self.strip is None:
             return images[chosen]
-        offsets = np.random.default_rng([self.seed, step, 1]).integers(
-            0, self.images.shape[self.axis] - self.strip + 1, self.batch
-        )
+        places = self.images.shape[self.axis] - self.strip + 1
+        offsets = np.random.default_rng([self.seed, step, 1]).integers(0, places, self.batch)
         strips = [images[n].narrow(self.axis - 1, int(o), self.strip) for n, o in zip(chosen, offsets, strict=True)]
         return torch.stack(strips)

@@ -10,7 +10,7 @@ import random
 import re
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import get_args
@@ -86,12 +86,10 @@ def _place(name: str, modules: dict[str, nn.Module]) -> tuple[str, int]:
 def _recorded(modules: dict[str, nn.Module]):
     """All outputs of these modules in the block, by their names, in the order of the calls."""
     outputs = {name: [] for name in modules}
-    hooks = [m.register_forward_hook(lambda _m, _i, out, n=n: outputs[n].append(out)) for n, m in modules.items()]
-    try:
+    with ExitStack() as hooks:
+        for n, module in modules.items():
+            hooks.enter_context(module.register_forward_hook(lambda _m, _i, out, n=n: outputs[n].append(out)))
         yield outputs
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def _shape(found) -> str:
@@ -208,10 +206,9 @@ class _Images:
             )
         if not isinstance(sampler, SequentialSampler | RandomSampler | None):
             raise StudyError(f"{what}: a {type(sampler).__name__}; `distil` shuffles by itself, expected no sampler")
-        self.count = len(images)
-        self.names = [f"image {n}" for n in range(self.count)]
-        first = self._checked(data, range(self.count)) if isinstance(data, Tensor) else self[[0]]
-        self.shape = (self.count, *first.shape[1:])
+        self.names = [f"image {n}" for n in range(len(images))]
+        first = self._checked(data, range(len(images))) if isinstance(data, Tensor) else self[[0]]
+        self.shape = (len(images), *first.shape[1:])
 
     def to(self, device: torch.device) -> "_Images":
         self.device = device
@@ -222,7 +219,7 @@ class _Images:
         self.step = step
 
     def __len__(self) -> int:
-        return self.count
+        return len(self.names)
 
     def __getitem__(self, chosen: list[int]) -> Tensor:
         if isinstance(self.data, Tensor):

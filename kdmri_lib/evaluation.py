@@ -29,11 +29,8 @@ def psnr(target: np.ndarray, image: np.ndarray, data_range: float) -> float:
 
 def ssim(target: np.ndarray, image: np.ndarray, data_range: float) -> float:
     """Structural similarity of (H, W), or of (slices, H, W) with slices as channels (7 x 7 window)."""
-    return float(
-        metrics.structural_similarity(
-            target, image, data_range=data_range, channel_axis=0 if target.ndim == 3 else None
-        )
-    )
+    slices = 0 if target.ndim == 3 else None
+    return float(metrics.structural_similarity(target, image, data_range=data_range, channel_axis=slices))
 
 
 def nmse(target: np.ndarray, image: np.ndarray) -> float:
@@ -53,13 +50,9 @@ def hfe(target: np.ndarray, image: np.ndarray) -> float:
 
 def measure(target: np.ndarray, image: np.ndarray) -> dict[str, float]:
     """All metrics of a volume (slices, H, W) or a slice (H, W); the data range is the target's maximum."""
-    data_range = float(target.max())
-    return {
-        "psnr": psnr(target, image, data_range),
-        "ssim": ssim(target, image, data_range),
-        "nmse": nmse(target, image),
-        "hfe": hfe(target, image),
-    }
+    peak = float(target.max())
+    values = psnr(target, image, peak), ssim(target, image, peak), nmse(target, image), hfe(target, image)
+    return dict(zip(METRICS, values, strict=True))
 
 
 @torch.inference_mode()

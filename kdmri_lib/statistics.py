@@ -85,8 +85,7 @@ def verdict(low: float, high: float, p_seeds: float = math.nan) -> str:
 def holm(p_values: Sequence[float]) -> np.ndarray:
     """Holm's step-down adjusted p-values (Holm 1979), in the order given; NaN, no test, stays NaN and isn't counted."""
     adjusted = np.array(p_values, dtype=np.float64)
-    tested = np.flatnonzero(~np.isnan(adjusted))
-    order = tested[np.argsort(adjusted[tested], kind="stable")]
+    order = adjusted.argsort(kind="stable")[: np.count_nonzero(~np.isnan(adjusted))]  # NaN stands last
     times = np.arange(len(order), 0, -1)
     adjusted[order] = np.minimum(np.maximum.accumulate(times * adjusted[order]), 1)
     return adjusted

@@ -108,9 +108,8 @@ def write_checked(path: Path, payload: bytes) -> None:
 def read_checked(path: Path) -> bytes:
     """Return the payload of a file from `write_checked`; `StudyError` when it is cut short, altered or of another kind."""
     content = Path(path).read_bytes()
-    start = len(CHECKED_MAGIC) + 32
-    payload = content[start:]
-    if not content.startswith(CHECKED_MAGIC) or hashlib.sha256(payload).digest() != content[start - 32 : start]:
+    payload = content[len(CHECKED_MAGIC) + 32 :]
+    if not content.startswith(CHECKED_MAGIC + hashlib.sha256(payload).digest()):
         raise StudyError(
             f"{path}: damaged or not a KD-MRI checkpoint (its checksum is wrong); delete it and the run begins anew"
         )

@@ -36,10 +36,7 @@ from kdmri_lib.teacher_outputs import BATCH, cached, in_fours
 
 CHECKPOINT_SECONDS = 60
 OUTPUTS = "teacher_outputs.f32"  # beside the checkpoint, where cached teacher outputs don't fit into memory
-CURVE_COLUMNS = (
-    *("step", "learning_rate", "training_loss"),
-    *("validation_psnr", "validation_l1", "validation_objective"),
-)
+CURVE_COLUMNS = ("step", "learning_rate", "training_loss", "validation_psnr", "validation_l1", "validation_objective")
 
 
 class Trained(NamedTuple):

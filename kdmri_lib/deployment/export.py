@@ -56,9 +56,7 @@ def to_onnx(network: nn.Module, axis: int, shape: tuple[int, int], channels: int
 def stamped(model: onnx.ModelProto, about: dict) -> bytes:
     """The file's content: the model with what it says of itself, and the checksum over both."""
     text = json.dumps(about, sort_keys=True)
-    del model.metadata_props[:]
-    for key, value in ((KEY, text), (CHECKSUM, graph_checksum(model.graph, text))):
-        model.metadata_props.add(key=key, value=value)
+    onnx.helper.set_model_props(model, {KEY: text, CHECKSUM: graph_checksum(model.graph, text)})
     return model.SerializeToString()
 
 
