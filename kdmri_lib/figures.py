@@ -35,7 +35,6 @@ NEUTRAL = "0.35"  # of lines and letters that stand for no method
 SAMPLES = 125  # of k-space in an inch, less than the pixels of a picture: no line of a mask is lost
 ZOOM = 0.4  # how wide a zoom is, of an image's shorter side
 FRAME = "#56B4E9"  # of a zoom and of its place, on grey and on inferno
-BESIDE = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5), "handlelength": 4}  # a legend off the curves
 STYLE = {
     "font.size": LETTERS,
     **dict.fromkeys(("axes.titlesize", "axes.labelsize", "figure.titlesize"), LETTERS),
@@ -227,7 +226,7 @@ def lines(groups: Points, across: str, up: str, title: str, bold: Sequence[str] 
     if axis.get_xscale() == "log" and len(places) <= 8:  # each can be written out
         axis.set_xticks(places, [f"{x:g}" for x in places])
         axis.minorticks_off()
-    axis.legend(**BESIDE)
+    axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), handlelength=4)  # off the curves
     axis.grid()
     return figure
 
