@@ -121,7 +121,7 @@ class LossTerm(Declaration):
 class Schedule(Declaration):
     """How long and how: `steps` or `epochs`, one of the two."""
 
-    steps: PositiveInt | None = None
+    steps: NonNegativeInt | None = Field(None, description="0: what a run starts from is judged as it is")
     epochs: PositiveFloat | None = None
     batch: PositiveInt = 4
     strip: PositiveInt | None = Field(
@@ -148,15 +148,16 @@ class Schedule(Declaration):
 
     def total_steps(self, slices: int) -> int:
         """Steps on a training set of so many slices."""
-        return self.steps or max(1, round(self.epochs * slices / self.batch))
+        return self.steps if self.steps is not None else max(1, round(self.epochs * slices / self.batch))
 
     def stretched(self, factor: float) -> "Schedule":
         """The same schedule, `factor` times as long.
 
         It validates as often as before: who validates more chooses among more.
         """
-        longer = {"steps": round(self.steps * factor)} if self.steps else {"epochs": self.epochs * factor}
-        return self.model_copy(update=longer)
+        if self.steps is None:
+            return self.model_copy(update={"epochs": self.epochs * factor})
+        return self.model_copy(update={"steps": round(self.steps * factor)})
 
 
 class Run(Declaration):
@@ -191,6 +192,8 @@ class Run(Declaration):
     def _taken_from(self):
         if self.taken is not None and self.start is None:
             raise ValueError("convolutions to take over, and no run to start from")
+        if self.schedule.steps == 0 and self.start is None:
+            raise ValueError("no steps, and no run to start from")
         return self
 
     @property
@@ -212,9 +215,10 @@ class Run(Declaration):
 
 
 class Distillation(Declaration):
-    """The choices in which the paper and the published code differ."""
+    """The choices in which the paper and the published code differ, and when the teacher is asked."""
 
     attention_transfer: Literal["paper", "released"] = "paper"
     imitation: Literal["paper", "released"] = "paper"
     alpha: float = Field(0.5, ge=0, le=1)
     norm: Literal["l1", "l2"] = "l1"
+    teacher_asked: Literal["once", "each step", "cheaper"] = "once"

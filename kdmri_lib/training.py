@@ -304,12 +304,25 @@ def train(
             part.load_state_dict(at.pop(part_name, None))
     rows = at["rows"]
 
+    def judge(done: int, rate: float) -> None:
+        latest = step.validate(validated, validation_answers)
+        loss = float(np.mean(at["losses"])) if at["losses"] else math.nan
+        rows.append({"step": done, "learning_rate": rate, "training_loss": loss, **latest})
+        at["losses"].clear()
+        score = latest["validation_psnr"] if objective.judges_image else -latest["validation_objective"]
+        if score > at["best_value"]:
+            at["best_value"] = score
+            at["best"] = {k: v.detach().clone() for k, v in step.judged.state_dict().items()}
+
     def failed(what: str, number: int) -> NotFiniteError:
         held = ", ".join(training.names[n] for n in batches.chosen(number))
         return NotFiniteError(f"{name}: {what} at step {number + 1}; its batch: {held}", [*rows, {"step": number + 1}])
 
+    if not steps:  # what it starts from, as it is
+        judge(0, 0.0)
     saved = time.monotonic()
     for number in range(at["step"], steps):
+        torch.manual_seed(seed * steps + number)  # of what a network draws by itself
         rate = learning_rate(schedule, number, steps)
         shown = None if answers is None else batches.phased(batches.cut(answers, number).to(device), number)
         value = step(batches(number), rate, shown, np.random.default_rng([seed, number, 3]))
@@ -318,13 +331,7 @@ def train(
         at["losses"].append(value)
         at["step"] = done = number + 1
         if done in checks:
-            latest = step.validate(validated, validation_answers)
-            rows.append({"step": done, "learning_rate": rate, "training_loss": float(np.mean(at["losses"])), **latest})
-            at["losses"].clear()
-            score = latest["validation_psnr"] if objective.judges_image else -latest["validation_objective"]
-            if score > at["best_value"]:
-                at["best_value"] = score
-                at["best"] = {k: v.detach().clone() for k, v in step.judged.state_dict().items()}
+            judge(done, rate)
         progress(done, steps, rows[-1] if rows else {})
         asked_to_stop = stop()
         # Of weights that aren't finite none is kept: the last good checkpoint stays, and the next loss says what happened.

@@ -14,6 +14,12 @@ LONG_TEACHER = 4  # stages of the teacher of `long_teacher` and of `rates`
 FACTORS = (1, 2, 4)  # of `rates`, times the profile's learning rate
 SIZES = (1, 2, 4, 8, 16)  # subjects at the site
 SUBJECTS = (16, 64, 256)  # of `subjects`, beside all that there are
+# Teachers of `screen`: how often branches are left out, and how large they begin.
+THINNABLE = {
+    "ready": ("leaves out 0.3 of its branches", {"dropped": 0.3, "branches": 0.3}),
+    "full": ("leaves out 0.3, which begin at full size", {"dropped": 0.3, "branches": 1.0}),
+    "seldom": ("leaves out 0.1, which begin at full size", {"dropped": 0.1, "branches": 1.0}),
+}
 SETS = 3  # other data sets, at most, that a teacher of `site` comes from
 PAYS = "08_when_distillation_pays"
 
@@ -186,7 +192,9 @@ def site(recipe: Recipe) -> Rows:
     teacher, alone = learnt(), well.taught(2)
     sent = alone.model_copy(update={"subjects": (0, half)})
     held_out = alone.model_copy(update={"objective": (LossTerm(loss="held_out_lines"),)})
-    without = well.run(well.student_network, well.imitation(alpha=0.0), teacher=teacher, schedule=schedule)
+    without = well.run(
+        *(well.student_network, well.imitation(alpha=0.0)), teacher=teacher, schedule=schedule, teacher_asked="once"
+    )
     rows = {
         "teacher": Row("Teacher, of other subjects", teacher, {"how": "teacher"}),
         "sent": Row("Truth of the teacher's subjects, none of the site's", sent, {"how": "truth elsewhere"}),
@@ -231,6 +239,7 @@ def sizes(recipe: Recipe) -> Rows:
 def asking(recipe: Recipe) -> Rows:
     """The distilled student by the teacher's answers to whole slices, and by its answers to each batch."""
     each_step = {"teacher_asked": "each step"}
+    recipe = recipe.changed(distillation=recipe.distillation.model_copy(update={"teacher_asked": "once"}))
     attention = recipe.pretrained()
     each = recipe.distilled(attention.model_copy(update=each_step)).model_copy(update=each_step)
     return {
@@ -277,3 +286,24 @@ def organs(recipe: Recipe) -> Rows:
     every = own.dataset.model_copy(update={"source": "every_organ", "options": options})
     rows = {"own": Row("own organ", own)}
     return rows | {"every": Row("all three organs in turn", own.model_copy(update={"dataset": every}))}
+
+
+@part(PAYS, "Which recipe wins back most of its teacher's lead", "alone", needs_cascades=True)
+def screen(recipe: Recipe) -> Rows:
+    """By well initialised teachers of two stages, students of one: what imitation and inherited weights bring, each alone
+    and both; and teachers that hold their student ready, with the student as it is taken out and after imitation."""
+    by, label = best_recipe(recipe), "taken out of a teacher"
+    rows = {
+        "teacher": Row("Teacher", by.teacher),
+        "alone": Row("No teacher", by.taught(1)),
+        "imitation": Row("Imitation", by.taught(1, alpha=0.5)),
+        "weights": Row("From the teacher's weights, no imitation", by.taught(1, inherits=True)),
+        "best": Row("From the teacher's weights, imitation", best_taught(by, 1)),
+    }
+    for name, (words, options) in THINNABLE.items():
+        ready = by.changed(thinnable=options)
+        untrained = ready.taught(0, inherits=True)
+        rows[f"teacher_{name}"] = Row(f"Teacher that {words}", ready.teacher)
+        rows[f"ready_{name}"] = Row(f"{label} that {words}, not trained", untrained, control="alone")
+        rows[f"best_{name}"] = Row(f"{label} that {words}, imitation", best_taught(ready, 1))
+    return rows

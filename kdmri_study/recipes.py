@@ -16,7 +16,7 @@ from kdmri_lib.errors import StudyError
 from kdmri_lib.losses.base import LOSSES
 from kdmri_lib.losses.objective import Objective
 from kdmri_lib.masks import line_axis
-from kdmri_lib.models.base import MODELS, multiply_accumulates
+from kdmri_lib.models.base import MODELS, multiply_accumulates, spread
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class Recipe:
     precision: str
     teacher_stages: float = 1  # for so many the teacher trains
     teacher_schedule: Schedule | None = None  # and so; as the student where it isn't given
+    thinnable: Mapping | None = None  # options of a teacher that its student can be taken out of
     student_friendly: bool = False  # whether the teacher trains with branches of the student (Gayathri et al. 2023)
     elsewhere: tuple[Dataset, ...] = ()  # other data sets, for teachers that come from elsewhere
 
@@ -54,7 +55,14 @@ class Recipe:
     def run(self, network: Network, *objective: LossTerm, **more) -> Run:
         """A run of this setting; by reconstruction alone where no objective is given."""
         usual = {name: getattr(self, name) for name in ("dataset", "undersampling", "schedule", "seed", "precision")}
-        return Run(network=network, objective=objective or (self.reconstruction,), **(usual | more))
+        run = Run(network=network, objective=objective or (self.reconstruction,), **(usual | more))
+        if run.teacher is None or "teacher_asked" in more:
+            return run
+        asked = self.distillation.teacher_asked
+        ways = [
+            run.model_copy(update={"teacher_asked": way}) for way in ("once", "each step") if asked in (way, "cheaper")
+        ]
+        return min(ways, key=lambda way: stage(way)[1])
 
     @property
     def reconstruction(self) -> LossTerm:
@@ -64,11 +72,13 @@ class Recipe:
     @cached_property
     def teacher(self) -> Run:
         """The teacher, by reconstruction alone, or together with its students' branches."""
+        schedule, network = self.teacher_schedule or self.schedule, self.teacher_network
+        options = {**network.options, "student_convolutions": len(self.groups(self.student_network)[0])}
+        if self.thinnable is not None:
+            network = Network(kind="thinnable", options={**options, **self.thinnable})
         if not self.student_friendly:
-            schedule = self.teacher_schedule or self.schedule
-            return self.run(self.teacher_network, schedule=schedule.stretched(self.teacher_stages))
-        students = {"student_convolutions": len(self.groups(self.student_network)[0])}
-        network = Network(kind="student_friendly", options={**self.teacher_network.options, **students})
+            return self.run(network, schedule=schedule.stretched(self.teacher_stages))
+        network = Network(kind="student_friendly", options=options)
         options = {"branches": plain_network(network).branch_names, "norm": self.distillation.norm}
         return self.run(network, LossTerm(loss="student_friendly", options=options))
 
@@ -125,8 +135,8 @@ class Recipe:
         theirs, own = self.groups(self.teacher_network), self.groups(self.student_network)
         return tuple(
             (theirs[g][n], layer)
-            for g, group in zip(_spread(len(theirs), len(own)), own, strict=True)
-            for n, layer in zip(_spread(len(theirs[g]), len(group)), group, strict=True)
+            for g, group in zip(spread(len(theirs), len(own)), own, strict=True)
+            for n, layer in zip(spread(len(theirs[g]), len(group)), group, strict=True)
         )
 
     def taught(self, total: float = 2, attention: float = 0, alpha: float = 1, inherits: bool = False) -> Run:
@@ -140,11 +150,6 @@ class Recipe:
         objective = self.imitation(alpha=alpha) if taught else self.reconstruction
         rest = self.schedule.stretched(total - attention)
         return self.run(self.student_network, objective, schedule=rest, **taught, **begin)
-
-
-def _spread(of: int, count: int) -> list[int]:
-    """`count` of the numbers 0 to `of` - 1, as far apart as can be."""
-    return [round(n * (of - 1) / max(count - 1, 1)) for n in range(count)]
 
 
 def all_options(declaration: Network) -> dict:

@@ -68,6 +68,11 @@ class Model(nn.Module):
         return self.state_dict()
 
 
+def spread(of: int, count: int) -> list[int]:
+    """`count` of the numbers 0 to `of` - 1, as far apart as can be."""
+    return [round(n * (of - 1) / max(count - 1, 1)) for n in range(count)]
+
+
 def middle(names: Sequence[str]) -> str:
     """The convolution in the middle: 3 of 5, 2 of 3, 6 of 11, 4 of 7."""
     return names[(len(names) + 1) // 2 - 1]

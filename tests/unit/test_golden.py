@@ -69,6 +69,7 @@ def kinds() -> dict[str, Run]:
     inherited = [[f"{c}{t}", f"{c}{s}"] for c in CASCADES for t, s in ((1, 1), (3, 2), (5, 3))]
     low = {"undersampling": Undersampling(kind="truncation", acceleration=2), "schedule": {"strip": None, "batch": 2}}
     vdsr = _run(_network(5, "vdsr", initialisation="he"), **low)
+    thinnable = _run(_network(5, "thinnable", dropped=0.5))
     vdsr_pairs = [["convolution3", "convolution2"]]
     features = {
         "fitnets": {"pairs": PAIRS},
@@ -111,6 +112,8 @@ def kinds() -> dict[str, Run]:
         "student-friendly teacher": _run(
             _network(5, "student_friendly", student_convolutions=3), by("student_friendly", branches=BRANCHES)
         ),
+        "thinnable teacher": thinnable,
+        "what is left of it": _run(student, start=thinnable, taken=inherited),
         "VDSR teacher": vdsr,
         "VDSR by attention transfer": _run(
             _network(3, "vdsr", initialisation="he"), by("attention_transfer", pairs=vdsr_pairs), teacher=vdsr, **low

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from kdmri_lib.datasets.prepared import read_prepared
-from kdmri_lib.declarations import LossTerm, Schedule, Undersampling
+from kdmri_lib.declarations import LossTerm, Run, Schedule, Undersampling
 from kdmri_lib.declared import declared_network, declared_operator, training_step
 from kdmri_lib.errors import StoppedError, StudyError
 from kdmri_lib.evaluation import reconstruct
@@ -52,13 +52,17 @@ def objectives(runs):
         "attentive hint": changed(transfer, objective=(hint,)),
         "expanded": changed(runs["student"], expansion=7),
         "averaged": changed(runs["student"], averaging=0.5),
+        "thinnable": changed(runs["teacher"], network=runs["teacher"].network.model_copy(update={"kind": "thinnable"})),
         "held-out lines": changed(runs["student"], objective=(LossTerm(loss="held_out_lines"),)),
     }
 
 
 CASES = [
     *(("study", "distilled", last) for last in (1, 3, 5)),  # before, at and after a validation
-    *(("study", method, 4) for method in ("fitnets, with regressors", "attentive hint", "expanded", "averaged")),
+    *(
+        ("study", method, 4)
+        for method in ("fitnets, with regressors", "attentive hint", "expanded", "averaged", "thinnable")
+    ),
     # The phases that samples are turned by come again too, those of the teacher's answers with them.
     *(("complex_study", method, 4) for method in ("attention_transfer", "distilled", "held-out lines")),
 ]
@@ -208,6 +212,19 @@ def test_validation_is_the_mean_psnr_of_whole_volumes_and_the_best_weights_are_k
     assert np.mean(values) == pytest.approx(curve.validation_psnr[0], abs=1e-3)
     found = validate_network(network, declared_operator(run.dataset, run.undersampling), data[1], "float32")
     assert found == pytest.approx(np.mean(values), abs=1e-3)
+
+
+def test_without_steps_what_a_run_starts_from_is_judged_as_it_is(runs, data, tmp_path):
+    start = declared_network(runs["teacher"])
+    run = changed(runs["teacher"], steps=0, start=runs["teacher"])
+    network, curve = train(run, data, tmp_path / "x.pt", start=start)
+    assert_same_bits(start.state_dict(), network.state_dict())
+    operator = declared_operator(run.dataset, run.undersampling)
+    assert curve.step.tolist() == [0] and curve.validation_psnr[0] == validate_network(
+        start, operator, data[1], "float32"
+    )
+    with pytest.raises(ValueError, match="no steps, and no run to start from"):
+        Run(**changed(runs["student"], steps=0).model_dump())
 
 
 def test_an_objective_that_judges_no_image_picks_its_checkpoint_itself(runs, data, tmp_path):

@@ -20,7 +20,8 @@ from kdmri_lib.models.base import (
 )
 from kdmri_lib.operators import UndersamplingOperator
 
-SMALL = {"dccnn": {"cascades": 2}, "student_friendly": {"cascades": 2}, "vdsr": {}}
+SMALL = {name: {"cascades": 2} for name in ("dccnn", "student_friendly", "thinnable")} | {"vdsr": {}}
+SMALL["thinnable"]["dropped"] = 0.0
 
 
 def small(name, mask, channels=1, **more):
@@ -31,7 +32,7 @@ def test_every_registered_network_is_tested_here():
     assert set(SMALL) == set(MODELS.all())
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", SMALL.keys() - {"thinnable"})
 def test_every_feature_can_be_asked_for_and_is_that_of_its_convolution(name, mask, measurement):
     """As recorded by hooks on the layers behind them, before the ReLU; the last of a group has none."""
     model, seen = small(name, mask), {}
@@ -89,7 +90,7 @@ def test_a_network_begins_with_all_of_another_of_its_kind(name, mask):
 @pytest.mark.parametrize(
     ("kind", "options", "message"),
     [
-        ("unet", {}, r"unknown model 'unet'; known: dccnn, student_friendly, vdsr"),
+        ("unet", {}, r"unknown model 'unet'; known: dccnn, student_friendly, thinnable, vdsr"),
         ("student_friendly", {"casacdes": 3}, "model 'student_friendly', option 'casacdes': Extra inputs"),
         ("dccnn", {"convolutions": 1}, "option 'convolutions': .* greater than or equal to 2, found 1"),
         ("dccnn", {"features": 8.0}, "option 'features': .* integer, found 8.0"),
