@@ -33,7 +33,7 @@ class Header(NamedTuple):
     spacing: tuple[float, float, float]
 
 
-def _header(path: Path, orientation: str = "axial", pixel: float | None = None, times: bool = False, **more) -> Header:
+def _header(path: Path, orientation: str = "axial", pixel: float | None = None, times: bool = False) -> Header:
     """The header of a volume that can be taken as slices; raises as `read_nifti` does, as far as a header tells."""
     with reading(path, "NIfTI volume"), named(path):
         image = nibabel.load(path)
@@ -68,21 +68,11 @@ def _header(path: Path, orientation: str = "axial", pixel: float | None = None, 
     return Header(image, (*taken, 1) if len(taken) == 3 else taken, axes, spacing)
 
 
-def _slices(path: Path, header: Header) -> np.ndarray:
-    """(slices, H, W) float32, the values as the file has them."""
-    with reading(path, "NIfTI volume"), np.errstate(over="ignore"):  # a scale that overflows gives infinity: refused
-        if ends_in(path.name, (".gz",)):
-            with gzip.open(path) as stream:  # to its end, where its checksum is: nibabel stops before
-                while stream.read(2**20):
-                    pass
-        image = nibabel.as_closest_canonical(header.image)
-        values = np.asarray(image.dataobj, dtype=np.float32).reshape(header.shape)
-    slices = values.transpose(3, *header.axes)[..., ::-1, ::-1]
-    return slices.reshape(-1, *slices.shape[2:])
-
-
-def read_nifti(path: Path, orientation: str = "axial", pixel: float | None = None, times: bool = False):
-    """Read a NIfTI volume as (slices, H, W) float32, and its (slice, row, column) spacing in mm, whatever its unit.
+def read_nifti(
+    path: Path, orientation: str = "axial", pixel: float | None = None, times: bool = False
+) -> tuple[np.ndarray, tuple[float, float, float], dict]:
+    """Read a NIfTI volume as (slices, H, W) float32 without negatives, whatever its unit; its (slice, row, column) spacing
+    in mm; and the attributes of `values.magnitudes`, which refuses what is no magnitude image.
 
     However it is stored, slices run from feet to head (axial), back to front (coronal) or left to right (sagittal); rows
     from front to back in axial slices, from head to feet in the others; columns from the subject's right to left, in
@@ -94,28 +84,27 @@ def read_nifti(path: Path, orientation: str = "axial", pixel: float | None = Non
     to resample, or to tell the thickest by.
     """
     header = _header(path, orientation, pixel, times)
-    return resampled(_slices(path, header), header.spacing, pixel)
-
-
-def read_magnitudes(path: Path, orientation: str = "axial", pixel: float | None = None, times: bool = False):
-    """The same of an image: its slices without negatives, its spacing, and the attributes of `values.magnitudes`, which
-    refuses what is no magnitude image."""
-    header = _header(path, orientation, pixel, times)
-    slices, attributes = magnitudes(_slices(path, header), path)
+    with reading(path, "NIfTI volume"), np.errstate(over="ignore"):  # a scale that overflows gives infinity: refused
+        if ends_in(path.name, (".gz",)):
+            with gzip.open(path) as stream:  # to its end, where its checksum is: nibabel stops before
+                while stream.read(2**20):
+                    pass
+        image = nibabel.as_closest_canonical(header.image)
+        values = np.asarray(image.dataobj, dtype=np.float32).reshape(header.shape)
+    slices = values.transpose(3, *header.axes)[..., ::-1, ::-1]
+    slices, attributes = magnitudes(slices.reshape(-1, *slices.shape[2:]), path)
     return *resampled(slices, header.spacing, pixel), attributes
 
 
-def make(
-    dataset: Dataset, file: str, orientation: str = "axial", pixel: float | None = None, times: bool = False, **more
-) -> tuple[np.ndarray, dict]:
-    """What a source makes of a NIfTI file: evenly spaced slices, padded or cropped, (slices, H, W) float32 in the file's
-    units; and attributes, `more` among them."""
-    slices, spacing, attributes = read_magnitudes(path := Path(file), orientation, pixel, times)
+def make(dataset: Dataset, file: str, about: dict | None = None, **how) -> tuple[np.ndarray, dict]:
+    """What a source makes of a NIfTI file, read as `how` says: evenly spaced slices, padded or cropped, (slices, H, W)
+    float32 in the file's units; and attributes, those `about` the volume among them."""
+    slices, spacing, attributes = read_nifti(path := Path(file), **how)
     image = framed(slices, dataset.shape, dataset.slices_per_volume)
-    return image, {"origin": path.name, "spacing": spacing} | attributes | more
+    return image, {"origin": path.name, "spacing": spacing} | attributes | (about or {})
 
 
-def count(dataset: Dataset, file: str, **how) -> int:
+def count(dataset: Dataset, file: str, about: dict | None = None, **how) -> int:
     """How many slices `make` gives at most, from the header alone; raises as it does, as far as a header tells."""
     header = _header(Path(file), **how)
     total = header.shape[header.axes[0]] * header.shape[3]

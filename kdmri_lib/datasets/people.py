@@ -56,7 +56,7 @@ def make(file: str, count: int | None) -> tuple[np.ndarray, dict]:
     """At most `count` evenly spaced axial slices of a person's brain (all for None), (slices, H, W) float32 in the file's
     units, front at the top, pixels of `PIXEL` mm; and the attributes."""
     person = next(person for person in PEOPLE.values() if person.file == Path(file).name)
-    slices, spacing = read_nifti(Path(file), pixel=PIXEL)
+    slices, spacing, _ = read_nifti(Path(file), pixel=PIXEL)
     first, last = person.slices
     # Rounded, numbers come twice where the file has fewer slices than are asked for.
     chosen = np.unique(np.linspace(first, last, count or last - first + 1).round().astype(int))

@@ -25,7 +25,7 @@ import numpy as np
 
 from kdmri_lib.datasets.folders import NIFTI, ends_in
 from kdmri_lib.datasets.matlab import is_older, read_mat
-from kdmri_lib.datasets.nifti import read_magnitudes
+from kdmri_lib.datasets.nifti import read_nifti
 from kdmri_lib.datasets.reading import as_complex, hdf5, hdf5_array, reading
 from kdmri_lib.errors import StudyError
 from kdmri_lib.masks import mask_of_lines
@@ -113,7 +113,7 @@ def open_volumes(
     with ExitStack() as stack:
         with reading(path, KINDS.get(ending, "HDF5 file")):
             if ends_in(path.name, NIFTI):
-                slices, spacing, attributes = read_magnitudes(path)
+                slices, spacing, attributes = read_nifti(path)
                 found = [_of_images(slices, path, path.name, {"spacing": spacing} | attributes)]
             elif ending in (".cfl", ".hdr"):
                 found = [_bart(path, axes, lines_axis, name)]

@@ -21,7 +21,7 @@ import torch
 from safetensors.torch import save_file
 from scipy.io import savemat
 
-from kdmri_lib.datasets.nifti import read_magnitudes, read_nifti
+from kdmri_lib.datasets.nifti import read_nifti
 from kdmri_lib.datasets.prepared import Volume, read_prepared, write_prepared
 from kdmri_lib.datasets.preparing import members
 from kdmri_lib.datasets.sources import dicom_folder, fastmri, kdmri_h5, knee_matlab
@@ -96,7 +96,7 @@ READERS = {
     "kspace.cfl": (lambda p: scans.save_bart(p, scans.CENTRED), read_scan, 4),
     "readouts.h5": (lambda p: scans.save_ismrmrd(p, scans.CENTRED, HEADER), read_scan, 4),
     "scan.nii.gz": (lambda p: downloads.save_nifti(p, IMAGE), lambda p: read_nifti(p)[0].ndim, 3),
-    "image.nii": (lambda p: downloads.save_nifti(p, IMAGE), lambda p: read_magnitudes(p)[0].min() >= 0, True),
+    "image.nii": (lambda p: downloads.save_nifti(p, IMAGE), lambda p: read_nifti(p)[0].min() >= 0, True),
     "slice.dcm": (
         lambda p: downloads.save_dicom(p, PIXELS, 1.0, "1.2.3"),
         lambda p: made_by(dicom_folder, files=[str(p)]),

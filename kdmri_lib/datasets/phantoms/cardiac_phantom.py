@@ -12,15 +12,7 @@ from functools import partial
 import numpy as np
 
 from kdmri_lib.datasets import fields, generated
-from kdmri_lib.datasets.fields import (
-    band_noise,
-    bias_field,
-    measured,
-    point_spread,
-    power_law_noise,
-    sheet_distance,
-    smooth_step,
-)
+from kdmri_lib.datasets.fields import band_noise, sheet_distance, smooth_step
 from kdmri_lib.datasets.relaxation import TISSUES
 from kdmri_lib.datasets.variety import PLAIN, Variety
 
@@ -45,9 +37,9 @@ def subject_volume(
 
     def noise(low: float, high: float) -> np.ndarray:
         """Random field over the stack, wavelengths in mm; slices, 8 mm apart, share what is larger than that."""
-        fields = band_noise(rng, (positions + 8, *shape), low / pixel, high / pixel)
+        bands = band_noise(rng, (positions + 8, *shape), low / pixel, high / pixel)
         weight = np.exp(-(np.linspace(-2, 2, 9) ** 2))[:, None, None]
-        smooth = np.stack([(weight * fields[i : i + 9]).sum(0) for i in range(positions)])
+        smooth = np.stack([(weight * bands[i : i + 9]).sum(0) for i in range(positions)])
         return smooth / smooth.std()
 
     def ellipse(cy, cx, ry, rx, turn=0.0):
@@ -119,13 +111,13 @@ def subject_volume(
             paint(np.minimum(papillary + 0.5 * fine, endocardium - 1), muscle)
         stack.append(signal)
     image = np.concatenate(stack)[:slices]
-    texture = variety.between("contrast", 5, 0.03, 0.01, 0.08) * power_law_noise(rng, image.shape, 1.0, high=40)
-    image = image * (1 + texture) * bias_field(rng, image.shape, variety.between("bias", 1, 0.35, 0.05, 0.65))
+    texture = variety.between("contrast", 5, 0.03, 0.01, 0.08) * fields.power_law_noise(rng, image.shape, 1.0, high=40)
+    image = image * (1 + texture) * fields.bias_field(rng, image.shape, variety.between("bias", 1, 0.35, 0.05, 0.65))
     signal = np.maximum(image, 0).astype(np.float32)
     if width := variety.between("resolution", 1, 0, 0.9, 2.2):
-        signal = point_spread(signal, width)
+        signal = fields.point_spread(signal, width)
     sigma = variety.noise(rng.uniform(0.01, 0.02) * blood, signal)
-    return variety.shown(measured(rng, signal, sigma, phase))
+    return variety.shown(fields.measured(rng, signal, sigma, phase))
 
 
 ABOUT = {"kind": "phantom", "origin": "cardiac short-axis phantom; see cardiac_phantom"}

@@ -22,20 +22,9 @@ from pydantic import Field
 from scipy import ndimage
 from skimage.transform import resize
 
-from kdmri_lib.datasets import generated, people
+from kdmri_lib.datasets import fields, generated, people
 from kdmri_lib.datasets.cohort import Member
-from kdmri_lib.datasets.fields import (
-    at_declared_phase,
-    band_noise,
-    bias_field,
-    diffeomorphic_displacement,
-    log_uniform,
-    measured,
-    point_spread,
-    power_law_noise,
-    sheet_distance,
-    smooth_step,
-)
+from kdmri_lib.datasets.fields import band_noise, sheet_distance, smooth_step
 from kdmri_lib.datasets.framing import padded
 from kdmri_lib.datasets.nifti import read_nifti
 from kdmri_lib.datasets.relaxation import TISSUES
@@ -45,7 +34,6 @@ from kdmri_lib.declarations import Dataset
 GRID = (240, 240)  # at 1 mm; another shape covers the same field of view with larger or smaller pixels
 COARSE = 3  # mm between the nodes on which warps and folds are drawn
 FIRST_SLICE, LAST_SLICE = 42, 138  # template slices between skull base and vertex
-MAPS = {"t1": "t1", "grey": "gm", "white": "wm"}
 
 # Contrasts, as `relaxation.contrast` knows them, of further test subjects, and how many of each: "flair:6 ir:6".
 _CONTRAST = r"(t1|ir|flair|bssfp|pd):[1-9]\d*"
@@ -59,7 +47,7 @@ def template_maps() -> dict[str, np.ndarray]:
     the brain, mm, negative outside."""
     folder = Path(nilearn.__file__).parent / "datasets" / "data"
     maps = {}
-    for name, code in MAPS.items():
+    for name, code in {"t1": "t1", "grey": "gm", "white": "wm"}.items():
         maps[name] = read_nifti(folder / f"mni_icbm152_{code}_tal_nlin_sym_09a_converted.nii.gz")[0] / 255
     brain = ndimage.binary_fill_holes(maps["grey"] + maps["white"] > 0.3)
     brain = ndimage.binary_opening(brain, iterations=2)
@@ -74,12 +62,6 @@ def on_grid(slices: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     if tuple(shape) != GRID:
         slices = resize(slices, (len(slices), *shape), anti_aliasing=True)
     return slices
-
-
-def template_slices(count: int, shape: tuple[int, int] = GRID) -> np.ndarray:
-    """`count` evenly spaced axial slices of the unwarped T1 template, (count, H, W) float32: real, an average."""
-    chosen = np.linspace(FIRST_SLICE, LAST_SLICE, count).round().astype(int)
-    return on_grid(template_maps()["t1"][chosen], shape)
 
 
 def individual_slice(shape: tuple[int, int] = GRID) -> np.ndarray:
@@ -115,7 +97,8 @@ def virtual_subject(
     def at(field: np.ndarray, where: np.ndarray = here / COARSE) -> np.ndarray:
         return ndimage.map_coordinates(field, where, order=1, mode="nearest", output=np.float32)
 
-    warp = COARSE * diffeomorphic_displacement(rng, coarse_shape, 7, 1.2 * variety.between("warp", 2, 1, 0.7, 1.7))
+    amplitude = 1.2 * variety.between("warp", 2, 1, 0.7, 1.7)
+    warp = COARSE * fields.diffeomorphic_displacement(rng, coarse_shape, 7, amplitude)
     scale = rng.uniform(0.95, 1.04, 3)[:, None, None, None]
     middle = np.array(size)[:, None, None, None] / 2
     there = (variety.placed(here, middle) - middle) / scale + middle + np.stack([at(w) for w in warp])
@@ -173,16 +156,16 @@ def virtual_subject(
     signal = signal * (1 - vessel) + vessel * (variety.flow(1.3 if protocol == "t1" else 0.1) * bright)
     signal = with_lesions(variety.rng("lesions"), signal, here, depth, wobble, bright)
     signal = signal.reshape(slices, len(within), *shape).mean(axis=1)
-    texture = power_law_noise(rng, (slices, *shape), 1.0, high=60)
-    bias = bias_field(rng, (slices, *shape), variety.between("bias", 1, 0.2, 0.05, 0.65))
+    texture = fields.power_law_noise(rng, (slices, *shape), 1.0, high=60)
+    bias = fields.bias_field(rng, (slices, *shape), variety.between("bias", 1, 0.2, 0.05, 0.65))
     signal = signal * (1 + 0.025 * texture) * bias
     # What a scanner resolves, in pixels as fine as it acquires: 1.2 of them at half height where all of k-space counts
     # alike, 1.8 where it is Hamming-weighted (Harris 1978). Without it there is, beyond 0.3 cycles per pixel, two to
     # seven times the power of the two real images that `spectrum` compares with.
-    signal = point_spread(signal, variety.between("resolution", 1, rng.uniform(1.2, 1.8), 0.9, 2.2))
+    signal = fields.point_spread(signal, variety.between("resolution", 1, rng.uniform(1.2, 1.8), 0.9, 2.2))
     # Noise relative to white matter, so that it is the same whatever the brightest voxel is: up to BrainWeb's usual 3%
     # (Collins et al. 1998). With it and the blur, spectra are within a factor of two of two real ones (`spectrum`).
-    image = measured(rng, signal, variety.noise(rng.uniform(0.02, 0.03) * bright, signal), phase)
+    image = fields.measured(rng, signal, variety.noise(rng.uniform(0.02, 0.03) * bright, signal), phase)
     middle_of = slice(len(within) // 2, None, len(within))
     image = stripped(variety.rng("stripping"), image, depth[middle_of], wobble[middle_of])
     return variety.shown(image / np.abs(image).max())
@@ -207,7 +190,7 @@ def with_lesions(
     for _ in range(rng.integers(1, 7)):
         centre = here[:, *places[rng.integers(len(places))]].reshape(3, 1, 1, 1)
         away = np.sqrt((((here - centre) / rng.uniform(0.7, 1.3, (3, 1, 1, 1))) ** 2).sum(axis=0))
-        radius = log_uniform(rng, 1.5, 18)
+        radius = fields.log_uniform(rng, 1.5, 18)
         inside = radius * (1 + 0.2 * wobble) - away
         share = smooth_step(inside, rng.uniform(0.6, 3)) * smooth_step(depth, 0.6)
         signal = signal * (1 - share) + share * bright * rng.uniform(0.1, 1.6)
@@ -246,20 +229,17 @@ def make(
         subject = partial(virtual_subject, protocol=protocol or dataset.contrast)
         about = {"kind": "virtual subject", "origin": "tissue maps of the MNI152 template, warped; see embedded_brain"}
         return generated.make(subject, OPTIONS, about, dataset, number, bool(protocol or plain), **how)
-    image, attributes = _real(dataset, real, file)
-    image, kind = at_declared_phase(dataset, real or Path(file).name, image, "real MR")
-    return image, attributes | {"kind": kind}
-
-
-def _real(dataset: Dataset, real: str, file: str) -> tuple[np.ndarray, dict]:
-    """A real image, or that of a person's `file`, (slices, H, W) float32, and its attributes."""
+    count, shape = dataset.slices_per_volume, dataset.shape
     if file:
         # Various data sets have many subjects of few slices; of a person as many as there were before.
-        count = max(dataset.slices_per_volume, 8) if dataset.options.get("various") else dataset.slices_per_volume
-        slices, attributes = people.make(file, count)
-        thickness, pixel = attributes["spacing"][0], (full / n for full, n in zip(GRID, dataset.shape, strict=True))
-        return on_grid(slices, dataset.shape), attributes | {"spacing": (thickness, *pixel)}
-    if real == "mni152":
-        image = template_slices(dataset.slices_per_volume, dataset.shape)
-        return image, {"origin": "MNI152 T1 1 mm template (ICBM 2009a), packaged with nilearn"}
-    return individual_slice(dataset.shape), {"origin": "one person's sagittal slice s1045, packaged with matplotlib"}
+        image, about = people.make(file, max(count, 8) if dataset.options.get("various") else count)
+        about["spacing"] = (about["spacing"][0], *(full / n for full, n in zip(GRID, shape, strict=True)))
+        image = on_grid(image, shape)
+    elif real == "mni152":
+        image = on_grid(template_maps()["t1"][np.linspace(FIRST_SLICE, LAST_SLICE, count).round().astype(int)], shape)
+        about = {"origin": "MNI152 T1 1 mm template (ICBM 2009a), packaged with nilearn"}
+    else:
+        image = individual_slice(shape)
+        about = {"origin": "one person's sagittal slice s1045, packaged with matplotlib"}
+    image, kind = fields.at_declared_phase(dataset, real or Path(file).name, image, "real MR")
+    return image, about | {"kind": kind}

@@ -35,8 +35,8 @@ def cohort(dataset: Dataset) -> Iterator[Member]:
         if places.setdefault(subject, place) != place:
             raise StudyError(f"{subject} is there twice, in {places[subject]} and {place}")
         tests = int(named[2]) > 100 or "testing" in (part.lower() for part in entry.place.parts)
-        how = {"file": str(entry.file), "orientation": "thickest", "times": cine}
-        how["phase"] = "" if cine else phase(place, int(named[3]))
+        about = {"phase": "" if cine else phase(place, int(named[3]))}
+        how = {"file": str(entry.file), "about": about, "orientation": "thickest", "times": cine}
         yield Member("test" if tests else "", subject, entry.bare.name, how)
 
 

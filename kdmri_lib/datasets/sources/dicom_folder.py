@@ -94,36 +94,31 @@ def _number(data: pydicom.Dataset, name: str, otherwise: float) -> float:
 
 
 def _read(file: str, headers: bool = True) -> tuple[pydicom.Dataset, Place]:
-    """A slice's file, its `headers` alone or all of it, and its place."""
+    """A slice's file, its `headers` alone or all of it, and its place; `StudyError` for no single slice of magnitudes."""
     with reading(Path(file), "DICOM file"), named(file):
         data = pydicom.dcmread(file, stop_before_pixels=headers)
-        return data, _place(data)
-
-
-def _place(data: pydicom.Dataset) -> Place:
-    """`StudyError` for what is no single slice of magnitudes."""
-    kinds = [str(kind).upper() for kind in data.get("ImageType") or ()]
-    component = str(data.get("ComplexImageComponent") or "MAGNITUDE").upper()
-    modality, grey = str(data.get("Modality") or "MR"), data.get("PhotometricInterpretation")
-    if modality != "MR":
-        raise StudyError(f"modality {modality}, expected MR")
-    if _number(data, "NumberOfFrames", 1) > 1:
-        raise StudyError("a multi-frame file; expected one slice per file (convert it to NIfTI)")
-    if "MOSAIC" in kinds:
-        raise StudyError("a mosaic, many slices in one image; expected one slice per file (convert it to NIfTI)")
-    if NOT_MAGNITUDE & set(kinds[2:4]) or component not in ("MAGNITUDE", "MIXED"):
-        raise StudyError(f"of image type {', '.join([*kinds, component])}; expected magnitudes")
-    if _number(data, "SamplesPerPixel", 1) > 1 or grey == "MONOCHROME1":
-        raise StudyError(f"pixels are {grey}, expected grey values, larger ones brighter (MONOCHROME2)")
-    if not data.get("ImagePositionPatient") or not data.get("ImageOrientationPatient"):
-        raise StudyError("no position or orientation; its place in the series isn't known")
-    orientation = np.array(data.ImageOrientationPatient, dtype=float)
-    normal = np.cross(*orientation.reshape(2, 3))
-    if not abs(np.linalg.norm(normal) - 1) < 0.01:
-        raise StudyError(f"orientation {orientation.tolist()}, expected two directions at a right angle")
-    position = float(normal @ np.array(data.ImagePositionPatient, dtype=float))
-    row, column = (float(v) for v in data.get("PixelSpacing") or (np.nan, np.nan))
-    return Place(position, orientation, (int(data.Rows), int(data.Columns)), (row, column))
+        kinds = [str(kind).upper() for kind in data.get("ImageType") or ()]
+        component = str(data.get("ComplexImageComponent") or "MAGNITUDE").upper()
+        modality, grey = str(data.get("Modality") or "MR"), data.get("PhotometricInterpretation")
+        if modality != "MR":
+            raise StudyError(f"modality {modality}, expected MR")
+        if _number(data, "NumberOfFrames", 1) > 1:
+            raise StudyError("a multi-frame file; expected one slice per file (convert it to NIfTI)")
+        if "MOSAIC" in kinds:
+            raise StudyError("a mosaic, many slices in one image; expected one slice per file (convert it to NIfTI)")
+        if NOT_MAGNITUDE & set(kinds[2:4]) or component not in ("MAGNITUDE", "MIXED"):
+            raise StudyError(f"of image type {', '.join([*kinds, component])}; expected magnitudes")
+        if _number(data, "SamplesPerPixel", 1) > 1 or grey == "MONOCHROME1":
+            raise StudyError(f"pixels are {grey}, expected grey values, larger ones brighter (MONOCHROME2)")
+        if not data.get("ImagePositionPatient") or not data.get("ImageOrientationPatient"):
+            raise StudyError("no position or orientation; its place in the series isn't known")
+        orientation = np.array(data.ImageOrientationPatient, dtype=float)
+        normal = np.cross(*orientation.reshape(2, 3))
+        if not abs(np.linalg.norm(normal) - 1) < 0.01:
+            raise StudyError(f"orientation {orientation.tolist()}, expected two directions at a right angle")
+        position = float(normal @ np.array(data.ImagePositionPatient, dtype=float))
+        row, column = (float(v) for v in data.get("PixelSpacing") or (np.nan, np.nan))
+        return data, Place(position, orientation, (int(data.Rows), int(data.Columns)), (row, column))
 
 
 def _stack(places: dict[str, Place], pixel: float | None) -> tuple[list[str], tuple[float, float, float]]:

@@ -10,7 +10,7 @@ protocol alone. In a complex data set the k-space's complex image, several coils
 
 import re
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
@@ -79,39 +79,36 @@ def spacing(file: h5py.File, path: Path) -> tuple[float, ...]:
     return tuple(f / m for f, m in zip(found["fieldOfView_mm"], found["matrixSize"], strict=True))
 
 
-def _source(file: h5py.File, path: Path, dataset: Dataset) -> h5py.Dataset:
-    """What slices are made from, unread: k-space (slices, [coils,] H, W), or reconstructions (slices, H, W)."""
-    if "mask" in file:
-        raise StudyError(f"{path}: undersampled (it holds a mask); expected fully sampled k-space")
-    name, axes, expected = "kspace", (3, 4), "(slices, [coils,] H, W)"
-    if dataset.options.get("image") == "reconstruction":
-        name = "reconstruction_rss" if "reconstruction_rss" in file else "reconstruction_esc"
-        axes, expected = (3,), "(slices, H, W)"
-    found = hdf5_array(file, path, name)
-    if found.ndim not in axes or 0 in found.shape:
-        raise StudyError(f"{path}: {name} of shape {found.shape}, expected {expected}")
-    return found
+@contextmanager
+def _opened(dataset: Dataset, file: str, problem: str):
+    """Yield a file; what slices are made from, unread: k-space (slices, [coils,] H, W), or reconstructions (slices, H, W);
+    which of them count; and their spacing. `StudyError` when `cohort` had a `problem` with it."""
+    if problem:
+        raise StudyError(problem)
+    path, name, axes, expected = Path(file), "kspace", (3, 4), "(slices, [coils,] H, W)"
+    with open_hdf5(path, "fastMRI file") as data:
+        if "mask" in data:
+            raise StudyError(f"{path}: undersampled (it holds a mask); expected fully sampled k-space")
+        if dataset.options.get("image") == "reconstruction":
+            name = "reconstruction_rss" if "reconstruction_rss" in data else "reconstruction_esc"
+            axes, expected = (3,), "(slices, H, W)"
+        found = hdf5_array(data, path, name)
+        if found.ndim not in axes or 0 in found.shape:
+            raise StudyError(f"{path}: {name} of shape {found.shape}, expected {expected}")
+        yield data, found, middle(len(found), dataset.slices_per_volume), spacing(data, path)
 
 
 def count(dataset: Dataset, file: str, problem: str = "") -> int:
     """How many slices `make` will give, from the array's shape."""
-    if problem:
-        raise StudyError(problem)
-    path = Path(file)
-    with open_hdf5(path, "fastMRI file") as data:
-        spacing(data, path)
-        return len(middle(len(_source(data, path, dataset)), dataset.slices_per_volume))
+    with _opened(dataset, file, problem) as (_, _, chosen, _):
+        return len(chosen)
 
 
 def make(dataset: Dataset, file: str, problem: str = "") -> tuple[np.ndarray, dict]:
     """One scan, (slices, H, W) float32 or complex64 in the file's units, and its attributes, `acquisition` and `coils`
     among them."""
-    if problem:
-        raise StudyError(problem)
     path, wanted, below_zero = Path(file), dataset.options.get("image", "kspace"), {}
-    with open_hdf5(path, "fastMRI file") as data:
-        source = _source(data, path, dataset)
-        chosen = middle(len(source), dataset.slices_per_volume)
+    with _opened(dataset, file, problem) as (data, source, chosen, voxel):
         if wanted == "reconstruction":
             images, below_zero = magnitudes(source[chosen.start : chosen.stop], path)
             images = padded(images, dataset.shape)
@@ -126,7 +123,7 @@ def make(dataset: Dataset, file: str, problem: str = "") -> tuple[np.ndarray, di
             images = slice_images(dataset, read, chosen, "centred", lambda _: file, centre)
         attributes = {
             "origin": f"{path.name}, {wanted}",
-            "spacing": spacing(data, path),
+            "spacing": voxel,
             "acquisition": text_attribute(data.attrs, "acquisition"),
             "coils": data["kspace"].shape[1] if "kspace" in data and data["kspace"].ndim == 4 else 1,
         }

@@ -6,7 +6,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from kdmri_lib.datasets.nifti import count, make, read_magnitudes, read_nifti
+from kdmri_lib.datasets.nifti import count, make, read_nifti
 from kdmri_lib.errors import StudyError
 from tests import downloads
 
@@ -42,7 +42,7 @@ def counted(path, **how):
 
 def refused(path, message, headers=True, **how):
     """Whether read, or counted by the header."""
-    for function in (read_magnitudes, counted)[: 2 if headers else 1]:
+    for function in (read_nifti, counted)[: 2 if headers else 1]:
         with pytest.raises(StudyError, match=rf"{path.name}: {message}"):
             function(path, **how)
 
@@ -67,9 +67,9 @@ def test_slices_are_of_their_orientation_whatever_the_header_says(path, code):
 @pytest.mark.parametrize(("unit", "factor"), [("micron", 1000), ("mm", 1), ("meter", 0.001), ("unknown", 1)])
 def test_pixels_are_resampled_when_asked_and_sizes_are_in_mm_whichever_unit_the_header_says(path, unit, factor):
     save(path, ras_volume(), (1.6 * factor, 1.6 * factor, 4 * factor), unit)
-    slices, spacing = read_nifti(path, pixel=0.8)
+    slices, spacing, _ = read_nifti(path, pixel=0.8)
     assert slices.shape == (4, 12, 10) and spacing == pytest.approx((4, 0.8, 0.8))
-    slices, spacing = read_nifti(path, "thickest")
+    slices, spacing, _ = read_nifti(path, "thickest")
     assert slices.shape == (4, 6, 5) and spacing == pytest.approx((4, 1.6, 1.6))
     dataset = downloads.declared("nifti_folder", path.parent, shape=(16, 8), slices_per_volume=2)
     assert make(dataset, str(path), pixel=0.8)[0].shape == (2, 16, 8) and count(dataset, str(path)) == 2
@@ -146,7 +146,7 @@ def test_an_image_that_compresses_well_is_read(tmp_path):
     save(tmp_path / "x.nii", image)
     (tmp_path / "x.nii.gz").write_bytes(gzip.compress((tmp_path / "x.nii").read_bytes(), 9))
     assert (tmp_path / "x.nii.gz").stat().st_size < image.nbytes / 700
-    assert read_magnitudes(tmp_path / "x.nii.gz")[0].sum() == image.sum()
+    assert read_nifti(tmp_path / "x.nii.gz")[0].sum() == image.sum()
 
 
 def test_a_series_is_taken_where_times_are_asked_for_and_axes_of_one_count_for_nothing(path):

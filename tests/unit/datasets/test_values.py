@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from kdmri_lib.datasets.nifti import read_magnitudes
+from kdmri_lib.datasets.nifti import read_nifti
 from kdmri_lib.datasets.values import magnitudes, measured_whole
 from kdmri_lib.errors import StudyError
 from kdmri_lib.storage import PROJECT
@@ -90,7 +90,7 @@ def test_real_people_after_interpolation_are_images(tmp_path, file):
     low[values.shape[0] // 4 : -(values.shape[0] // 4)] = 0
     for moved in (ndimage.zoom(values, (1.3, 1.3, 1), order=3), np.fft.ifft2(low, axes=(0, 1)).real):
         nibabel.save(nibabel.Nifti1Image(moved.astype(np.float32), stored.affine), tmp_path / "x.nii")
-        slices, _, attributes = read_magnitudes(tmp_path / "x.nii")
+        slices, _, attributes = read_nifti(tmp_path / "x.nii")
         assert slices.min() == 0 and 0 < attributes["below_zero"] < 0.01
 
 
