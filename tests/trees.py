@@ -4,7 +4,8 @@ folder, a place outside and a source of chance), and what damage does to a file 
 import os
 import random
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import nibabel
@@ -91,6 +92,20 @@ def emptied(file: Path) -> None:
 def link_to_nothing(file: Path) -> None:
     file.unlink()
     file.symlink_to("/nowhere/at/all")
+
+
+@contextmanager
+def locked(place: Path) -> Iterator[None]:
+    """A file or a folder that nobody may read, in the block; nor may root, who may read everything else."""
+    mode, user = place.stat().st_mode, os.geteuid()
+    place.chmod(0)
+    try:
+        if user == 0:
+            os.seteuid(65534)
+        yield
+    finally:
+        os.seteuid(user)
+        place.chmod(mode)
 
 
 HARMLESS: list[Callable[[Path, Path, random.Random], None]] = [capitals, in_folders, label_maps, links, others, circles]

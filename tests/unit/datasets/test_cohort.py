@@ -81,14 +81,12 @@ def test_two_volumes_of_one_name_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("folder", "message"),
     [
-        ({"folder": "/nowhere/at/all"}, "no folder /nowhere/at/all; data/README.md says how to get the images"),
-        ({"folder": None}, "source nifti_folder needs folder"),
+        ("/nowhere/at/all", "no folder /nowhere/at/all; data/README.md says how to get the images"),
+        (None, "source nifti_folder needs folder"),
     ],
 )
-def test_bad_declarations(tmp_path, change, message):
-    downloads.nifti(tmp_path)
-    dataset = downloads.declared("nifti_folder", tmp_path).model_copy(update=change)
+def test_a_folder_that_is_not_there_or_not_declared(tmp_path, folder, message):
     with pytest.raises(StudyError, match=message):
-        members(dataset)
+        members(downloads.declared("nifti_folder", tmp_path).model_copy(update={"folder": folder}))

@@ -8,16 +8,7 @@ import pytest
 import torch
 
 from kdmri_lib.datasets import prepared
-from kdmri_lib.datasets.prepared import (
-    Slices,
-    Volume,
-    attribute,
-    checked_volume,
-    left_out,
-    read_prepared,
-    source_checksums,
-    write_prepared,
-)
+from kdmri_lib.datasets.prepared import Slices, Volume, checked_volume, read_prepared, write_prepared
 from kdmri_lib.errors import StudyError
 from tests import downloads
 
@@ -74,8 +65,8 @@ def test_what_is_written_is_read_again_made_in_memory_or_on_the_disk(tmp_path, s
         mean = pytest.approx(volume.image.mean(), abs=1e-6)
         assert (found.subject, found.split) == (volume.subject, volume.split)
         assert found.attributes == {"kind": "x", "mean": mean, "sha256": checksum}
-    assert left_out(path) == {"d": "broken"} and attribute(path, "code") == 3
-    assert source_checksums(path) == dict.fromkeys("abc", about["sources"]) | untried
+    assert prepared.left_out(path) == {"d": "broken"} and prepared.attribute(path, "code") == 3
+    assert prepared.source_checksums(path) == dict.fromkeys("abc", about["sources"]) | untried
     with h5py.File(path) as file:
         assert file["volumes/c"].chunks == (1, *downloads.SHAPE)
 

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -18,10 +17,9 @@ from kdmri_lib.datasets.preparing import changed_sources, prepare, source, surve
 from kdmri_lib.declarations import Dataset
 from kdmri_lib.errors import StudyError
 from kdmri_lib.storage import PROJECT
-from kdmri_study.__main__ import main
 from kdmri_study.profile import Study
 from kdmri_study.runs import prepare_dataset
-from tests import downloads
+from tests import downloads, trees
 
 
 @pytest.fixture
@@ -55,28 +53,20 @@ def is_made_of(path, volume, seed):
     np.testing.assert_allclose(image, downloads.normalised(downloads.image(seed)), atol=2e-6)
 
 
-def cut_short(file):
-    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-
-
 def making(monkeypatch, name, change):
     """In place of a source's `make`: `change` of what makes the volume, and of the arguments that it is made from."""
     make = source(name).make
     monkeypatch.setattr(source(name), "make", lambda dataset, **how: change(partial(make, dataset, **how), how))
 
 
-def failing():
-    raise ZeroDivisionError("division by zero")
-
-
 def test_what_is_broken_is_left_out_by_name_and_the_others_go_on(folder, dataset, path, monkeypatch):
-    cut_short(of_person(folder, 1))
+    trees.cut(of_person(folder, 1))
     left_out = prepare(dataset, path).left_out
     assert set(left_out) == {"person1_scan"} and sum(map(len, splits(path).values())) == 3
     assert f"{of_person(folder, 1)}: not a readable NIfTI volume, or cut short" in left_out["person1_scan"]
     assert prepare(dataset, path) == (False, left_out), "said again when nothing is made"
     replace(of_person(folder, 1))
-    making(monkeypatch, "nifti_folder", lambda make, how: failing() if "person2" in how["file"] else make())
+    making(monkeypatch, "nifti_folder", lambda make, how: 1 / 0 if "person2" in how["file"] else make())
     left_out = prepare(dataset, path).left_out
     assert f"{of_person(folder, 2)}: not a readable volume of source nifti_folder, or cut short (div" in str(left_out)
     assert list(left_out) == ["person2_scan"] and survey(dataset).problems == left_out
@@ -97,7 +87,7 @@ def test_a_stopped_preparation_goes_on_where_it_was(dataset, path, tmp_path, mon
         with pytest.raises(KeyboardInterrupt):
             prepare(dataset, path)
     assert not path.exists(), "a half-made file isn't taken for a whole one"
-    cut_short(next((tmp_path / ".out.parts").glob("*.h5")))
+    trees.cut(next((tmp_path / ".out.parts").glob("*.h5")))
     making(monkeypatch, "nifti_folder", lambda make, how: made.append(how) or make())
     prepare(dataset, path)
     assert len(made) == 2 + 3, "one of the two was damaged meanwhile"
@@ -134,13 +124,13 @@ def as_it_was(file):
 def test_a_change_of_the_files_is_seen_and_they_are_prepared_again(folder, dataset, path, name, change, message):
     replace(folder / "person1/second.nii", 5)
     replace(folder / "person3/broken.nii", 6)
-    cut_short(folder / "person3/broken.nii")
+    trees.cut(folder / "person3/broken.nii")
     assert set(prepare(dataset, path).left_out) == {"person3_broken"}
     replace(of_person(folder, 11), 6)
     assert not prepare(dataset, path).made, "beyond the declared number of subjects"
     change(folder / name)
     assert changed_sources(dataset, path) == message.format(file=folder / name)
-    cut_short(path.with_name(".out.files.json"))
+    trees.cut(path.with_name(".out.files.json"))
     assert changed_sources(dataset, path) == message.format(file=folder / name), "sizes and times may be lost"
     assert prepare(dataset, path).made and not prepare(dataset, path).made
     if change is not Path.unlink:
@@ -233,17 +223,9 @@ def test_names_longer_than_a_file_name_may_be(folder, dataset, path):
     is_made_of(path, name, 1)
 
 
-@pytest.fixture
-def kdmri(monkeypatch, capsys):
-    """A command of the study: its exit status, and what it said."""
-
-    def run(command, study, *more):
-        about = ("--profile", study.source, "--folder", study.folder, *more)
-        monkeypatch.setattr(sys, "argv", ["kdmri", command, *map(str, about)])
-        status, said = main(), capsys.readouterr()
-        return status, said.out + said.err
-
-    return run
+def of(study):
+    """Arguments of a command of the study."""
+    return "--profile", study.source, "--folder", study.folder
 
 
 def test_checking_says_what_is_there_beside_the_papers_numbers(tmp_path, kdmri):
@@ -254,7 +236,7 @@ def test_checking_says_what_is_there_beside_the_papers_numbers(tmp_path, kdmri):
     text = (PROJECT / "profiles" / "paper.yaml").read_text().replace("data/downloads", str(tmp_path))
     path.write_text(text.replace("train: 90, validation: 10, test: 50", "train: 2, validation: 1, test: 1"))
     next((tmp_path / "acdc").rglob("patient001_frame01.nii.gz")).write_bytes(b"not NIfTI")
-    status, said = kdmri("check", Study(str(path), tmp_path / "study"))
+    status, said = kdmri("check", *of(Study(str(path), tmp_path / "study")))
     assert status == 1
     for part in (
         "train 2 subjects, 4 volumes, 11 slices",
@@ -285,26 +267,26 @@ def scans(folder, tmp_path) -> Study:
 def test_checking_says_what_changed_and_touches_what_the_workflow_looks_at(scans, folder, kdmri):
     dataset = scans.dataset("mine")
     stamp, path = scans.source_stamp(dataset), scans.prepared(dataset)
-    status, said = kdmri("check", scans)
+    status, said = kdmri("check", *of(scans))
     assert status == 0 and "mine (nifti_folder, " in said and "will be again" not in said and not stamp.exists()
     replace(of_person(folder, 2))
-    status, said = kdmri("check", scans)
+    status, said = kdmri("check", *of(scans))
     assert status == 0 and f"prepared before, and will be again: {of_person(folder, 2)} was replaced" in said
     assert stamp.stat().st_mtime_ns > path.stat().st_mtime_ns
-    assert f"{path}: prepared" in kdmri("prepare", scans, "mine")[1]
+    assert f"{path}: prepared" in kdmri("prepare", "mine", *of(scans))[1]
     assert (before := stamp.stat().st_mtime_ns) < path.stat().st_mtime_ns
-    assert "will be again" not in kdmri("check", scans)[1] and stamp.stat().st_mtime_ns == before
+    assert "will be again" not in kdmri("check", *of(scans))[1] and stamp.stat().st_mtime_ns == before
 
 
 def test_checking_ends_with_an_error_where_preparing_would_leave_volumes_out(scans, folder, kdmri, monkeypatch):
     dataset, path = scans.dataset("mine"), scans.prepared(scans.dataset("mine"))
     downloads.save_nifti(of_person(folder, 1), downloads.image(1) - 1.5)
     path.unlink()
-    status, said = kdmri("check", scans, "--headers")
+    status, said = kdmri("check", *of(scans), "--headers")
     assert status == 0 and "train 2 subjects, 2 volumes, 6 slices" in said
     promised, made = survey(dataset), source("nifti_folder").make
     for _ in range(2):  # as the files are; and as they were prepared, for which no image is read again
-        status, said = kdmri("check", scans)
+        status, said = kdmri("check", *of(scans))
         assert status == 1 and "train 2 subjects, 2 volumes, 3 slices" in said
         assert f"and would be left out: person1_scan: {of_person(folder, 1)}: negative values" in said
         assert "not all is as declared: person1_scan" in said
@@ -315,7 +297,7 @@ def test_checking_ends_with_an_error_where_preparing_would_leave_volumes_out(sca
     for number in (1, 2, 3, 10):
         nibabel.save(nibabel.Nifti1Image(np.ones((4, 4, 3, 5), np.float32), np.eye(4)), of_person(folder, number))
     for how in ((), ("--headers",)):
-        status, said = kdmri("check", scans, *how)
+        status, said = kdmri("check", *of(scans), *how)
         assert status == 1 and "no volume left for split 'train' (" in said
 
 
@@ -327,7 +309,7 @@ def test_checking_says_what_is_passed_over_and_what_becomes_zero(scans, folder, 
         downloads.save_nifti(folder / f"person{number}/scan_seg.nii.gz", np.round(image))
     names, share = ", ".join(f"person{number}/scan_seg.nii.gz" for number in (1, 2, 3)), 0.5 / np.abs(image).sum()
     for _ in range(2):  # as the files are; and as they were prepared
-        status, said = kdmri("check", scans)
+        status, said = kdmri("check", *of(scans))
         assert status == 0 and f"passed over, label maps or copies by their names: 4 ({names}, ...)" in said
         assert f"values below 0 ({share:.2g} of the signal at most) become 0: 1 (person1_scan)" in said
         prepare_dataset(scans, scans.dataset("mine"))
@@ -338,10 +320,10 @@ def test_checking_says_what_is_passed_over_and_what_becomes_zero(scans, folder, 
 def test_checking_and_preparing_say_nothing_is_wrong_when_a_prepared_download_is_deleted(scans, folder, kdmri):
     path = scans.prepared(scans.dataset("mine"))
     shutil.rmtree(folder)
-    status, said = kdmri("check", scans)
+    status, said = kdmri("check", *of(scans))
     assert status == 0 and f"mine (nifti_folder, {folder}): the folder is gone; prepared before" in said
-    status, said = kdmri("prepare", scans, "mine")
+    status, said = kdmri("prepare", "mine", *of(scans))
     assert status == 0 and f"{path}: up to date" in said and not scans.source_stamp(scans.dataset("mine")).exists()
     path.unlink()
-    status, said = kdmri("check", scans)
+    status, said = kdmri("check", *of(scans))
     assert status == 1 and "not all is as declared: mine" in said

@@ -15,7 +15,7 @@ from kdmri_lib.datasets.reading import reading
 from kdmri_lib.declarations import Undersampling
 from kdmri_lib.declared import declared_mask
 from kdmri_lib.errors import StudyError
-from tests import downloads
+from tests import downloads, trees
 
 
 def test_a_file_that_may_not_be_read_and_one_that_is_being_written(tmp_path):
@@ -27,16 +27,9 @@ def test_a_file_that_may_not_be_read_and_one_that_is_being_written(tmp_path):
         left_out = prepare(dataset, tmp_path / "out.h5").left_out
         process.stdin.close()
     assert list(left_out) == ["file2"] and "file2.h5: another program has it open for writing" in left_out["file2"]
-    locked = tmp_path / "multicoil_val/file4.h5"
-    locked.chmod(0)
-    before = os.geteuid()
-    try:
-        if before == 0:  # who may read everything
-            os.seteuid(65534)
-        with pytest.raises(StudyError, match=r"file4.h5: no permission to read it"):
-            source("fastmri").make(dataset, file=str(locked))
-    finally:
-        os.seteuid(before)
+    file = tmp_path / "multicoil_val/file4.h5"
+    with trees.locked(file), pytest.raises(StudyError, match=r"file4.h5: no permission to read it"):
+        source("fastmri").make(dataset, file=str(file))
 
 
 def test_a_mask_of_ones_own(tmp_path):
