@@ -46,10 +46,10 @@ def reoriented(canonical: np.ndarray, affine: np.ndarray, code: str) -> nibabel.
     return nibabel.Nifti1Image(canonical, affine).as_reoriented(nibabel.orientations.ornt_transform(ras, wanted))
 
 
-def save_nifti(path: Path, volume: np.ndarray, code: str = "LAS", zooms=(1.4, 1.4, 8.0)) -> None:
-    """Write (slices, H, W), axial in radiological view, in the orientation `code`."""
+def save_nifti(path: Path, volume: np.ndarray, code="LAS", zooms=(1.4, 1.4, 8.0), axes=(2, 1, 0)) -> None:
+    """Write (slices, H, W), axial in radiological view, in the orientation `code`; or where other `axes` are X, Y, Z."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    nibabel.save(reoriented(volume[:, ::-1, ::-1].transpose(2, 1, 0), np.diag([*zooms, 1.0]), code), path)
+    nibabel.save(reoriented(volume[:, ::-1, ::-1].transpose(axes), np.diag([*zooms, 1.0]), code), path)
 
 
 def declared(source: str, folder: Path, **more) -> Dataset:
@@ -94,9 +94,7 @@ def mrbrains_2018(folder: Path) -> dict[str, np.ndarray]:
 
 def save_matlab73(path: Path, name: str, value: np.ndarray) -> None:
     """As MATLAB's save -v7.3: a 512-byte user block that says so, axes reversed, complex numbers as compounds."""
-    kind = np.dtype([("real", "<f8"), ("imag", "<f8")])
-    stored = np.empty(value.T.shape, dtype=kind)
-    stored["real"], stored["imag"] = value.T.real, value.T.imag
+    stored = np.ascontiguousarray(value.T, "<c16").view([("real", "<f8"), ("imag", "<f8")])
     with h5py.File(path, "w", userblock_size=512) as file:
         file.create_dataset(name, data=stored).attrs["MATLAB_class"] = np.bytes_("double")
     header = b"MATLAB 7.3 MAT-file, Platform: GLNXA64, Created on: Tue Jan 01 00:00:00 2019 HDF5 schema 1.00 ."
@@ -161,8 +159,7 @@ def calgary_nifti(folder: Path) -> dict[str, np.ndarray]:
     for number, part in ((1, "Train"), (2, "Train"), (3, "Train"), (4, "Val")):
         volume = image(number)
         path = folder / part / f"CC{number:04d}_philips_15_55_M.nii.gz"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        nibabel.save(reoriented(volume[:, ::-1, ::-1].transpose(0, 2, 1), np.eye(4), "PIR"), path)
+        save_nifti(path, volume, "PIR", (1, 1, 1), axes=(0, 2, 1))
         expected[path.name.removesuffix(".nii.gz")] = normalised(volume)
     return expected
 
@@ -173,7 +170,7 @@ def calgary_raw(folder: Path, multichannel: bool = True) -> dict[str, np.ndarray
         volume = image(number)
         values = coils(volume)[0] if multichannel else volume[:, None]
         kspace = np.moveaxis(np.fft.fft2(values), 1, 3)  # channels last, no shift
-        stored = np.stack([kspace.real, kspace.imag], axis=-1).reshape(*kspace.shape[:3], -1).astype(np.float32)
+        stored = np.ascontiguousarray(kspace, np.complex64).view(np.float32)
         path = folder / part / f"e{number}_P{number}.7.{'h5' if multichannel else 'npy'}"
         path.parent.mkdir(parents=True, exist_ok=True)
         if multichannel:

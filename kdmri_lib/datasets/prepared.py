@@ -93,20 +93,19 @@ def splits(path: Path) -> dict[str, list[str]]:
 def read_prepared(path: Path, split: str | None = None, subjects: Collection[str] | None = None) -> Iterator[Volume]:
     """Yield the volumes of one split (all by default), of these subjects (all by default), by name, one at a time.
     `StudyError` when there is none, or a volume isn't what was written, by its checksum."""
-    there = [(name, of) for of, names in splits(path).items() for name in names if split in (None, of)]
-    if not (chosen := sorted(each for each in there if subjects is None or each[0] in subjects)):
-        raise StudyError(f"{path}: no volume" + (f" in split '{split}'" if split else ""))
     with opened(path) as file:
-        for subject, of in chosen:
-            data = file["volumes"][subject]
+        there = [(name, data) for name, data in sorted(file["volumes"].items()) if subjects is None or name in subjects]
+        if not (chosen := [each for each in there if split in (None, each[1].attrs["split"])]):
+            raise StudyError(f"{path}: no volume" + (f" in split '{split}'" if split else ""))
+        for subject, data in chosen:
             try:
                 image = data[:]
             except OSError as error:
                 raise StudyError(f"{path}: volume {subject} can't be read, the file is damaged ({error})") from None
-            attributes = {name: value for name, value in data.attrs.items() if name != "split"}
+            attributes = dict(data.attrs)
             if image_sha256(image) != attributes["sha256"]:
                 raise StudyError(f"{path}: volume {subject} was altered (its checksum doesn't match); delete the file")
-            yield Volume(subject, of, image, attributes)
+            yield Volume(subject, str(attributes.pop("split")), image, attributes)
 
 
 def test_volumes(path: Path) -> Iterator[Volume]:

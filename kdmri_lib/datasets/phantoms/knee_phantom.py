@@ -48,7 +48,7 @@ def subject_slice(
 ) -> np.ndarray:
     """One coronal slice of the phantom `body` at `depth` mm from the middle: signal (H, W) float32 before the coils."""
     here = np.stack(np.meshgrid(*[(np.arange(n) - n / 2) * pixel for n in shape], indexing="ij"))
-    y, x = body["placed"](here)
+    y, x = body["placed"](here[::-1] if body["sideways"] else here)
     tilt = body["tilt"]
     y, x = y - np.sin(tilt) * x + body["shift"][0], x + np.sin(tilt) * y + body["shift"][1]
 
@@ -70,7 +70,7 @@ def subject_slice(
     paint(leg - 1.8, tissue["fat"] * (1 + 0.05 * fine))
     septa = sheet_distance(noise(14, 40), pixel)
     paint(np.minimum(0.5 - septa, leg - 2.5), 0.45 * tissue["fat"])
-    strands = np.minimum(sheet_distance(band_noise(rng, shape, 9 / pixel, 25 / pixel) + 0.02 * x, pixel), 9)
+    strands = np.minimum(sheet_distance(noise(9, 25) + 0.02 * x, pixel), 9)
     paint(leg - thick, tissue["muscle"] * (1 + 0.04 * fine))
     paint(np.minimum(0.55 - strands, leg - thick - 1), 0.8 * tissue["fat"])
     # Fat fills the joint's surroundings.
@@ -139,20 +139,15 @@ def drawn_body(rng: np.random.Generator, variety: Variety) -> dict:
         "gap": variety.between("warp", 4, rng.uniform(5, 7), 2, 10),
         "notch": variety.between("warp", 5, rng.uniform(12, 18), 0, 18),
     }
-    signals = variety.signals("pd", TISSUES)
-    body["tissue"] = {name: signal * rng.normal(1, 0.04) for name, signal in signals.items()}
-    body["tissue"]["fat"] *= variety.between("contrast", 2, 1, 0.2, 1)
+    tissue = {name: signal * rng.normal(1, 0.04) for name, signal in variety.signals("pd", TISSUES).items()}
+    tissue["fat"] *= variety.between("contrast", 2, 1, 0.2, 1)
     # Without variety a coronal knee. With one femur and tibia are less wide, or end round or hollow, as other joints' bones
     # and those of sagittal slices, where they lie before the middle of the leg and have the patella before them.
-    sideways = variety.between("warp", 6, 1, 0, 1) < 0.15
-
-    def placed(here: np.ndarray) -> np.ndarray:
-        here = here[::-1] if sideways else here
-        return variety.placed(here, np.zeros((2, 1, 1)), turn=12, sizes=(0.75, 1.3))
-
     return body | {
+        "tissue": tissue,
         "other": "warp" in variety.kinds,
-        "placed": placed,
+        "sideways": variety.between("warp", 6, 1, 0, 1) < 0.15,
+        "placed": partial(variety.placed, middle=np.zeros((2, 1, 1)), turn=12, sizes=(0.75, 1.3)),
         "width": variety.between("warp", 7, 38, 20, 44),
         "swing": variety.between("warp", 8, 7, -9, 9),
         "lobes": variety.between("warp", 9, 0.55, 0, 0.8),
