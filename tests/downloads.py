@@ -53,11 +53,8 @@ def save_nifti(path: Path, volume: np.ndarray, code="LAS", zooms=(1.4, 1.4, 8.0)
 
 
 def declared(source: str, folder: Path, **more) -> Dataset:
-    return Dataset(
-        **{"name": "mine", "source": source, "folder": str(folder), "shape": SHAPE}
-        | {"train": 2, "validation": 1, "test": 1}
-        | more
-    )
+    usual = {"name": "mine", "shape": SHAPE, "train": 2, "validation": 1, "test": 1}
+    return Dataset(source=source, folder=str(folder), **usual | more)
 
 
 def acdc(folder: Path) -> dict[str, np.ndarray]:

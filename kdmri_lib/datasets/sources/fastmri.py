@@ -69,14 +69,12 @@ def spacing(file: h5py.File, path: Path) -> tuple[float, ...]:
         return ()
     header = file["ismrmrd_header"][()]
     try:
-        root = ElementTree.fromstring(header)
-        found = {}
-        for part in ("matrixSize", "fieldOfView_mm"):
-            node = root.find(f".//{{*}}encoding/{{*}}reconSpace/{{*}}{part}")
-            found[part] = [float(node.find(f"{{*}}{axis}").text) for axis in "zxy"]
+        space = ElementTree.fromstring(header).find(".//{*}encoding/{*}reconSpace")
+        extent = [float(space.find(f"{{*}}fieldOfView_mm/{{*}}{axis}").text) for axis in "zxy"]
+        points = [float(space.find(f"{{*}}matrixSize/{{*}}{axis}").text) for axis in "zxy"]
     except (ElementTree.ParseError, AttributeError, TypeError, ValueError) as error:
         raise StudyError(f"{path}: its ISMRMRD header can't be read ({error})") from None
-    return tuple(f / m for f, m in zip(found["fieldOfView_mm"], found["matrixSize"], strict=True))
+    return tuple(size / count for size, count in zip(extent, points, strict=True))
 
 
 @contextmanager
