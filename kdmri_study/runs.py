@@ -22,7 +22,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from kdmri_lib import training
-from kdmri_lib.datasets.prepared import Slices, content_checksum, read_prepared, test_volumes
+from kdmri_lib.datasets.prepared import Slices, attribute, read_prepared, test_volumes
 from kdmri_lib.datasets.preparing import Preparation, prepare
 from kdmri_lib.declarations import Dataset, Run
 from kdmri_lib.declared import declared_network, declared_operator, mask_file, training_step
@@ -155,7 +155,7 @@ class RunFolder:
         return {
             "losses": loss_sources(self.run),
             "mask": sha256_file(file) if file and file.exists() else "",
-            "data": content_checksum(self.study.prepared(self.run.dataset)),
+            "data": attribute(self.study.prepared(self.run.dataset), "content"),
             "needs": {r.id: RunFolder(self.study, r).checksum() for r in self.run.needs},
         }
 

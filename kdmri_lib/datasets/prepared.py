@@ -60,14 +60,9 @@ def opened(path: Path) -> Iterator[h5py.File]:
 
 
 def attribute(path: Path, name: str):
-    """One of the root's attributes."""
+    """One of the root's attributes, such as "content", the SHA-256 over all volumes, 64 hex digits."""
     with opened(path) as file:
         return file.attrs[name]
-
-
-def content_checksum(path: Path) -> str:
-    """The SHA-256 over all volumes, 64 hex digits, as recorded when the file was written."""
-    return str(attribute(path, "content"))
 
 
 def left_out(path: Path) -> dict[str, str]:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from kdmri_lib.datasets.prepared import content_checksum, read_prepared
+from kdmri_lib.datasets.prepared import attribute, read_prepared
 from kdmri_lib.storage import PROJECT, read_json
 from kdmri_study.evidence import Evidence, job, train_job
 from kdmri_study.profile import Study
@@ -65,7 +65,7 @@ def test_files_that_change_between_two_starts_are_prepared_again(study, tmp_path
         process = run_all(clone, "--profile", study.source, "--folder", elsewhere.folder, "--jobs", "1", path)
         said.append(process.communicate(timeout=200)[0])
         assert process.returncode == 0, said
-        return content_checksum(path), path.stat().st_mtime_ns
+        return attribute(path, "content"), path.stat().st_mtime_ns
 
     first = start()
     assert start() == first and "will be again" not in said[0] + said[1]
