@@ -6,6 +6,7 @@ columns method, seed, dataset and acceleration); the seed is -1 where nothing wa
 
 import math
 from collections.abc import Iterable, Sequence
+from itertools import chain
 
 import numpy as np
 import pandas as pd
@@ -67,8 +68,10 @@ def comparisons(volumes: pd.DataFrame, questions: Sequence[tuple[str, str]]) -> 
             continue
         seeds = sorted(seed for seed in wide.index.unique("seed") if seed >= 0)
         for metric in ("psnr", "ssim"):
+            values = wide[metric]
+            each = {method: _by_seed(values, method, seeds) for method in {*chain.from_iterable(questions)}}
             for a, b in questions:
-                found = compare(*(_by_seed(wide[metric], method, seeds) for method in (a, b)))._asdict()
+                found = compare(each[a], each[b])._asdict()
                 found["by_seed"] = " ".join(f"{value:+.4f}" for value in found["by_seed"])
                 found["which_seeds"] = " ".join(map(str, seeds))
                 rows.append({**dict(zip(SET, key, strict=True)), "metric": metric, "a": a, "b": b, **found})
