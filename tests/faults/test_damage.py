@@ -22,19 +22,19 @@ def flipped(content: bytes, place: int | None = None) -> bytes:
 
 
 @pytest.mark.parametrize("damaged", [lambda content: b"", lambda content: content[: len(content) // 2], flipped])
-def test_a_damaged_file_of_a_run_is_named_and_the_run_made_again(study, damaged):
-    run = runs_of(study)["student"]
-    path = trained(study, run).path
+def test_a_damaged_file_of_a_run_is_named_and_the_run_made_again(finished_copy, damaged):
+    run = runs_of(finished_copy)["student"]
+    path = RunFolder(finished_copy, run).path
     right = digests(path, CURVE, VOLUMES, SLICES, WEIGHTS)
     assert len(right) == 4
     for name in (CURVE, VOLUMES, SLICES, WEIGHTS, "run.json"):
         whole = (path / name).read_bytes()
         (path / name).write_bytes(damaged(whole))
-        state = RunFolder(study, run).state()
+        state = RunFolder(finished_copy, run).state()
         assert state == f"{name} is damaged" or (name == "run.json" and state not in ("finished", "failed"))
         if name not in (WEIGHTS, "run.json"):
             (path / name).write_bytes(whole)
-    assert digests(trained(study, run).path, *right) == right
+    assert digests(trained(finished_copy, run).path, *right) == right
 
 
 def test_a_bit_that_flipped_within_a_prepared_image_is_seen(tmp_path, prepared_study):

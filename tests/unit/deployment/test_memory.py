@@ -8,9 +8,6 @@ import numpy as np
 
 from kdmri_lib.deployment import Model
 from kdmri_lib.storage import PROJECT
-from kdmri_study.models import export, kept_run
-from kdmri_study.runs import RunFolder
-from tests.studies import runs_of
 
 CODE = """
 import sys
@@ -20,10 +17,9 @@ print([line for line in open("/proc/self/status") if line.startswith("VmHWM")][0
 """
 
 
-def test_memory_does_not_grow_with_the_volume(finished_study, tmp_path):
+def test_memory_does_not_grow_with_the_volume(deployed, tmp_path):
     """A volume of 600 MB through the command, in far less than that above what an empty start takes."""
-    path = tmp_path / "student.onnx"
-    export(finished_study, kept_run(RunFolder(finished_study, runs_of(finished_study)["student"])), path)
+    path = deployed[1]
     lines = Model(path, engine="onnxruntime", threads=1).lines
     block = np.fft.fft2(np.random.default_rng(0).random((10, 72, 2048), np.float32)) * lines[:, None]
     peaks = {}
