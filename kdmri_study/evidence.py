@@ -31,18 +31,11 @@ DECLARED = ("network", "objective", "schedule", "seed", "precision", "subjects",
 
 
 class Job(NamedTuple):
-    """A setting of Table 1, or an experiment, with one seed.
+    """A setting of Table 1, or an experiment, with one seed."""
 
-    Attributes
-    ----------
-    name : such as brain_4x_seed0.
-    rows : its rows by part; of a setting the part is "table1".
-    untrained : methods without training that its tables show.
-    """
-
-    name: str
-    rows: dict[str, Rows]
-    untrained: tuple[str, ...]
+    name: str  # such as brain_4x_seed0
+    rows: dict[str, Rows]  # by part; of a setting the part is "table1"
+    untrained: tuple[str, ...]  # methods without training that its tables show
 
     @property
     def all_rows(self) -> list[Row]:

@@ -6,12 +6,12 @@ and a card for people (`.md`).
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+from pydantic.dataclasses import dataclass
 
 from kdmri_lib.channels import as_channels, magnitude
 from kdmri_lib.datasets import people
@@ -52,22 +52,14 @@ scanner's k-space has tested it. Its figures compare methods; they say nothing o
 
 @dataclass(frozen=True)
 class Kept:
-    """A trained network with what is known of it.
-
-    Attributes
-    ----------
-    run, method, profile : its declaration, which row of Table 1 it is, and of which profile.
-    weights : the file that they lie in.
-    validation : PSNR (dB) on the validation subjects.
-    record : what the run left: processor, precision, commit, the checksum of the data it learnt from.
-    """
+    """A trained network with what is known of it."""
 
     run: Run
-    method: str
-    profile: str
-    weights: Path
-    validation: float
-    record: dict
+    method: str  # which row of Table 1 it is
+    profile: str  # and of which profile
+    weights: Path  # the file that they lie in
+    validation: float  # PSNR (dB) on the validation subjects
+    record: dict  # what the run left: processor, precision, commit, checksums of weights and of the data it learnt from
 
     def network(self, acceleration: float | None = None) -> Network:
         """The network, in evaluation mode; with the mask of another acceleration where one is given."""
@@ -95,12 +87,7 @@ def kept_run(folder: RunFolder, method: str = "") -> Kept:
 
 def committed(folder: Path = FOLDER) -> list[Kept]:
     """Every network in a folder of models; `StudyError` names a file whose `.json` isn't there."""
-    found = []
-    for weights in sorted(folder.glob("*.safetensors")):
-        about = read_json(weights.with_suffix(".json"))
-        run = Run.model_validate(about["run"])
-        found.append(Kept(run, about["method"], about["profile"], weights, about["validation"], about["record"]))
-    return found
+    return [Kept(weights=path, **read_json(path.with_suffix(".json"))) for path in sorted(folder.glob("*.safetensors"))]
 
 
 def network(dataset: str, acceleration: float, method: str = "", folder: Path = FOLDER) -> Kept:
@@ -239,16 +226,10 @@ def look_at_people(dataset: str = "brain", count: int = 16) -> Views:
 
 
 def export(study: Study, kept: Kept, path: Path) -> float:
-    """Write a network at `path` (.onnx) and its weights beside it (.safetensors).
+    """Write a network at `path` (.onnx) and its weights beside it (.safetensors); the largest difference to PyTorch on
+    training slices or, where these aren't prepared, on a person's.
 
-    Returns
-    -------
-    The largest difference to PyTorch on training slices or, where these aren't prepared, on a person's.
-
-    Raises
-    ------
-    StudyError
-        When the mask isn't made of lines, or ONNX Runtime doesn't agree with PyTorch; then no file is left.
+    `StudyError` when the mask isn't made of lines, or ONNX Runtime doesn't agree with PyTorch; then no file is left.
     """
     run = kept.run
     about = {
@@ -297,7 +278,6 @@ def calibration_slices(study: Study, run: Run, count: int = 32) -> Iterator[Meas
 
 def as_network(model: Model) -> Callable:
     """An exported model as `evaluate` calls a network: tensors (B, C, H, W) in and out."""
-
     return lambda *measured: torch.from_numpy(model.run(*(v.contiguous().numpy() for v in measured)))
 
 

@@ -10,7 +10,6 @@ from kdmri_lib.declared import run_network
 from kdmri_lib.models.base import parameter_count
 from kdmri_study.paper import answered
 from kdmri_study.recipes import Rows, against_compute, cost
-from kdmri_study.results import difference
 
 
 def learning_curves(rows: Mapping[int, Rows], outcome: Callable, title: str) -> Figure:
@@ -35,69 +34,50 @@ def learning_curves(rows: Mapping[int, Rows], outcome: Callable, title: str) -> 
     return figures.learning_curves(lines, title, sorted(points))
 
 
-def _psnr(found) -> pd.Series:
-    """Test PSNR (dB) by row."""
-    return found.table[found.table.set == "test"].set_index("method").psnr
-
-
 def positions(found) -> tuple[pd.DataFrame, tuple[int, int], float]:
     """What `kdmri_lib.figures.positions` draws of the part of that name."""
-    rows = next(iter(found.rows.values()))
-    pairs = {name: row.facts for name, row in rows.items() if "teacher" in row.facts}
-    table = pd.DataFrame([dict(facts) | difference(found, name, found.reference) for name, facts in pairs.items()])
+    pairs = {name: row.facts for name, row in found.first.items() if "teacher" in row.facts}
+    table = pd.DataFrame([dict(facts) | found.difference(name, found.reference) for name, facts in pairs.items()])
     chosen = pairs[found.reference]
-    return table, (chosen["teacher"], chosen["student"]), float(_psnr(found)[found.reference])
+    return table, (chosen["teacher"], chosen["student"]), float(found.on().psnr[found.reference])
 
 
 def sizes(found) -> tuple[pd.DataFrame, float]:
     """What `kdmri_lib.figures.sizes` draws: a row per size, and the teacher's test PSNR."""
-    rows, psnr = next(iter(found.rows.values())), _psnr(found)
-    by_size: dict[str, dict[str, str]] = {}
-    for name, row in rows.items():
-        if "how" in row.facts:
-            by_size.setdefault(row.facts["size"], {})[row.facts["how"]] = name
-    table = []
-    for size, named in by_size.items():
-        distilled = rows[named["distilled"]]
-        lead = difference(found, named["distilled"], distilled.control)
-        table.append(
-            {
-                "size": size,
-                "parameters": parameter_count(run_network(distilled.run)),
-                **{how: psnr[name] for how, name in named.items()},
-                "alone_at_cost": psnr[distilled.control],
-                **{"lead": lead["difference"], "low": lead["low"], "high": lead["high"]},
-            }
-        )
+    rows, psnr, table = found.first, found.on().psnr, []
+    named = {(row.facts["size"], row.facts["how"]): name for name, row in rows.items() if "how" in row.facts}
+    for size in dict.fromkeys(size for size, _ in named):
+        alone, distilled = named[size, "alone"], named[size, "distilled"]
+        control, lead = rows[distilled].control, found.difference(distilled, rows[distilled].control)
+        of = {"size": size, "parameters": parameter_count(run_network(rows[distilled].run))}
+        of |= {"alone": psnr[alone], "distilled": psnr[distilled], "alone_at_cost": psnr[control]}
+        table.append(of | {"lead": lead["difference"], "low": lead["low"], "high": lead["high"]})
     return pd.DataFrame(table), psnr["teacher"]
 
 
 Lines = dict[str, list[tuple[float, float]]]
+# What a line is called, by the fact "how" of its rows, where that doesn't say it.
+WAYS = {
+    "alone": "without a teacher",
+    "paper": "the paper's method",
+    "best": "from the teacher's weights, imitation",
+}
 
 
-def across(found, column: str, called: Callable[[Mapping], str] = lambda facts: facts["how"]) -> Lines:
-    """Points (a column of the table, or a fact; test PSNR in dB) of the rows that say "how", a line for each way; `called`:
-    a line's name, by a row's facts."""
-    test, lines = found.table[found.table.set == "test"].set_index("method"), {}
-    for name, row in next(iter(found.rows.values())).items():
+def across(found, column: str) -> Lines:
+    """Points (a column of the table, or a fact; test PSNR in dB) of the rows that say "how", a line for each way, and for
+    each length of the teacher."""
+    test, lines = found.on(), {}
+    for name, row in found.first.items():
         at = test[column][name] if column in test else row.facts.get(column)
         if "how" in row.facts and at is not None:
-            lines.setdefault(called(row.facts), []).append((at, test.psnr[name]))
+            by = f", teacher of {row.facts['teacher']}" if "teacher" in row.facts else ""
+            lines.setdefault(WAYS.get(row.facts["how"], row.facts["how"]) + by, []).append((at, test.psnr[name]))
     return lines
 
 
-def _by_teacher(facts: Mapping) -> str:
-    words = {
-        "alone": "without a teacher",
-        "paper": "the paper's method",
-        "best": "from the teacher's weights, imitation",
-    }
-    by = f", teacher of {facts['teacher']}" if "teacher" in facts else ""
-    return words.get(facts["how"], facts["how"]) + by
-
-
 def _sites(found) -> Lines:
-    lines, sent = across(found, "subjects"), _psnr(found)["sent"]
+    lines, sent = across(found, "subjects"), found.on().psnr["sent"]
     return {"truth where the teacher was, none here": [(size, sent) for size, _ in lines["truth"]]} | lines
 
 
@@ -117,7 +97,7 @@ def answer(comparisons: pd.DataFrame) -> Figure | None:
 
 def drawn(evidence, found) -> Iterator[tuple[str, Figure]]:
     """The figures of a part of an experiment (`kdmri_study.tables.Measured`), each by its name."""
-    seeds, run = len(found.rows), next(iter(next(iter(found.rows.values())).values())).run
+    seeds, run = len(found.rows), next(iter(found.first.values())).run
     where = evidence.study.title(run.dataset.name, run.undersampling)
     label = f"test PSNR / dB ({seeds} seed{'s' * (seeds > 1)})"
     for key, words in found.part.figures.items():
@@ -130,8 +110,8 @@ def drawn(evidence, found) -> Iterator[tuple[str, Figure]]:
             yield name, figures.sizes(*sizes(found), says)
         else:
             lines, axis = {
-                "cost": lambda: (across(found, "macs_given", _by_teacher), "multiply-accumulates, teacher's excluded"),
-                "whole": lambda: (across(found, "macs_whole", _by_teacher), "multiply-accumulates, teacher's included"),
+                "cost": lambda: (across(found, "macs_given"), "multiply-accumulates, teacher's excluded"),
+                "whole": lambda: (across(found, "macs_whole"), "multiply-accumulates, teacher's included"),
                 "steps": lambda: (across(found, "steps"), "optimiser steps of training"),
                 "subjects": lambda: (_sites(found), "subjects at the site, with truth where some have it"),
             }[key]()

@@ -42,12 +42,8 @@ API = (
 
 def write_report(study: Study, folder: Path | None = None) -> Path:
     """Build a study's report from what is there of its results, in place of the one before: among its results, or in
-    `folder` with smaller pictures, to be passed on. Its first page.
-
-    Raises
-    ------
-    StudyError
-        When Sphinx fails; then the report before stays.
+    `folder` with smaller pictures, to be passed on. Its first page. `StudyError` when Sphinx fails; then the report before
+    stays.
     """
     folder, small = folder or report_page(study).parent, folder is not None
     folder.parent.mkdir(parents=True, exist_ok=True)

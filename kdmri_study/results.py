@@ -4,7 +4,6 @@ Metrics are data frames with a row per volume, or per slice, of each method and 
 columns method, seed, dataset and acceleration); the seed is -1 where nothing was trained.
 """
 
-import math
 from collections.abc import Iterable, Sequence
 from itertools import chain
 
@@ -168,15 +167,3 @@ def crossings(table: pd.DataFrame, alone: Sequence[str]) -> pd.DataFrame:
         }
         found.append(about | times)
     return pd.DataFrame(found)
-
-
-def difference(found, a: str, b: str, name: str = "test") -> dict[str, float | str]:
-    """Difference in PSNR (dB) of two rows on a test set; its interval, NaN where there is none; each seed's, as text.
-
-    `found` : has a `table` and its `tests`, as `kdmri_study.tables.Measured`.
-    """
-    tests, psnr = found.tests, found.table[found.table.set == name].set_index("method").psnr
-    asked = tests[(tests.set == name) & (tests.metric == "psnr") & (tests.a == a) & (tests.b == b)]
-    if len(asked):
-        return asked.iloc[0][["difference", "low", "high", "by_seed"]].to_dict()
-    return {"difference": psnr[a] - psnr[b], "low": math.nan, "high": math.nan, "by_seed": ""}

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -48,12 +48,11 @@ def git_commit() -> str:
     commands = (["rev-parse", "--short", "HEAD"], ["status", "--porcelain", "--untracked-files=no", "--", *code])
     try:
         commit, changes = (
-            subprocess.run(["git", "-C", PROJECT, *c], capture_output=True, text=True, check=True).stdout.strip()
-            for c in commands
+            subprocess.check_output(["git", "-C", PROJECT, *c], stderr=subprocess.DEVNULL, text=True) for c in commands
         )
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return commit + ("+changes" if changes else "")
+    return commit.strip() + ("+changes" if changes else "")
 
 
 def cores() -> int:
@@ -64,11 +63,9 @@ def cores() -> int:
 def processor_name() -> str:
     """Marketing name of the CPU where the system tells it, and how many cores this process may use."""
     name = platform.processor() or platform.machine()
-    try:
+    with suppress(OSError, StopIteration):
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         name = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        pass
     return f"{name}, {cores()} cores"
 
 
@@ -105,19 +102,12 @@ def load_weights(path: Path) -> dict:
 
 
 class Outcome(NamedTuple):
-    """What is known of a run without its weights.
+    """What is known of a run without its weights."""
 
-    Attributes
-    ----------
-    record : its id, measured seconds, processor, device, precision, commit, and how it failed, if it did.
-    curve : a row per validation: `kdmri_lib.training.CURVE_COLUMNS`, PSNR in dB.
-    volumes, slices : metrics on all test sets, as `kdmri_lib.evaluation.evaluate` gives them.
-    """
-
-    record: dict
-    curve: pd.DataFrame
-    volumes: pd.DataFrame
-    slices: pd.DataFrame
+    record: dict  # its id, measured seconds, processor, device, precision, commit, and how it failed, if it did
+    curve: pd.DataFrame  # a row per validation: `kdmri_lib.training.CURVE_COLUMNS`, PSNR in dB
+    volumes: pd.DataFrame  # metrics on all test sets, as `kdmri_lib.evaluation.evaluate` gives them
+    slices: pd.DataFrame  # and per slice
 
     @property
     def failed(self) -> str:
@@ -147,6 +137,7 @@ class RunFolder:
     def __init__(self, study, run: Run):
         self.study, self.run = study, run
         self.path: Path = study.results / "runs" / run.id
+        self.weights = self.path / WEIGHTS  # the file that the trained weights lie in
 
     @property
     def inputs(self) -> dict:
@@ -158,11 +149,6 @@ class RunFolder:
             "data": attribute(self.study.prepared(self.run.dataset), "content"),
             "needs": {r.id: RunFolder(self.study, r).checksum() for r in self.run.needs},
         }
-
-    @property
-    def weights(self) -> Path:
-        """The file that the trained weights lie in."""
-        return self.path / WEIGHTS
 
     def checksum(self) -> str:
         """SHA-256 of the weights, or how the run failed."""
@@ -237,18 +223,13 @@ def trained(study, run: Run, label: str = "", stop: Callable[[], bool] = lambda:
     for needed in run.needs:
         trained(study, needed, f"{label}, a stage before", stop)
     folder.path.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder.path / ".lock")
-    while not lock.is_locked:  # another job may be training it
-        try:
-            lock.acquire(timeout=1)
-        except Timeout:
-            if stop():
-                raise StoppedError(f"run {run.id}: stopped while another process trains it") from None
     try:
+        lock = FileLock(folder.path / ".lock").acquire(cancel_check=stop)  # another job may be training it
+    except Timeout:
+        raise StoppedError(f"run {run.id}: stopped while another process trains it") from None
+    with lock:
         if folder.state() not in DONE:
             _train(folder, label or run.id, stop)
-    finally:
-        lock.release()
     if folder.failed:
         print(f"kdmri: {folder.failed}; to try again, delete {folder.path}", file=sys.stderr)
     return folder
@@ -311,13 +292,13 @@ def _train(folder: RunFolder, label: str, stop) -> None:
     volumes, slices = evaluate(network, operator, test_volumes(data))
     if not failed and volumes[list(METRICS)].isna().any(axis=None):
         failed = f"run {run.id}: a reconstruction of the test set holds NaN or infinite values"
-    if failed:
-        for table in (volumes, slices):
+    tables = {CURVE: curve, VOLUMES: volumes, SLICES: slices}
+    for name, table in tables.items():
+        if failed and name != CURVE:
             table[list(METRICS)] = math.nan
-    for name, table in ((CURVE, curve), (VOLUMES, volumes), (SLICES, slices)):
         with atomic_write(folder.path / name) as temporary:
             table.to_csv(temporary, index=False)
-    files = (CURVE, VOLUMES, SLICES) if failed else (WEIGHTS, CURVE, VOLUMES, SLICES)
+    files = tables if failed else (WEIGHTS, *tables)
     record = {
         **({"failed": failed} if failed else {}),
         **{"inputs": inputs, "files": {name: sha256_file(folder.path / name) for name in files}},
@@ -327,11 +308,9 @@ def _train(folder: RunFolder, label: str, stop) -> None:
     }
     # Last, since it is what says that the run is finished.
     write_json(folder.path / "run.json", record)
-    if failed:
-        for left in (WEIGHTS, training.OUTPUTS):  # an earlier training's
-            (folder.path / left).unlink(missing_ok=True)
-        return  # the last good checkpoint stays
-    for file in (checkpoint, begun, folder.path / SITTING, folder.path / training.OUTPUTS):
+    # Of one that failed, an earlier training's weights go and the last good checkpoint stays.
+    left = [folder.weights] if failed else [checkpoint, begun, folder.path / SITTING]
+    for file in (*left, folder.path / training.OUTPUTS):
         file.unlink(missing_ok=True)
 
 

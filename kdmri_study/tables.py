@@ -22,7 +22,6 @@ from kdmri_study.results import (
     comparisons,
     crossings,
     decided,
-    difference,
     each_person,
     over_settings,
     summary,
@@ -203,12 +202,11 @@ def table1_text(table: pd.DataFrame, stamp: str) -> str:
             continue
         columns = {}
         for factor, rows in block.groupby("acceleration"):
-            rows = rows.set_index("method")
-            cells = shown(rows.reset_index(), "psnr", "ssim").set_axis(rows.index)
+            cells = shown(rows, "psnr", "ssim").set_axis(rows.method)
             columns |= {f"{factor:g}x {c}": cells[c] for c in cells}
-            own = theirs[(theirs.dataset == dataset) & (theirs.acceleration == factor)].set_index("method")
+            own = theirs[(theirs.dataset == dataset) & (theirs.acceleration == factor)]
             if name == "test" and len(own) and aggregation == ("slice" if dataset == "knee" else "volume"):
-                cells = shown(own.reset_index(), "psnr", "ssim").set_axis(own.index)
+                cells = shown(own, "psnr", "ssim").set_axis(own.method)
                 columns[f"{factor:g}x, the paper's"] = cells.agg(" / ".join, axis=1)
         wide = pd.DataFrame(columns).reindex([m for m in METHODS if m in set(block.method)]).fillna(NONE)
         wide.insert(0, "", [METHODS[m] for m in wide.index])
@@ -262,33 +260,41 @@ def trainings(evidence: Evidence) -> Table:
 
 
 class Measured(NamedTuple):
-    """A part of an experiment, as far as it is there.
+    """A part of an experiment, as far as it is there."""
 
-    Attributes
-    ----------
-    name : the experiment's and the part's, by which its tables and figures are called.
-    part : the part.
-    rows : by seed.
-    reference : the row that others are set against; None where there is none.
-    tables : its rows with their costs; its comparisons where it asks any; where its curve is crossed.
-    """
-
-    name: str
+    name: str  # the experiment's and the part's, by which its tables and figures are called
     part: Part
-    rows: dict[int, Rows]
-    reference: str | None
-    tables: list[Table]
+    rows: dict[int, Rows]  # by seed
+    reference: str | None  # the row that others are set against
+    tables: list[Table]  # its rows with their costs; its comparisons where it asks any; where its curve is crossed
+
+    @property
+    def first(self) -> Rows:
+        """Its rows of the first seed that is there."""
+        return next(iter(self.rows.values()))
 
     @property
     def table(self) -> pd.DataFrame:
         """A row per method and test set."""
         return self.tables[0].frame
 
+    def on(self, name: str = "test") -> pd.DataFrame:
+        """A row per method, by its name, on one test set."""
+        return self.table[self.table.set == name].set_index("method", drop=False)
+
     @property
     def tests(self) -> pd.DataFrame:
         """Its comparisons; empty where nothing is compared."""
         names = {table.name: table.frame for table in self.tables}
         return names.get(f"{self.name}_comparisons", pd.DataFrame(columns=[*SET, "metric", "a", "b"]))
+
+    def difference(self, a: str, b: str, name: str = "test") -> dict[str, float | str]:
+        """How far a row is above another on a test set, PSNR (dB); its interval, else NaN; each seed's, as text."""
+        tests, psnr = self.tests, self.on(name).psnr
+        asked = tests[(tests.set == name) & (tests.metric == "psnr") & (tests.a == a) & (tests.b == b)]
+        if len(asked):
+            return asked.iloc[0][["difference", "low", "high", "by_seed"]].to_dict()
+        return {"difference": psnr[a] - psnr[b], "low": math.nan, "high": math.nan, "by_seed": ""}
 
 
 def measured(evidence: Evidence, experiment: str, part: str) -> Measured | None:
@@ -339,20 +345,19 @@ def beside_baselines(found: Measured, *against: str, name: str = "test") -> pd.D
     """A part of an experiment for reading, a row per method: PSNR on a test set, training compute; of each that learns from
     a teacher, the same network's PSNR that was trained without one for this compute, and the difference; and the difference
     to each row of `against`."""
-    rows, table = next(iter(found.rows.values())), found.table[found.table.set == name]
-    table = table.set_index("method", drop=False)
+    rows, table = found.first, found.on(name)
     controls, psnr = {row.control for row in rows.values()}, table.psnr
     # A baseline that serves nothing else stands in a column, not in a row.
     table = table[[m not in controls or not rows[m].facts.get("longer") for m in table.index]]
     columns = ["label", "psnr", "macs_given"]
     if taught := [m for m in table.index if table.control[m]]:
-        leads = pd.DataFrame([difference(found, m, table.control[m], name) for m in taught], index=taught)
+        leads = pd.DataFrame([found.difference(m, table.control[m], name) for m in taught], index=taught)
         leads["by_seed"] = [" ".join(f"{float(d):+z.2f}" for d in text.split()) for text in leads.by_seed]
         table = table.assign(baseline=table.control.map(psnr)).join(leads)
         columns += ["baseline", "difference", *(["by_seed"] if len(found.rows) > 1 else [])]
     read = shown(table, *columns)
     for other in (each for each in against if each in rows):
-        leads = pd.DataFrame([difference(found, m, other, name) for m in table.index])
+        leads = pd.DataFrame([found.difference(m, other, name) for m in table.index])
         leads.loc[table.index == other, "difference"] = math.nan
         read[f"ΔPSNR to “{rows[other].label}” / dB"] = shown(leads, "difference").squeeze(axis=1)
     return read.rename(columns={"label": ""}).set_index("")

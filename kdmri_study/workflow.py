@@ -22,23 +22,14 @@ NOTEBOOKS = PROJECT / "notebooks"
 
 
 class Page(NamedTuple):
-    """A notebook that is executed.
+    """A notebook that is executed."""
 
-    Attributes
-    ----------
-    notebook, name : stem of the notebook's file, and what its executed copy is called.
-    parameters : by name; of all but notebooks 10 and 11, which need no study, the profile and the folder are among them.
-    jobs : which of the study's jobs it shows: those whose name begins so, all for "".
-    datasets : names of the data sets that it shows.
-    alone : whether nothing may run beside it, since it measures time that counts.
-    """
-
-    notebook: str
-    name: str
-    parameters: dict[str, str]
-    jobs: str | None = None
-    datasets: tuple[str, ...] = ()
-    alone: bool = False
+    notebook: str  # stem of its file
+    name: str  # what its executed copy is called
+    parameters: dict[str, str]  # of all but notebooks 10 and 11, which need no study, profile and folder are among them
+    jobs: str | None = None  # which of the study's jobs it shows: those whose name begins so, all for ""
+    datasets: tuple[str, ...] = ()  # names of the data sets that it shows
+    alone: bool = False  # whether nothing may run beside it, since it measures time that counts
 
     @property
     def source(self) -> Path:
@@ -84,25 +75,16 @@ def report_page(study: Study) -> Path:
 
 
 class Task(NamedTuple):
-    """One command of the study's, with the files that it needs and the one that says that it is done.
+    """One command of the study's, with the files that it needs and the one that says that it is done."""
 
-    Attributes
-    ----------
-    name, message : by which it can be asked for, and what is said while it runs.
-    command : the words after `python -m kdmri_study`.
-    kind : by what the profile's `resources` call it; empty for what asks a cluster for nothing special.
-    threads : of one machine's cores.
-    depends : what makes it out of date beside its files.
-    """
-
-    name: str
-    message: str
+    name: str  # by which it can be asked for
+    message: str  # what is said while it runs
     inputs: list[Path]
     output: Path
-    command: list[str]
-    kind: str = ""
-    threads: int = 1
-    depends: object = None
+    command: list[str]  # the words after `python -m kdmri_study`
+    kind: str = ""  # by what the profile's `resources` call it; empty for what asks a cluster for nothing special
+    threads: int = 1  # of one machine's cores
+    depends: object = None  # what makes it out of date beside its files
 
 
 def tasks(study: Study, cores: int) -> Iterator[Task]:
@@ -161,13 +143,9 @@ def tasks(study: Study, cores: int) -> Iterator[Task]:
 def execute(source: str | Path, output: str | Path, parameters: dict[str, str]) -> None:
     """Run a notebook by papermill with `parameters` and write the executed copy at `output`.
 
-    A parameter is a number, a truth value or a list in YAML, or text; none of it is executed.
-
-    Raises
-    ------
-    StudyError
-        When a parameter isn't declared by the notebook, or a cell fails; then the notebook as far as it came stands
-        beside `output` with ".failed" in its name, and `output` isn't written.
+    A parameter is a number, a truth value or a list in YAML, or text; none of it is executed. `StudyError` when the
+    notebook declares no such parameter, or a cell fails; then the notebook as far as it came stands beside `output` with
+    ".failed" in its name, and `output` isn't written.
     """
     # Its import would build a grammar, which takes longer than PyTorch's, for a kind of address that no notebook holds.
     sys.modules.setdefault("rfc3987_syntax", None)
@@ -184,7 +162,6 @@ def execute(source: str | Path, output: str | Path, parameters: dict[str, str]) 
         raise StudyError(f"{source.name} has no parameter {', '.join(sorted(unknown))}")
     os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")
     failed = output.with_suffix(".failed.ipynb")
-    output.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(output) as temporary, tempfile.TemporaryDirectory(prefix="kdmri-") as sockets:
         # By sockets that are files, whose paths have 107 letters at most: TCP is open to everybody on the machine.
         private = {"transport": "ipc", "ip": f"{sockets}/kernel"} if len(sockets) < 90 else {}
