@@ -256,5 +256,5 @@ class Evidence:
 
     def failures(self) -> list[str]:
         """The runs that failed, each with how its numbers went wrong."""
-        runs = {run.id: run for job in self.jobs.values() for run in job.runs.values()}
-        return [found.failed for run in runs.values() if (found := self.of(run)) and found.failed]
+        found = {run.id: self.of(run) for job in self.jobs.values() for run in job.runs.values()}
+        return [outcome.failed for outcome in found.values() if outcome and outcome.failed]

@@ -69,19 +69,14 @@ QUESTIONS = (
 )
 # The answer: which of these say whether a teacher is worth it, and what a student is called there, and what beside it.
 LONGER = "starts from weights of a teacher trained {} times as long, then imitates it"
+ALONE = "no teacher, He initialisation, equal compute"
 ANSWER = {
     ("distilled", "student"): ("the paper's method", "no teacher, half the training"),
     ("distilled", "student_compute"): ("the paper's method", "no teacher, equal compute"),
-    ("paper_by_long", "paper_by_long_compute"): (
-        "the paper's method, teacher trained four times as long",
-        "no teacher, He initialisation, equal compute",
-    ),
-    ("best", "best_compute"): (LONGER.format("two"), "no teacher, He initialisation, equal compute"),
-    ("weights_imitation", "weights_compute"): (LONGER.format("four"), "no teacher, He initialisation, equal compute"),
-    ("weights", "weights_compute"): (
-        "starts from those weights, no imitation",
-        "no teacher, He initialisation, equal compute",
-    ),
+    ("paper_by_long", "paper_by_long_compute"): ("the paper's method, teacher trained four times as long", ALONE),
+    ("best", "best_compute"): (LONGER.format("two"), ALONE),
+    ("weights_imitation", "weights_compute"): (LONGER.format("four"), ALONE),
+    ("weights", "weights_compute"): ("starts from those weights, no imitation", ALONE),
     ("he_compute", "student_compute"): (
         "no teacher, He initialisation",
         "no teacher, PyTorch's initialisation, equal compute",

@@ -51,10 +51,6 @@ def completed(given: Network | None, usual: Network) -> Network:
     return given.model_copy(update={"options": {**usual.options, **given.options}})
 
 
-def _like(usual: Network) -> AfterValidator:
-    return AfterValidator(partial(completed, usual=usual))
-
-
 Accelerations = Annotated[tuple[float, ...], Field(min_length=1)]
 Checked = AfterValidator(_buildable)
 
@@ -118,10 +114,10 @@ class Profile(Declaration):
     beside: tuple[Beside, ...] = Field(
         ("steps", "whole"), description="rows of Table 1 beside the paper's and the control of its distilled student"
     )
-    teacher: Annotated[Network, _like(TEACHER), Checked] = Field(
+    teacher: Annotated[Network, AfterValidator(partial(completed, usual=TEACHER)), Checked] = Field(
         TEACHER, description="options that aren't given are the paper's"
     )
-    student: Annotated[Network, _like(STUDENT), Checked] = STUDENT
+    student: Annotated[Network, AfterValidator(partial(completed, usual=STUDENT)), Checked] = STUDENT
     distillation: Distillation = Distillation()
     schedule: Schedule
     schedules: dict[Name, Schedule] = Field({}, description="in place of `schedule`, for these data sets")

@@ -27,16 +27,8 @@ LINK = re.compile(r"\[([^\[\]]*)\]\((\d\d_\w+)\.ipynb\)")
 PICTURES = ("answer", "figure2", "reconstructions", "attention", "curves")  # how names of the first page's begin or end
 PEOPLE = 1  # on the viewer's page, of which each adds 0.8 MB; `python -m kdmri_study look` writes all nine
 API = (
-    *(
-        "losses.base",
-        "losses.attention_transfer",
-        "losses.imitation",
-        "models.base",
-        "models.dccnn",
-        "operators",
-        "masks",
-    ),
-    *("training", "distillation", "declarations", "evaluation", "statistics", "attention", "figures"),
+    *("losses.base", "losses.attention_transfer", "losses.imitation", "models.base", "models.dccnn", "operators"),
+    *("masks", "training", "distillation", "declarations", "evaluation", "statistics", "attention", "figures"),
 )
 
 

@@ -155,15 +155,7 @@ def crossings(table: pd.DataFrame, alone: Sequence[str]) -> pd.DataFrame:
         takes = "less than" if row.psnr < reached[0] else "more than" if row.psnr > reached[-1] else "about"
         # Longer trainings than that which reached most reached no more either: "more than" is of the longest.
         cost = costs[-1] if takes == "more than" else np.exp(np.interp(row.psnr, reached[first], np.log(costs[first])))
-        about = {
-            "row": row.label,
-            "PSNR / dB": row.psnr,
-            "the student alone takes": takes,
-            "compute / 10¹²": cost / 1e12,
-        }
-        times = {
-            "times, without its teacher's training": cost / row.macs_given,
-            "times, with it": cost / row.macs_whole,
-        }
-        found.append(about | times)
-    return pd.DataFrame(found)
+        found.append([row.label, row.psnr, takes, cost / 1e12, cost / row.macs_given, cost / row.macs_whole])
+    columns = ["row", "PSNR / dB", "the student alone takes", "compute / 10¹²"]
+    columns += ["times, without its teacher's training", "times, with it"]
+    return pd.DataFrame(found, columns=columns)

@@ -12,20 +12,11 @@ from kdmri_lib.declared import declared_operator, plain_network
 from kdmri_lib.models.base import multiply_accumulates, parameter_count
 from kdmri_lib.storage import PROJECT, atomic_write, write_text
 from kdmri_lib.training import validate_network
+from kdmri_study import results
 from kdmri_study.evidence import UNTRAINED, Evidence
 from kdmri_study.paper import METHODS, QUESTIONS, answered
 from kdmri_study.profile import Setting, Study
 from kdmri_study.recipes import Part, Rows, cost, part_of, stage, stages
-from kdmri_study.results import (
-    SET,
-    beside_each_other,
-    comparisons,
-    crossings,
-    decided,
-    each_person,
-    over_settings,
-    summary,
-)
 from kdmri_study.runs import RunFolder
 
 PUBLISHED = {name: PROJECT / "data" / f"published_{name}.csv" for name in ("table1", "super_resolution", "times")}
@@ -137,11 +128,11 @@ def setting_tables(evidence: Evidence, rows: Mapping[int, Rows]) -> tuple[pd.Dat
     """A setting of Table 1 from its rows by seed (`setting_rows`): the rows per volume and per slice, with costs; their
     comparisons; each real person."""
     volumes, slices = evidence.metrics(rows)
-    table = pd.concat([summary(volumes, "volume", METHODS), summary(slices, "slice", METHODS)])
+    table = pd.concat([results.summary(volumes, "volume", METHODS), results.summary(slices, "slice", METHODS)])
     known = next(iter(rows.values()))
     asked = [(a, b) for a, b in QUESTIONS if a in known and b in known]
-    tests = comparisons(volumes, asked)
-    return table.join(costs(evidence, rows), on="method"), tests, each_person(volumes, METHODS)
+    tests = results.comparisons(volumes, asked)
+    return table.join(costs(evidence, rows), on="method"), tests, results.each_person(volumes, METHODS)
 
 
 def table1(evidence: Evidence) -> list[Table]:
@@ -151,8 +142,8 @@ def table1(evidence: Evidence) -> list[Table]:
         return []
     found = [setting_tables(evidence, rows) for rows in there]
     table, tests, people = (pd.concat(those, ignore_index=True) for those in zip(*found, strict=True))
-    tests = decided(tests)
-    answer = over_settings(tests)
+    tests = results.decided(tests)
+    answer = results.over_settings(tests)
     psnr = tests[tests.metric == "psnr"]
     heads = ("dataset", "acceleration", "set", "a", "b", "difference", "by_seed", "verdict")
     compared = f"*{COMPARED}*\n\n{markdown(psnr, *heads, 'p_seeds_holm', 'p_people_holm')}"
@@ -228,7 +219,7 @@ def domains(evidence: Evidence) -> list[Table]:
         rows = [setting_rows(evidence, setting) for setting in pair]
         if both := rows[0].keys() & rows[1].keys():
             arms = [setting_tables(evidence, {s: of[s] for s in of if s in both}) for of in rows]
-            found.append(beside_each_other(*(arm[:2] for arm in arms)))
+            found.append(results.beside_each_other(*(arm[:2] for arm in arms)))
     if not found:
         return []
     table = pd.concat(found, ignore_index=True)
@@ -286,7 +277,7 @@ class Measured(NamedTuple):
     def tests(self) -> pd.DataFrame:
         """Its comparisons; empty where nothing is compared."""
         names = {table.name: table.frame for table in self.tables}
-        return names.get(f"{self.name}_comparisons", pd.DataFrame(columns=[*SET, "metric", "a", "b"]))
+        return names.get(f"{self.name}_comparisons", pd.DataFrame(columns=[*results.SET, "metric", "a", "b"]))
 
     def difference(self, a: str, b: str, name: str = "test") -> dict[str, float | str]:
         """How far a row is above another on a test set, PSNR (dB); its interval, else NaN; each seed's, as text."""
@@ -312,7 +303,7 @@ def measured_rows(evidence: Evidence, experiment: str, declared: Part, rows: dic
     tables = of_rows(evidence, name, rows, declared.questions(recipe, next(iter(rows.values()))), declared.untrained)
     if declared.curve:
         alone = [n for n, row in next(iter(rows.values())).items() if row.facts.get("how") == declared.curve]
-        crossed = crossings(tables[0].frame, alone)
+        crossed = results.crossings(tables[0].frame, alone)
         tables.append(Table(f"{name}_crossings", crossed, markdown(crossed.round(2))))
     return Measured(name, declared, rows, declared.reference(recipe), tables)
 
@@ -329,13 +320,13 @@ def of_rows(
     first = next(iter(rows.values()))
     volumes, _ = evidence.metrics(rows, untrained)
     labels = {method: UNTRAINED[method] for method in untrained} | {n: row.label for n, row in first.items()}
-    table = summary(volumes, "volume", labels).join(costs(evidence, rows), on="method")
+    table = results.summary(volumes, "volume", labels).join(costs(evidence, rows), on="method")
     table["control"] = table.control.fillna("")
     table.insert(0, "label", table.method.map(labels))
     heads = ("set", "label", "psnr", "ssim", "steps", "macs_given", "macs_whole", "control")
     found = [Table(name, table, f"*{CAPTION}*\n\n{markdown(table, *heads, labels=labels)}")]
     if questions:
-        tests = decided(comparisons(volumes, questions))
+        tests = results.decided(results.comparisons(volumes, questions))
         text = markdown(tests[tests.metric == "psnr"], "set", "a", "b", "difference", "by_seed", labels=labels)
         found.append(Table(f"{name}_comparisons", tests, f"*{COMPARED}*\n\n{text}"))
     return found
