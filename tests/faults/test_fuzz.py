@@ -92,7 +92,7 @@ READERS = {
     "rawdata1.mat": (lambda p: downloads.save_matlab73(p, "rawdata", IMAGE * 1j), read_knee, 3),
     "older.mat": (lambda p: savemat(p, {"rawdata": IMAGE * 1j}), read_knee, 3),
     "kspace.npy": (lambda p: np.save(p, scans.CENTRED), read_scan, 4),
-    "kspace.mat": (lambda p: scans.save_matlab(p, scans.CENTRED), read_scan, 4),
+    "kspace.mat": (lambda p: downloads.save_matlab73(p, "kspace", scans.as_in_matlab(scans.CENTRED)), read_scan, 4),
     "kspace.cfl": (lambda p: scans.save_bart(p, scans.CENTRED), read_scan, 4),
     "readouts.h5": (lambda p: scans.save_ismrmrd(p, scans.CENTRED, HEADER), read_scan, 4),
     "scan.nii.gz": (lambda p: downloads.save_nifti(p, IMAGE), lambda p: read_nifti(p)[0].ndim, 3),
