@@ -17,6 +17,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -24,6 +25,7 @@ from scipy import ndimage
 
 from kdmri_lib.channels import magnitude
 from kdmri_lib.evaluation import psnr, ssim
+from kdmri_lib.fourier import centred, to_kspace
 from kdmri_lib.losses.base import Pairs
 from kdmri_lib.masks import line_axis
 from kdmri_lib.statistics import MARGIN
@@ -186,7 +188,7 @@ def masks(rows: Groups, title: str = "Undersampling masks") -> Figure:
 def undersampling(image: np.ndarray, mask: np.ndarray, zero_filled: np.ndarray, title: str = "") -> Figure:
     """From image to zero-filled image by way of k-space: image, its k-space, the mask; what is measured, zero-filled, its
     error. What isn't measured is black in the mask and in k-space."""
-    kspace = np.abs(np.fft.fftshift(np.fft.fft2(image, norm="ortho")))
+    kspace = centred(to_kspace(torch.from_numpy(image))).abs().numpy()
     logarithm = np.log10(kspace / kspace.max() + 1e-6)
     image, zero_filled = magnitude(image), magnitude(zero_filled)
     # Tall images are drawn narrower, lest the figure be higher than a page.

@@ -192,9 +192,8 @@ def site(recipe: Recipe) -> Rows:
     teacher, alone = learnt(), well.taught(2)
     sent = alone.model_copy(update={"subjects": (0, half)})
     held_out = alone.model_copy(update={"objective": (LossTerm(loss="held_out_lines"),)})
-    without = well.run(
-        *(well.student_network, well.imitation(alpha=0.0)), teacher=teacher, schedule=schedule, teacher_asked="once"
-    )
+    taught = {"teacher": teacher, "schedule": schedule, "teacher_asked": "once"}  # or `truths` would have no meaning
+    without = well.run(well.student_network, well.imitation(alpha=0.0), **taught)
     rows = {
         "teacher": Row("Teacher, of other subjects", teacher, {"how": "teacher"}),
         "sent": Row("Truth of the teacher's subjects, none of the site's", sent, {"how": "truth elsewhere"}),
@@ -292,7 +291,7 @@ def organs(recipe: Recipe) -> Rows:
 def screen(recipe: Recipe) -> Rows:
     """By well initialised teachers of two stages, students of one: what imitation and inherited weights bring, each alone
     and both; and teachers that hold their student ready, with the student as it is taken out and after imitation."""
-    by, label = best_recipe(recipe), "taken out of a teacher"
+    by, label = best_recipe(recipe), "Taken out of a teacher"
     rows = {
         "teacher": Row("Teacher", by.teacher),
         "alone": Row("No teacher", by.taught(1)),

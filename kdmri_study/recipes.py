@@ -59,10 +59,9 @@ class Recipe:
         if run.teacher is None or "teacher_asked" in more:
             return run
         asked = self.distillation.teacher_asked
-        ways = [
-            run.model_copy(update={"teacher_asked": way}) for way in ("once", "each step") if asked in (way, "cheaper")
-        ]
-        return min(ways, key=lambda way: stage(way)[1])
+        ways = ("once", "each step") if asked == "cheaper" else (asked,)
+        one, *other = (run.model_copy(update={"teacher_asked": way}) for way in ways)
+        return min(one, *other, key=lambda each: stage(each)[1]) if other else one
 
     @property
     def reconstruction(self) -> LossTerm:
@@ -74,13 +73,13 @@ class Recipe:
         """The teacher, by reconstruction alone, or together with its students' branches."""
         schedule, network = self.teacher_schedule or self.schedule, self.teacher_network
         options = {**network.options, "student_convolutions": len(self.groups(self.student_network)[0])}
+        if self.student_friendly:
+            network = Network(kind="student_friendly", options=options)
+            options = {"branches": plain_network(network).branch_names, "norm": self.distillation.norm}
+            return self.run(network, LossTerm(loss="student_friendly", options=options))
         if self.thinnable is not None:
             network = Network(kind="thinnable", options={**options, **self.thinnable})
-        if not self.student_friendly:
-            return self.run(network, schedule=schedule.stretched(self.teacher_stages))
-        network = Network(kind="student_friendly", options=options)
-        options = {"branches": plain_network(network).branch_names, "norm": self.distillation.norm}
-        return self.run(network, LossTerm(loss="student_friendly", options=options))
+        return self.run(network, schedule=schedule.stretched(self.teacher_stages))
 
     @cached_property
     def student(self) -> Run:

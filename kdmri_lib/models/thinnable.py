@@ -6,6 +6,7 @@ the others (`begin_from`) is a network that was trained already.
 """
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Annotated
 
 import numpy as np
@@ -54,13 +55,10 @@ class ThinnableDCCNN(DCCNN):
     def through_cascade(
         self, layers: Mapping[str, nn.Conv2d], image: Tensor, measured_image: Tensor, asked: dict[str, Tensor]
     ) -> Tensor:
-        hidden = image
-        for n, (name, convolution) in enumerate(layers.items()):
-            if n in self.kept:
-                hidden = convolution(hidden)
-            elif not self.training or torch.rand(()) >= self.dropped:
-                hidden = hidden + convolution(hidden)
-            hidden = hidden.relu() if n < len(layers) - 1 else hidden
-            if name in asked:
-                asked[name] = hidden
-        return self.data_consistency(image + hidden if self.residual else hidden, measured_image)
+        steps = {name: c if n in self.kept else partial(self.branch, c) for n, (name, c) in enumerate(layers.items())}
+        return super().through_cascade(steps, image, measured_image, asked)
+
+    def branch(self, convolution: nn.Conv2d, hidden: Tensor) -> Tensor:
+        """x + convolution(x), or x where the branch is left out; a copy, since the ReLU after it works in place."""
+        left_out = self.training and torch.rand(()) < self.dropped
+        return hidden.clone() if left_out else hidden + convolution(hidden)

@@ -10,7 +10,7 @@ import pytest
 
 from kdmri_lib.storage import PROJECT
 from kdmri_study.profile import Study
-from tests.studies import JOB, command, made
+from tests.studies import JOB, command, made, small_profile
 
 
 def may_mount() -> bool:
@@ -21,13 +21,14 @@ def may_mount() -> bool:
 
 @pytest.mark.skipif(not may_mount(), reason="needs a mount namespace")
 @pytest.mark.parametrize("sizes", [(300,), pytest.param((100, 300, 500, 700, 900, 1200, 1600), marks=pytest.mark.slow)])
-def test_a_disk_that_fills_again_and_again_loses_nothing(tmp_path, kdmri, finished_copy, sizes):
+def test_a_disk_that_fills_again_and_again_loses_nothing(tmp_path, kdmri, sizes):
     """Prepare images in two processes, train a job and make its tables on a file system that is a little larger at each
     start, until all fits."""
     steps = (("prepare", "cardiac", "--jobs", "2"), ("train", JOB), ("tables",))
-    profile, disk, log = finished_copy.source, tmp_path / "disk", tmp_path / "log"
+    profile = small_profile(tmp_path / "small.yaml", 12)
+    whole, disk, log = Study(str(profile), tmp_path / "whole"), tmp_path / "disk", tmp_path / "log"
     disk.mkdir()
-    asked = [["kdmri", *step, "--profile", profile, "--folder", str(disk)] for step in steps]
+    asked = [["kdmri", *step, "--profile", str(profile), "--folder", str(disk)] for step in steps]
     # In one process, since each takes seconds to start.
     code = f"import sys\nfrom kdmri_study.__main__ import main\nfor sys.argv in {asked}:\n    main() and sys.exit(1)"
     start = f"{sys.executable} -c {shlex.quote(code)}"
@@ -44,8 +45,9 @@ def test_a_disk_that_fills_again_and_again_loses_nothing(tmp_path, kdmri, finish
     assert "left out" not in said, "a volume that can't be stored is no volume that can't be read"
     assert said.count("STOPPED") >= len(sizes) / 2 and "FINISHED" in said
     assert said.count("No space left on device") >= said.count("STOPPED")
-    assert kdmri("tables", "--profile", profile, "--folder", finished_copy.folder)[0] == 0
-    assert len(made(finished_copy)) > 10 and made(Study(profile, tmp_path / "kept")) == made(finished_copy)
+    for step in steps:
+        assert kdmri(*step, "--profile", profile, "--folder", whole.folder)[0] == 0
+    assert len(made(whole)) > 10 and made(Study(str(profile), tmp_path / "kept")) == made(whole)
 
 
 @pytest.mark.skipif(os.geteuid() == 0 and not shutil.which("setpriv"), reason="root may write everywhere")

@@ -36,10 +36,9 @@ def until(process: subprocess.Popen, there: Callable[[], bool]) -> None:
 
 
 @pytest.fixture
-def studies(tmp_path, request) -> list[Study]:
+def studies(tmp_path) -> list[Study]:
     """Two studies of one profile in two folders: one that is left alone, and one that is killed."""
-    steps = 40 if request.config.getoption("--long") else 12
-    profile = small_profile(tmp_path / "small.yaml", steps, {"slices_per_volume": 12})
+    profile = small_profile(tmp_path / "small.yaml", 40, {"slices_per_volume": 12})
     return [Study(str(profile), tmp_path / name) for name in ("whole", "killed")]
 
 

@@ -20,9 +20,9 @@ def threads(monkeypatch):
 
 
 def test_threads_and_bfloat16_change_a_training_little(study, tmp_path, threads):
-    """Of thirty steps: another number of threads a hundredth of a decibel, bfloat16 a tenth."""
+    """Of sixty steps: another number of threads a hundredth of a decibel, bfloat16 a tenth."""
     data, values = data_of(study.prepared(study.dataset("cardiac"))), {}
-    schedule = study.profile.schedule.model_copy(update={"steps": 30, "validations": 2})
+    schedule = study.profile.schedule.model_copy(update={"steps": 60, "validations": 2})
     for number, precision in ((1, "float32"), (2, "float32"), (3, "float32"), (3, "bfloat16")):
         use_threads(number)
         run = runs_of(study)["student"].model_copy(update={"schedule": schedule, "precision": precision})

@@ -71,7 +71,8 @@ def test_the_other_rule_draws_masks_like_the_published_ones(name, factor):
 
 def test_each_cell_draws_from_a_stream_of_its_own():
     drawn = [lines_of(published_mask(name, factor, (240, 240), seed=0)) for name in GRIDS for factor in (4, 4.5, 5)]
-    assert len({lines.tobytes() for lines in drawn}) == len(drawn)
+    for number, one in enumerate(drawn):
+        assert all((one[: len(other)] != other).any() for other in drawn[number + 1 :])
     again = published_mask("brain", 4, seed=3)
     np.testing.assert_array_equal(again, published_mask("brain", 4, seed=3))
     assert (again != published_mask("brain", 4, seed=4)).any() and (again != published_mask("brain", 4)).any()

@@ -28,7 +28,7 @@ from kdmri_study.runs import WEIGHTS
 @pytest.mark.parametrize("axis", [0, 1])
 def test_any_batch_and_any_extent_along_the_lines(tmp_path, axis, channels):
     mask = cartesian_mask((18, 18), 3, axis=axis, centre=4)
-    network = build_model("dccnn", mask, channels, cascades=1, convolutions=2, features=4)
+    network = build_model("dccnn", mask, channels, cascades=2, convolutions=3, features=4)
     (tmp_path / "x.onnx").write_bytes(to_onnx(network, axis, mask.shape, channels).SerializeToString())
     session = onnxruntime.InferenceSession(tmp_path / "x.onnx")
     for batch, extent in ((1, 7), (3, 16), (5, 41)):

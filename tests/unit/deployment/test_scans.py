@@ -311,8 +311,10 @@ def test_k_space_headers_and_masks_that_contradict_themselves_or_each_other(netw
         refused(network, path, message, order="centred")
 
 
-def test_a_trial_takes_fully_sampled_k_space_alone_and_nothing_else_does(network, image, tmp_path):
+def test_a_trial_takes_fully_sampled_k_space(network, image, tmp_path):
     path = saved(tmp_path / "in.npy", scans.centred(image))
+    found, _ = output(network, path, undersample=True)
+    np.testing.assert_allclose(found, np.abs(zero_filled(image)), atol=1e-5)
     refused(network, path, r"40 of 40 lines along axis 1 are measured, 20 of them among the 20 .*\(--undersample takes")
     saved(path, measured(image, LINES | (np.arange(40) % 2 == 0)))
     refused(network, path, "of 40 lines .* are measured, expected all, as --undersample takes them", undersample=True)

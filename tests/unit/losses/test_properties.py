@@ -82,9 +82,11 @@ def test_fitnets_is_given_channels_where_the_networks_differ_in_them():
     ("name", "options", "message"),
     [
         ("imitation", {"variant": "papre"}, "option 'variant': .* 'paper' or 'released', found 'papre'"),
+        ("imitation", {"beta": 1}, "option 'beta': Extra inputs are not permitted"),
         ("imitation", {"alpha": float("nan")}, "option 'alpha': .* found nan"),
         ("fitnets", {"pairs": PAIRS, "channels": [[5, 0], [2, 2]]}, r"option 'channels\.0\.1': .* found 0"),
         ("attention_transfer", {"pairs": []}, "option 'pairs': .* at least 1 item"),
+        ("attention_transfer", {}, "option 'pairs': Field required"),
         ("attentive_hint", {"pairs": [["t1", "s1", "s2"]]}, r"option 'pairs\.0': .* at most 2 items"),
         ("fsp", {"flows": [("t1", "t2")]}, r"option 'flows\.0': .* at least 4 items"),
         ("student_friendly", {"branches": "s1"}, "option 'branches': .* found 's1'"),

@@ -27,9 +27,8 @@ def test_every_profile_has_jobs_that_train_in_order_and_pages_that_show_them(nam
     study = Study(with_downloads(name, tmp_path))
     found = jobs(study)
     table1 = {r.id for c in study.settings for seed in study.profile.seeds for r in runs_of(study, c, seed).values()}
-    each = [
-        len({run.id for run in runs_of(study, c).values()}) for c in study.settings
-    ]  # controls of one cost are one run
+    # Of one cost, two controls are one run.
+    each = [len({run.id for run in runs_of(study, c).values()}) for c in study.settings]
     assert len(table1) == sum(each) * len(study.profile.seeds)
     assert table1 <= {run for job in found.values() for run in job.runs}
     for job in found.values():
